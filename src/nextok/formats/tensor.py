@@ -1,0 +1,62 @@
+"""What every model file is reduced to: one configuration and a mapping of named tensors."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One weight as it lies in its file: memory-mapped bytes, not yet turned into numbers.
+
+    `shape` is in numpy order (rows = outputs first); `kind` is the storage format by its GGUF name
+    (`F32`, `BF16`, `Q4_1`, ...); `data` is a read-only view of exactly the tensor's bytes, uint8.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    data: npt.NDArray[np.uint8]
+    decode: Callable[[npt.NDArray[np.uint8], tuple[int, ...]], npt.NDArray[np.float32]]
+
+    def float32(self) -> npt.NDArray[np.float32]:
+        """The numbers, float32, of this tensor's shape."""
+        return self.decode(self.data, self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The shape of a Llama-family decoder, whatever file it came from."""
+
+    architecture: str  # llama, mistral, qwen2 or qwen3
+    layers: int
+    width: int  # of the residual stream
+    heads: int
+    kv_heads: int
+    head_width: int
+    hidden: int  # of the feed-forward part
+    vocab_size: int
+    context: int  # tokens, prompt and generated together
+    norm_epsilon: float
+    rope_theta: float
+    rope_width: int  # leading dimensions of a head that are rotated
+    rope_interleaved: bool  # True: pairs (0, 1), (2, 3), ... as in GGUF llama; False: halves, as in HF
+    rope_divisors: tuple[float, ...] | None = None  # per frequency, [rope_width / 2]: Llama 3 and linear scaling
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model file, opened and checked but not read: every tensor is present and of the right shape.
+
+    Tensor names are GGUF's, without regard to the file: `token_embd.weight` [vocab, width],
+    `output.weight` (absent: tied to the embedding), `output_norm.weight`, and for each layer n under
+    `blk.n.`: `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `ffn_norm`, `ffn_gate`, `ffn_up`,
+    `ffn_down`, optionally `attn_q_norm`, `attn_k_norm`, each `.weight`, and `.bias` for any product.
+    """
+
+    config: ModelConfig
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, Any]  # of a GGUF file; empty for other formats
