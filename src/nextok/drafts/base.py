@@ -1,0 +1,41 @@
+"""What a draft is."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from nextok.query import Decoding
+from nextok.request import Request
+from nextok.sampling.transforms import Sampler
+
+Propose = Callable[[], Decoding[list[int]]]
+"""Guess below the request's tip; returns the guessed nodes, parents first. It may ask models, and may be empty."""
+
+
+class Reader(Protocol):
+    """All that a draft may know of a model: how many tokens fit in it. Questions to it go through queries."""
+
+    context: int
+
+
+class Lender(Protocol):
+    """Anything that carries a model, such as a loaded LM."""
+
+    @property
+    def model(self) -> Reader:
+        """The model that guesses."""
+        ...
+
+
+class Draft(Protocol):
+    """A way to guess: a frozen record of its settings, which may remember what it has seen of one request."""
+
+    def begin(self, request: Request, sampler: Sampler) -> Propose:
+        """Start guessing for `request`, whose tokens the target will draw with `sampler`."""
+        ...
+
+
+def checked_max_draft(max_draft: int) -> int:
+    """`max_draft` itself, if it is a sensible number of tokens."""
+    if type(max_draft) is not int or not 1 <= max_draft <= 64:
+        raise ValueError(f"max_draft must be a whole number from 1 to 64, got {max_draft!r}")
+    return max_draft

@@ -1,0 +1,205 @@
+"""The engine: many requests, one forward pass at a time. The only place that knows about batches."""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from nextok.errors import NextokError
+from nextok.events import Event
+from nextok.kv import Memo
+from nextok.models.base import Feed, Model
+from nextok.query import TARGET, Query, Row
+from nextok.request import Request
+from nextok.strategies.base import Strategy
+from nextok.tree import Tree
+
+Sink = Callable[[Event], None]
+Shares = dict[Tree, tuple[Feed, list[int]]]
+"""What each tree contributes to a pass, and which of its nodes that answers."""
+
+QUESTIONS_TO_DRAFTS = 256
+"""A strategy that asks draft models more often than this without asking the target is stopped."""
+
+
+class Job:
+    """One request on its way through the engine."""
+
+    def __init__(self, request: Request, strategy: Strategy, sink: Sink) -> None:
+        self.request = request
+        self.sink = sink
+        self.steps = strategy.decode(request)
+        self.query = Query((), ())
+        self.model: Any = None  # that the query is about
+        self.answers: dict[int, Any] = {}  # node -> reply, until the whole query is answered
+        self.asked: dict[Model, tuple[int, ...]] = {}  # model -> the nodes last asked of it
+        self.passes = 0  # of the target, in which this request had a share
+        self.served = 0  # the pass that answered it last; 0 until its prompt has been read
+        self.questions_to_drafts = 0
+
+    @property
+    def unanswered(self) -> list[int]:
+        """The nodes that the query still waits for."""
+        return [node for node in self.query.nodes if node not in self.answers]
+
+
+class Engine:
+    """Runs requests on one target model, every pass shared by all of them.
+
+    `budget`: tokens per pass, so that a long prompt is read in chunks while others go on. `seats`: requests in
+    flight at once; further ones wait in order of arrival. Not thread-safe: one thread owns an engine.
+    """
+
+    def __init__(self, target: Model, budget: int = 512, seats: int = 32) -> None:
+        if budget < 1 or seats < 1:
+            raise ValueError(f"budget and seats must be at least 1, got {budget} and {seats}")
+        self.target = target
+        self.budget = budget
+        self.seats = seats
+        self.passes = 0  # over all models
+        self._jobs: list[Job] = []
+        self._waiting: deque[Job] = deque()
+        # Caches belong to trees: the next turn of a chat finds what the last one has read, and when nobody
+        # holds the tree any more they are gone.
+        self._memos: WeakKeyDictionary[Tree, dict[Model, Memo]] = WeakKeyDictionary()
+
+    def submit(self, request: Request, strategy: Strategy, sink: Sink) -> Job:
+        """Take a request in; `sink` receives its events, the last of them Finished."""
+        job = Job(request, strategy, sink)
+        self._waiting.append(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """End a request now; what it has committed stays."""
+        if job in self._waiting:
+            self._waiting.remove(job)
+        self._end(job, "cancelled")
+
+    def step(self) -> bool:
+        """One pass of the target for everybody; drafts first, so that all requests meet there. False: all done."""
+        self._seat()
+        while drafting := [job for job in self._jobs if job.model is not self.target]:
+            self._pass(drafting[0].model, [job for job in drafting if job.model is drafting[0].model])
+        if self._jobs:
+            self._pass(self.target, list(self._jobs))
+        return bool(self._jobs or self._waiting)
+
+    def run(self) -> None:
+        """Step until every request is finished."""
+        while self.step():
+            pass
+
+    def _seat(self) -> None:
+        while self._waiting and len(self._jobs) < self.seats:
+            job = self._waiting.popleft()
+            self._jobs.append(job)
+            self._advance(job, None)
+
+    def _pass(self, model: Model, jobs: list[Job]) -> None:
+        """One forward pass for these jobs; if it fails, each of them alone, so that only the cause fails."""
+        self.passes += 1
+        try:
+            shares = self._pack(model, jobs)
+            rows, readers = self._rows(shares, jobs)
+            replies = model.answer([feed for feed, _ in shares.values()], rows)
+        except Exception as error:
+            self._forget(model, jobs)
+            if len(jobs) == 1:
+                self._end(jobs[0], "error", error)
+            else:
+                for job in jobs:
+                    self._pass(model, [job])
+            return
+        except BaseException:  # Ctrl-C: nobody knows what the caches hold now
+            self._forget(model, jobs)
+            raise
+        for job in jobs:
+            job.passes += model is self.target and job.request.tree in shares
+        for (job, node), reply in zip(readers, replies):
+            job.answers[node] = reply
+            job.served = self.passes
+        for job in dict.fromkeys(job for job, _ in readers):
+            if not job.unanswered:
+                self._resume(job)
+
+    def _pack(self, model: Model, jobs: list[Job]) -> Shares:
+        """Share the token budget: who has begun to decode goes before new prompts, the longest unserved first."""
+        live: dict[Tree, list[int]] = {}
+        for job in self._jobs:
+            live.setdefault(job.request.tree, []).extend(job.asked.get(model, ()))
+        wanted: dict[Tree, list[int]] = {}
+        for job in sorted(jobs, key=lambda job: (job.served == 0, job.served)):
+            wanted.setdefault(job.request.tree, []).extend(job.unanswered)
+        shares: Shares = {}
+        budget = self.budget
+        for tree, nodes in wanted.items():
+            if budget > 0:
+                memos = self._memos.setdefault(tree, {})
+                if model not in memos:
+                    memos[model] = Memo(model.open())
+                shares[tree] = memos[model].feed(tree, nodes, live[tree], budget)
+                budget -= len(shares[tree][0].tokens)
+        return shares
+
+    def _rows(self, shares: Shares, jobs: list[Job]) -> tuple[list[Row], list[tuple[Job, int]]]:
+        """The readouts of a pass, and for each the job and node it answers."""
+        index: dict[tuple[Tree, int], int] = {}  # -> row of the pass
+        for tree, (_, answered) in shares.items():
+            for node in answered:
+                index[tree, node] = len(index)
+        rows: list[Row] = []
+        readers: list[tuple[Job, int]] = []
+        for job in jobs:
+            tree, query = job.request.tree, job.query
+            for position, node in enumerate(query.nodes):
+                if (tree, node) in index and node not in job.answers:
+                    rows.append(job.request.row(index[tree, node], node, query, position))
+                    readers.append((job, node))
+        return rows, readers
+
+    def _resume(self, job: Job) -> None:
+        """Hand the strategy its reply, or end the request if one of its rows could not be read."""
+        for answer in job.answers.values():
+            if isinstance(answer, Exception):
+                self._end(job, "error", answer)
+                return
+        self._advance(job, {node: job.answers[node] for node in job.query.nodes})
+
+    def _advance(self, job: Job, reply: dict[int, Any] | None) -> None:
+        """Run one strategy until it asks again, passing on what it tells."""
+        try:
+            item = job.steps.send(reply)
+            while not isinstance(item, Query):
+                job.sink(item)
+                item = job.steps.send(None)
+            self._ask(job, item)
+        except StopIteration:
+            self._end(job, "error", NextokError("the strategy stopped before its text was finished"))
+        except Exception as error:
+            self._end(job, "error", error)
+
+    def _ask(self, job: Job, query: Query) -> None:
+        model: Any = self.target if query.model is TARGET else query.model
+        job.query, job.model, job.answers = query, model, {}
+        job.asked[model] = query.nodes
+        job.questions_to_drafts = 0 if model is self.target else job.questions_to_drafts + 1
+        if job.questions_to_drafts > QUESTIONS_TO_DRAFTS:
+            raise NextokError(
+                f"the draft asked {QUESTIONS_TO_DRAFTS} questions and the target none; draft fewer tokens"
+            )
+
+    def _end(self, job: Job, reason: str, error: Exception | None = None) -> None:
+        """Take a request out, and close it if it has not finished by itself."""
+        if job in self._jobs:
+            self._jobs.remove(job)
+        job.steps.close()
+        if not job.request.finish_reason:
+            finished = job.request.finish(reason, error)
+            with suppress(Exception):  # a receiver that fails is its own cause; the request says the reason
+                job.sink(finished)
+
+    def _forget(self, model: Model, jobs: list[Job]) -> None:
+        """Drop caches whose content is uncertain; they are read again when needed."""
+        for job in jobs:
+            self._memos.get(job.request.tree, {}).pop(model, None)

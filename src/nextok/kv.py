@@ -1,0 +1,134 @@
+"""What one model has read of one tree: which node lies in which slot, and what each node may see.
+
+A memo, not a truth: it follows the questions. Whatever is not an ancestor of a node in question is dropped when
+the next question comes, and whatever is missing is read, so that rolling back, reordering beams and letting a
+draft model catch up are not operations that anybody has to call.
+"""
+
+from collections.abc import Iterable
+from heapq import heapify, heappop, heappush
+
+from nextok.models.base import Cache, Feed
+from nextok.tree import ROOT, Tree
+
+
+class Memo:
+    """The slots of one cache.
+
+    The trunk is one path from the root: trunk[i] has depth i and lies in slot i. What branches off lies in other
+    slots. A decoding chain is all trunk and costs the same at every length.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.trunk: list[int] = []
+        self.branch: dict[int, int] = {}  # node -> slot, of what has been read off the trunk
+        self._free: list[int] = []  # heap of the empty slots below _end
+        self._end = 0  # slots ever used
+
+    def feed(self, tree: Tree, wanted: list[int], live: Iterable[int], budget: int) -> tuple[Feed, list[int]]:
+        """Up to `budget` tokens that lead to the `wanted` nodes, and those of the wanted nodes that it answers.
+
+        `live` are all nodes in question on this tree, the wanted ones among them: their ancestors are kept.
+        """
+        self._keep(tree, live)
+        nodes = self._missing(tree, wanted)[:budget]
+        for node in nodes:
+            if not self._has(tree, node):
+                self._place(tree, node)
+        asked = set(wanted)
+        rows = [index for index, node in enumerate(nodes) if node in asked]
+        views = [self._view(tree, node) for node in nodes]
+        feed = Feed(
+            cache=self.cache,
+            tokens=[tree.token[node] for node in nodes],
+            slots=[tail[-1] if tail else seen - 1 for seen, tail in views],
+            seen=[seen for seen, _ in views],
+            tails=[tail for _, tail in views],
+            rows=rows,
+        )
+        return feed, [nodes[index] for index in rows]
+
+    def _missing(self, tree: Tree, wanted: list[int]) -> list[int]:
+        """The wanted nodes and their unread ancestors, parents first."""
+        missing = set(wanted)
+        for node in wanted:
+            node = tree.parent[node]
+            while not self._has(tree, node) and node not in missing:
+                missing.add(node)
+                node = tree.parent[node]
+        return sorted(missing)
+
+    def _place(self, tree: Tree, node: int) -> None:
+        """Give `node` the lowest empty slot; it joins the trunk if that is the slot above its parent's."""
+        if self._free:
+            slot = heappop(self._free)
+        else:
+            slot = self._end
+            self._end += 1
+        if slot == len(self.trunk) and tree.parent[node] == self._trunk_end():
+            self.trunk.append(node)
+        else:
+            self.branch[node] = slot
+
+    def _view(self, tree: Tree, node: int) -> tuple[int, tuple[int, ...]]:
+        """How many slots of the trunk `node` sees, and which slots after them, in path order."""
+        tail = []
+        while not self._in_trunk(tree, node):
+            tail.append(self.branch[node])
+            node = tree.parent[node]
+        return (0 if node == ROOT else tree.depth[node] + 1), tuple(reversed(tail))
+
+    def _keep(self, tree: Tree, live: Iterable[int]) -> None:
+        """Drop every node that is not an ancestor of a live one, then straighten what is left."""
+        kept: dict[int, int] = {}  # off the trunk: ancestor of a live node, read or not -> its parent
+        height = 0
+        for node in live:
+            while not self._in_trunk(tree, node) and node not in kept:
+                kept[node] = tree.parent[node]
+                node = tree.parent[node]
+            if node != ROOT and node not in kept:
+                height = max(height, tree.depth[node] + 1)
+        for slot in range(height, len(self.trunk)):
+            heappush(self._free, slot)
+        del self.trunk[height:]
+        for node in [node for node in self.branch if node not in kept]:
+            heappush(self._free, self.branch.pop(node))
+        if self.branch:
+            self._straighten(kept)
+
+    def _straighten(self, kept: dict[int, int]) -> None:
+        """While everything live runs through one branch at the end of the trunk, move it into the trunk."""
+        above: dict[int, list[int]] = {}
+        for node, parent in kept.items():
+            above.setdefault(parent, []).append(node)
+        if [parent for parent in above if parent not in kept] != [self._trunk_end()]:
+            return
+        at = {slot: node for node, slot in self.branch.items()}
+        origin: dict[int, int] = {}  # slot -> where its content lies now
+        while len(next_up := above.get(self._trunk_end(), [])) == 1 and next_up[0] in self.branch:
+            target, source = len(self.trunk), self.branch.pop(next_up[0])
+            self.trunk.append(at.pop(source))
+            if source == target:
+                continue
+            origin[target], origin[source] = origin.get(source, source), origin.get(target, target)
+            if target in at:  # another branch lies there: the two change places
+                at[source] = at.pop(target)
+                self.branch[at[source]] = source
+            else:
+                self._free = [source if slot == target else slot for slot in self._free]
+        if origin:
+            heapify(self._free)
+            self.cache.move(list(origin.values()), list(origin.keys()))
+
+    def _trunk_end(self) -> int:
+        return self.trunk[-1] if self.trunk else ROOT
+
+    def _in_trunk(self, tree: Tree, node: int) -> bool:
+        if node == ROOT:
+            return True
+        depth = tree.depth[node]
+        return depth < len(self.trunk) and self.trunk[depth] == node
+
+    def _has(self, tree: Tree, node: int) -> bool:
+        return node in self.branch or self._in_trunk(tree, node)

@@ -1,0 +1,54 @@
+"""What the engine knows about a model: it opens caches and answers one pass at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from nextok.query import Row
+
+
+class Cache(Protocol):
+    """What one model has read of one tree, in numbered slots; it grows by itself when a new slot is written."""
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy the slots `sources` to `targets`; all are read before any is written."""
+        ...
+
+
+@dataclass(slots=True)
+class Feed:
+    """One tree's share of a pass: tokens to read, each into its slot.
+
+    Token i sees the slots 0 .. seen[i] - 1 and then those of tails[i], in this order, which is the order of its
+    path and ends with its own slot. All tokens of a feed are written before any of them looks. A token's
+    position is the number of slots it sees, less one.
+    """
+
+    cache: Any
+    tokens: list[int]
+    slots: list[int]
+    seen: list[int]
+    tails: list[tuple[int, ...]]
+    rows: list[int]  # which of the tokens need logits, ascending
+
+    def position(self, index: int) -> int:
+        """How many tokens come before token `index` on its path."""
+        return self.seen[index] + len(self.tails[index]) - 1
+
+
+class Model(Protocol):
+    """A backend: one forward pass over any mix of requests, then the readout of the rows they want."""
+
+    vocab_size: int
+    context: int
+
+    def open(self) -> Cache:
+        """An empty cache."""
+        ...
+
+    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
+        """Read all feeds, then answer each row, in order: a Choice, Candidates, or the exception of that row.
+
+        Row.index counts the wanted rows of all feeds in order; several Rows may read the same one.
+        """
+        ...

@@ -1,0 +1,249 @@
+"""The Llama family in plain numpy, float32: the model as its papers write it, and the oracle of faster backends.
+
+One pass reads a flat batch of tokens, whatever requests, prompts, beams or drafts they belong to. Every product is
+over the whole batch; only attention looks at who may see whom.
+
+Shapes: n tokens in the pass, d the width of the stream, h heads in g groups that share keys and values, w the
+width of a head, s slots in use.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nextok.errors import LimitError
+from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
+from nextok.models.base import Feed
+from nextok.query import Row
+from nextok.sampling.readout import read
+
+Array = npt.NDArray[np.float32]
+
+ROWS_AT_ONCE = 64
+"""Rows of logits held in memory together: 64 x 49,152 float32 are 12 MB."""
+
+
+class KeysAndValues:
+    """The attention cache of one tree: for each layer the rotated keys and the values, in numbered slots."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._shape = (config.layers, 2, config.kv_heads)
+        self._width = config.head_width
+        self._slots = np.zeros((*self._shape, 64, self._width), np.float32)
+
+    def layer(self, index: int, end: int) -> tuple[Array, Array]:
+        """Keys and values of one layer up to slot `end`, each [g, end, w]; writable views."""
+        both = self._slots[index, :, :, :end]
+        return both[0], both[1]
+
+    def reserve(self, end: int) -> None:
+        """Make room for the slots below `end`."""
+        capacity = self._slots.shape[3]
+        if end > capacity:
+            grown = np.zeros((*self._shape, max(end, 2 * capacity), self._width), np.float32)
+            grown[:, :, :, :capacity] = self._slots
+            self._slots = grown
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy slots; all are read before any is written."""
+        self.reserve(max(*sources, *targets) + 1)
+        self._slots[:, :, :, list(targets)] = self._slots[:, :, :, list(sources)]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The weights of one block; a matrix is [outputs, inputs]."""
+
+    attention_norm: Array  # [d]
+    qkv: Array  # [(h + 2g) w, d]
+    qkv_bias: Array | None
+    q_norm: Array | None  # [w], Qwen 3
+    k_norm: Array | None
+    output: Array  # [d, h w]
+    output_bias: Array | None
+    feed_forward_norm: Array  # [d]
+    gate_up: Array  # [2 hidden, d]
+    gate_up_bias: Array | None
+    down: Array  # [d, hidden]
+    down_bias: Array | None
+
+
+class LlamaNumpy:
+    """A Llama, Mistral, Qwen 2 or Qwen 3 model with all weights in float32."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config = checkpoint.config
+        self.vocab_size = self.config.vocab_size
+        self.context = self.config.context
+        tensors = checkpoint.tensors
+        self._embedding = tensors["token_embd.weight"].float32()  # [vocab, d]
+        tied = "output.weight" not in tensors
+        self._head = self._embedding if tied else tensors["output.weight"].float32()
+        self._norm = tensors["output_norm.weight"].float32()
+        self._layers = [_layer(tensors, f"blk.{index}.") for index in range(self.config.layers)]
+        frequencies = self.config.rope_theta ** (-np.arange(0, self.config.rope_width, 2) / self.config.rope_width)
+        self._frequencies = frequencies / np.array(self.config.rope_divisors or 1.0)
+
+    def open(self) -> KeysAndValues:
+        """An empty cache."""
+        return KeysAndValues(self.config)
+
+    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
+        """One forward pass, then the readout, a block of rows at a time."""
+        wanted = self.forward(feeds)
+        replies: list[Any] = [None] * len(rows)
+        for start in range(0, len(wanted), ROWS_AT_ONCE):
+            logits = self.logits(wanted[start : start + ROWS_AT_ONCE])
+            inside = [i for i, row in enumerate(rows) if start <= row.index < start + len(logits)]
+            for i, reply in zip(inside, read(logits, [rows[i] for i in inside], start)):
+                replies[i] = reply
+        return replies
+
+    def logits(self, states: Array) -> Array:
+        """Scores of the whole vocabulary, [rows, vocab], from final states [rows, d]."""
+        return _product(states, self._head, None)
+
+    def forward(self, feeds: Sequence[Feed]) -> Array:
+        """Read all tokens of a pass; the final states, [rows, d], of those whose logits are wanted."""
+        tokens = np.array([token for feed in feeds for token in feed.tokens])
+        positions = np.array([feed.position(i) for feed in feeds for i in range(len(feed.tokens))])
+        self._check(tokens, positions)
+        views, start = [], 0
+        for feed in feeds:
+            views.append(_view(feed, start))
+            start += len(feed.tokens)
+        angles = positions[:, None] * self._frequencies  # [n, rope_width / 2]
+        turn = np.stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+        x = self._embedding[tokens]  # [n, d]
+        for index, layer in enumerate(self._layers):
+            x = x + self._attention(index, layer, x, views, turn)
+            x = x + self._feed_forward(layer, x)
+        wanted = [view.share.start + row for feed, view in zip(feeds, views) for row in feed.rows]
+        return self._normed(x[wanted], self._norm)
+
+    def _check(self, tokens: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> None:
+        wrong = tokens[(tokens < 0) | (tokens >= self.vocab_size)]
+        if len(wrong):
+            raise ValueError(f"token id {wrong[0]} is outside the vocabulary; ids go from 0 to {self.vocab_size - 1}")
+        if positions.max(initial=0) >= self.context:
+            raise LimitError(f"the text does not fit in the model's context of {self.context} tokens; shorten it")
+
+    def _attention(self, index: int, layer: Layer, x: Array, views: Sequence["View"], turn: Array) -> Array:
+        """Grouped-query attention; each feed writes its keys and values to its own cache, then looks at it."""
+        config = self.config
+        qkv = _product(self._normed(x, layer.attention_norm), layer.qkv, layer.qkv_bias)
+        heads = qkv.reshape(len(x), -1, config.head_width)
+        q, k, v = np.split(heads, [config.heads, config.heads + config.kv_heads], axis=1)  # [n, h or g, w]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)
+        q, k = self._rotated(q, turn), self._rotated(k, turn)
+        mixed = np.empty((len(x), config.heads * config.head_width), np.float32)
+        for view in views:
+            keys, values = view.cache.layer(index, view.end)
+            keys[:, view.slots] = k[view.share].swapaxes(0, 1)
+            values[:, view.slots] = v[view.share].swapaxes(0, 1)
+            mixed[view.share] = _attend(q[view.share], keys, values, view.hidden)
+        return _product(mixed, layer.output, layer.output_bias)
+
+    def _feed_forward(self, layer: Layer, x: Array) -> Array:
+        """SwiGLU: silu(gate) * up, then down."""
+        both = _product(self._normed(x, layer.feed_forward_norm), layer.gate_up, layer.gate_up_bias)
+        gate, up = np.split(both, 2, axis=1)
+        with np.errstate(over="ignore"):  # exp(-gate) may be inf, and 1 / inf is the 0 that is meant
+            inner = gate / (1 + np.exp(-gate)) * up
+        return _product(inner, layer.down, layer.down_bias)
+
+    def _normed(self, x: Array, weight: Array) -> Array:
+        """RMSNorm over the last axis."""
+        return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(self.config.norm_epsilon)) * weight
+
+    def _rotated(self, x: Array, turn: Array) -> Array:
+        """Rotary position embedding of x [n, heads, w]: pairs of dimensions turn by position * frequency."""
+        width = self.config.rope_width
+        if self.config.rope_interleaved:
+            one, two = slice(0, width, 2), slice(1, width, 2)
+        else:
+            one, two = slice(0, width // 2), slice(width // 2, width)
+        cos, sin = turn[:, :, None]
+        turned = x.copy()
+        turned[..., one] = x[..., one] * cos - x[..., two] * sin
+        turned[..., two] = x[..., two] * cos + x[..., one] * sin
+        return turned
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One feed during a pass: where its tokens are, and what each of them may not see."""
+
+    share: slice  # of the pass's tokens
+    cache: KeysAndValues
+    slots: list[int]
+    end: int  # one above the highest slot in sight
+    hidden: npt.NDArray[np.bool_] | None  # [n, end]; None if everything is seen
+
+
+def _view(feed: Feed, start: int) -> View:
+    end = 1 + max(max(feed.slots), *(seen - 1 for seen in feed.seen), *(max(tail, default=0) for tail in feed.tails))
+    feed.cache.reserve(end)
+    hidden = np.arange(end) >= np.array(feed.seen)[:, None]
+    for index, tail in enumerate(feed.tails):
+        hidden[index, list(tail)] = False
+    share = slice(start, start + len(feed.tokens))
+    return View(share, feed.cache, feed.slots, end, hidden if hidden.any() else None)
+
+
+def _attend(q: Array, keys: Array, values: Array, hidden: npt.NDArray[np.bool_] | None) -> Array:
+    """Softmax(q k / sqrt(w)) v for q [n, h, w] over keys and values [g, s, w]; returns [n, h w]."""
+    n, heads, width = q.shape
+    groups = len(keys)
+    grouped = q.reshape(n, groups, -1, width).transpose(1, 2, 0, 3).reshape(groups, -1, width)  # [g, (h/g) n, w]
+    scores = (grouped @ keys.swapaxes(1, 2)).reshape(groups, -1, n, keys.shape[1]) * np.float32(width**-0.5)
+    if hidden is not None:
+        scores[..., hidden] = -np.inf
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    mixed = weights.reshape(groups, -1, keys.shape[1]) @ values
+    return mixed.reshape(groups, -1, n, width).transpose(2, 0, 1, 3).reshape(n, heads * width)
+
+
+def _product(x: Array, matrix: Array, bias: Array | None) -> Array:
+    """x [n, inputs] times matrix [outputs, inputs], plus the bias; [n, outputs]."""
+    # A single row is faster as matrix times vector, which reads the weights in the order they lie in.
+    y = (matrix @ x[0])[None] if len(x) == 1 else x @ matrix.T
+    return y if bias is None else y + bias
+
+
+def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
+    def weight(*names: str) -> Array:
+        parts = [tensors[f"{prefix}{name}.weight"].float32() for name in names]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def bias(*names: str) -> Array | None:
+        parts = [tensors.get(f"{prefix}{name}.bias") for name in names]
+        if not any(parts):
+            return None
+        sizes = [tensors[f"{prefix}{name}.weight"].shape[0] for name in names]
+        return np.concatenate(
+            [part.float32() if part else np.zeros(size, np.float32) for part, size in zip(parts, sizes)]
+        )
+
+    def optional(name: str) -> Array | None:
+        return weight(name) if f"{prefix}{name}.weight" in tensors else None
+
+    return Layer(
+        attention_norm=weight("attn_norm"),
+        qkv=weight("attn_q", "attn_k", "attn_v"),
+        qkv_bias=bias("attn_q", "attn_k", "attn_v"),
+        q_norm=optional("attn_q_norm"),
+        k_norm=optional("attn_k_norm"),
+        output=weight("attn_output"),
+        output_bias=bias("attn_output"),
+        feed_forward_norm=weight("ffn_norm"),
+        gate_up=weight("ffn_gate", "ffn_up"),
+        gate_up_bias=bias("ffn_gate", "ffn_up"),
+        down=weight("ffn_down"),
+        down_bias=bias("ffn_down"),
+    )

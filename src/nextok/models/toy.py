@@ -1,0 +1,80 @@
+"""Models small enough to enumerate: scores are a plain function of the tokens so far.
+
+They see nothing but their cache, slot by slot, so a wrong slot, a missing ancestor or a leaked branch changes
+their scores or stops them. That makes them the judges of the engine.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nextok.models.base import Feed
+from nextok.query import Row
+from nextok.sampling.noise import mix
+from nextok.sampling.readout import read
+
+Scores = Callable[[tuple[int, ...]], Sequence[float]]
+"""Logits of every token after the given ones."""
+
+
+class ToyCache:
+    """(position, token) in numbered slots."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[int, int]] = {}
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy slots; a slot that was never written copies as empty."""
+        contents = [self.slots.get(source) for source in sources]
+        for target, content in zip(targets, contents):
+            if content is None:
+                self.slots.pop(target, None)
+            else:
+                self.slots[target] = content
+
+
+class ToyModel:
+    """A language model given by a function from the tokens so far to the logits of the next."""
+
+    def __init__(self, vocab_size: int, scores: Scores, context: int = 1 << 20) -> None:
+        self.vocab_size = vocab_size
+        self.context = context
+        self._scores = scores
+
+    def open(self) -> ToyCache:
+        """An empty cache."""
+        return ToyCache()
+
+    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
+        """Score every wanted token from what it sees in its cache."""
+        logits = [self._scores(path) for feed in feeds for path in _paths(feed)]
+        return read(np.array(logits, np.float32).reshape(-1, self.vocab_size), rows)
+
+
+def _paths(feed: Feed) -> list[tuple[int, ...]]:
+    slots = feed.cache.slots
+    for index, (token, slot) in enumerate(zip(feed.tokens, feed.slots)):
+        slots[slot] = (feed.position(index), token)
+    return [_visible(feed, index, slots) for index in feed.rows]
+
+
+def _visible(feed: Feed, index: int, slots: dict[int, tuple[int, int]]) -> tuple[int, ...]:
+    seen = [slots[slot] for slot in (*range(feed.seen[index]), *feed.tails[index])]
+    if [position for position, _ in seen] != list(range(len(seen))):
+        raise AssertionError(f"token {index} sees positions {[position for position, _ in seen]}")
+    if (feed.tails[index] or (feed.seen[index] - 1,))[-1] != feed.slots[index]:
+        raise AssertionError(f"token {index} does not see itself last")
+    return tuple(token for _, token in seen)
+
+
+def hashed(vocab_size: int, seed: int = 0, spread: float = 3.0) -> Scores:
+    """Logits in [-spread, spread] that look random but depend on nothing except the tokens so far."""
+
+    def scores(path: tuple[int, ...]) -> list[float]:
+        state = mix(seed + 1)
+        for token in path:
+            state = mix(state ^ (token + 1))
+        return [spread * (mix(state + token) / 2**63 - 1) for token in range(vocab_size)]
+
+    return scores

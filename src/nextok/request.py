@@ -1,0 +1,112 @@
+"""One text in the making: where it stands in its tree, when it ends, and how it grows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from nextok.events import Finished, Token
+from nextok.query import Query, Row
+from nextok.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a text ends; lengths count generated tokens, except `context`, which counts the prompt too."""
+
+    max_tokens: int = 256
+    min_tokens: int = 0  # before this many, no stop token can be chosen and no stop string ends the text
+    context: int | None = None
+    stop_ids: frozenset[int] = frozenset()
+    stop: tuple[bytes, ...] = ()
+    token_bytes: Sequence[bytes] = ()  # what each token stands for; needed for stop strings only
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, got {self.max_tokens}")
+        if not 0 <= self.min_tokens <= self.max_tokens:
+            raise ValueError(f"min_tokens must be from 0 to max_tokens ({self.max_tokens}), got {self.min_tokens}")
+        if any(not stop for stop in self.stop):
+            raise ValueError("a stop string must not be empty; leave it out instead")
+
+
+class Request:
+    """A prompt (a node of `tree`), its limits and its seed; `commit` is the only way its text grows."""
+
+    def __init__(self, tree: Tree, prompt: int, limits: Limits, seed: int = 0, logprobs: int | None = None) -> None:
+        if prompt < 0:
+            raise ValueError("the prompt is empty; give at least one token")
+        length = tree.depth[prompt] + 1
+        if limits.context is not None and length >= limits.context:
+            raise ValueError(
+                f"the prompt has {length} tokens and the model's context is {limits.context}; "
+                f"shorten the prompt to at most {limits.context - 1}"
+            )
+        self.tree = tree
+        self.prompt = prompt
+        self.tip = prompt  # the end of the committed text
+        self.limits = limits
+        self.seed = seed
+        self.logprobs = logprobs
+        self.tokens: list[int] = []  # generated so far
+        self.finish_reason: str | None = None
+        self.error: Exception | None = None
+
+    @property
+    def room(self) -> int:
+        """How many more tokens the text may take."""
+        room = self.limits.max_tokens - len(self.tokens)
+        if self.limits.context is not None:
+            room = min(room, self.limits.context - self.tree.depth[self.tip] - 1)
+        return room
+
+    def commit(self, tokens: Iterable[int]) -> Iterator[Token | Finished]:
+        """Append tokens to the text until one of them ends it; the rest is dropped."""
+        for token in tokens:
+            if self.finish_reason:
+                return
+            self.tip = self.tree.add(self.tip, token)
+            self.tokens.append(token)
+            yield Token(token, self.tip)
+            if reason := self.ending(self.tip):
+                yield self.finish(reason)
+
+    def finish(self, reason: str, error: Exception | None = None) -> Finished:
+        """Close the request for good."""
+        self.finish_reason, self.error = reason, error
+        return Finished(reason, error)
+
+    def ending(self, node: int) -> str | None:
+        """Why a text that ends in `node` is finished, or None if it goes on."""
+        limits, length = self.limits, self._length(node)
+        if length >= limits.min_tokens and (
+            self.tree.token[node] in limits.stop_ids or (limits.stop and self._completes_stop(node))
+        ):
+            return "stop"
+        if length >= limits.max_tokens:
+            return "length"
+        if limits.context is not None and self.tree.depth[node] + 1 >= limits.context:
+            return "context"
+        return None
+
+    def row(self, index: int, node: int, query: Query, position: int) -> Row:
+        """The readout of `node`, entry `position` of `query`, from row `index` of a pass."""
+        early = self._length(node) < self.limits.min_tokens
+        return Row(
+            index,
+            query.read(position),
+            self.seed,
+            self.tree.depth[node] + 1,
+            self.limits.stop_ids if early else frozenset(),
+            self.logprobs,
+        )
+
+    def _length(self, node: int) -> int:
+        return self.tree.depth[node] - self.tree.depth[self.prompt]
+
+    def _completes_stop(self, node: int) -> bool:
+        """Whether the last token of `node` completes a stop string; earlier ones would have ended the text."""
+        longest = max(map(len, self.limits.stop))
+        tail = self.limits.token_bytes[self.tree.token[node]]
+        reach = longest - 1 + len(tail)
+        while len(tail) < reach and (node := self.tree.parent[node]) != self.prompt:
+            tail = self.limits.token_bytes[self.tree.token[node]] + tail
+        return any(stop in tail for stop in self.limits.stop)

@@ -1,0 +1,42 @@
+"""Speculative (assisted) decoding: guess several tokens cheaply, check them all in one pass of the target.
+
+The rule is sample-then-match (arXiv 2408.07978): draw the target's own token at every guessed node, and keep
+walking while the guess holds what was drawn. Noise belongs to the request, so the text is the one that plain
+decoding with the same seed would have given, token for token, whatever the draft.
+"""
+
+from dataclasses import dataclass
+
+from nextok.drafts.base import Draft
+from nextok.events import Verified
+from nextok.query import Decoding, pick
+from nextok.request import Request
+from nextok.strategies.sample import Greedy, Sample
+
+
+@dataclass(frozen=True)
+class Speculate:
+    """The text of `sampling`, in fewer passes of the target model."""
+
+    draft: Draft
+    sampling: Greedy | Sample = Greedy()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sampling, Greedy | Sample):
+            raise ValueError(f"sampling must be Greedy(...) or Sample(...), got {self.sampling!r}")
+        if not hasattr(self.draft, "begin"):
+            raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {self.draft!r}")
+
+    def decode(self, request: Request) -> Decoding[None]:
+        """Guess, draw the target's own tokens along the guess, keep what matches and one more."""
+        sampler = self.sampling.sampler
+        propose = self.draft.begin(request, sampler)
+        while not request.finish_reason:
+            drafted = yield from propose()
+            picked = yield from pick([request.tip, *drafted], sampler)  # one pass of the target
+            tokens, node = list[int](), request.tip
+            while node in picked:  # while the draft holds what was drawn
+                tokens.append(picked[node])
+                node = request.tree.find(node, tokens[-1])
+            yield Verified(drafted=len(drafted), accepted=len(tokens) - 1)
+            yield from request.commit(tokens)
