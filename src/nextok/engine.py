@@ -180,6 +180,8 @@ class Engine:
             self._end(job, "error", error)
 
     def _ask(self, job: Job, query: Query) -> None:
+        if not query.nodes:
+            raise ValueError("a query must name at least one node")
         model: Any = self.target if query.model is TARGET else query.model
         job.query, job.model, job.answers = query, model, {}
         job.asked[model] = query.nodes

@@ -24,9 +24,6 @@ class Tree:
         self.depth: list[int] = []  # tokens before this one, which is also its position
         self._child: dict[tuple[int, int], int] = {}
 
-    def __len__(self) -> int:
-        return len(self.token)
-
     def add(self, parent: int, token: int) -> int:
         """The node of `token` under `parent`, made if it is new."""
         node = self._child.setdefault((parent, token), len(self.token))

@@ -1,0 +1,35 @@
+"""What the parts of the hub hand to each other and to the caller."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on this machine: a `.gguf` file or folder, a short name, and one line on its origin."""
+
+    path: Path
+    name: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list of models; `path` and `size` (bytes) are None for a known one not fetched yet."""
+
+    name: str
+    path: Path | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come, in bytes; a stage whose `total` is None is only a message."""
+
+    stage: str
+    done: int = 0
+    total: int | None = None
+
+
+Report = Callable[[Progress], None]

@@ -1,0 +1,137 @@
+"""Small worlds for the laws: toy models, drafts of every temper, and two ways to run a request."""
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from nextok.drafts.draft_model import DraftModel
+from nextok.drafts.prompt_lookup import PromptLookup
+from nextok.drafts.token_tree import TokenTree
+from nextok.engine import Engine
+from nextok.events import Event
+from nextok.models.toy import ToyModel, hashed
+from nextok.query import pick
+from nextok.reference import drive
+from nextok.request import Limits, Request
+from nextok.strategies.beam import Beam
+from nextok.strategies.sample import Greedy, Sample
+from nextok.strategies.speculate import Speculate
+from nextok.tree import ROOT, Tree
+
+VOCAB = 7
+STOP = 0
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What a draft takes a model from."""
+
+    model: ToyModel
+
+
+TARGET = ToyModel(VOCAB, hashed(VOCAB, seed=1))
+SIMILAR = Lent(
+    ToyModel(VOCAB, lambda path: [a + 0.2 * b for a, b in zip(hashed(VOCAB, 1)(path), hashed(VOCAB, 2)(path))])
+)
+UNRELATED = Lent(ToyModel(VOCAB, hashed(VOCAB, seed=3)))
+SHORT_SIGHTED = Lent(ToyModel(VOCAB, hashed(VOCAB, seed=1), context=6))
+
+
+@dataclass(frozen=True)
+class RandomDraft:
+    """Guesses a random tree, of random size, empty at times."""
+
+    seed: int = 0
+
+    def begin(self, request, sampler):
+        dice = random.Random(self.seed)
+
+        def propose():
+            yield from ()
+            nodes = []
+            for _ in range(dice.randrange(6) if request.room > 1 else 0):
+                parent = dice.choice([request.tip, *nodes])
+                if request.tree.depth[parent] - request.tree.depth[request.tip] < request.room - 1:
+                    nodes.append(request.tree.add(parent, dice.randrange(VOCAB)))
+            return list(dict.fromkeys(nodes))
+
+        return propose
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Knows what the target will draw, leads it on for a token or two and then says something else."""
+
+    honest: int = 1
+
+    def begin(self, request, sampler):
+        def propose():
+            node, nodes = request.tip, []
+            for step in range(min(4, request.room - 1)):
+                picked = yield from pick([node], sampler, TARGET)
+                node = request.tree.add(node, (picked[node] + (step >= self.honest)) % VOCAB)
+                nodes.append(node)
+            return nodes
+
+        return propose
+
+
+DRAFTS = {
+    "lookup": PromptLookup(max_draft=4, shortest=1),
+    "similar": DraftModel(SIMILAR, max_draft=4),
+    "unrelated": DraftModel(UNRELATED, max_draft=3),
+    "itself": DraftModel(Lent(TARGET), max_draft=4),
+    "short-sighted": DraftModel(SHORT_SIGHTED, max_draft=4),
+    "tree": TokenTree(SIMILAR, widths=(3, 2)),
+    "random": RandomDraft(),
+    "adversary": Adversary(),
+    "liar": Adversary(honest=0),
+}
+SAMPLINGS = {
+    "greedy": Greedy(),
+    "cold": Sample(temperature=0),
+    "warm": Sample(temperature=0.7),
+    "plain": Sample(),
+    "filtered": Sample(temperature=1.3, top_k=5, top_p=0.9, min_p=0.05),
+}
+BEAMS = {
+    "beam 1": Beam(1),
+    "beam 3": Beam(3),
+    "beam 4 early": Beam(4, early_stopping=True, length_penalty=0.6),
+    "beam 2 never": Beam(2, early_stopping="never", length_penalty=1.4),
+}
+STRATEGIES: dict[str, Any] = (
+    SAMPLINGS
+    | BEAMS
+    | {
+        f"{draft} {sampling}": Speculate(DRAFTS[draft], SAMPLINGS[sampling])
+        for draft in DRAFTS
+        for sampling in ("greedy", "warm", "plain")
+    }
+)
+
+
+def asked(prompt, *, seed=0, tree=None, logprobs=None, **limits) -> Request:
+    """A request on its own tree, or on a shared one."""
+    tree = tree or Tree()
+    limits = {"max_tokens": 12, "stop_ids": frozenset({STOP})} | limits
+    return Request(tree, tree.extend(ROOT, prompt), Limits(**limits), seed, logprobs)
+
+
+def by_reference(strategy, request, target=TARGET) -> list[Event]:
+    """All events of one request, driven alone without any cache."""
+    return list(drive(strategy, request, target))
+
+
+def by_engine(strategy, request, target=TARGET, **settings) -> list[Event]:
+    """All events of one request, alone in an engine."""
+    events: list[Event] = []
+    engine = Engine(target, **settings)
+    engine.submit(request, strategy, events.append)
+    engine.run()
+    return events
+
+
+def outcome(request: Request) -> tuple[list[int], str | None]:
+    """What must be equal for two runs to be the same."""
+    return request.tokens, request.finish_reason
