@@ -17,7 +17,7 @@ class Chosen:
 
     node: int
     token: int
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[int, float], ...]  # the most probable tokens there, best first
 
 

@@ -104,9 +104,9 @@ class Request:
 
     def _completes_stop(self, node: int) -> bool:
         """Whether the last token of `node` completes a stop string; earlier ones would have ended the text."""
+        last = tail = self.limits.token_bytes[self.tree.token[node]]
         longest = max(map(len, self.limits.stop))
-        tail = self.limits.token_bytes[self.tree.token[node]]
-        reach = longest - 1 + len(tail)
-        while len(tail) < reach and (node := self.tree.parent[node]) != self.prompt:
+        while len(tail) < longest - 1 + len(last) and (node := self.tree.parent[node]) != self.prompt:
             tail = self.limits.token_bytes[self.tree.token[node]] + tail
-        return any(stop in tail for stop in self.limits.stop)
+        # A match must reach into the last token, so each stop string looks back by its own length only.
+        return any(stop in tail[max(0, len(tail) - len(last) - len(stop) + 1) :] for stop in self.limits.stop if last)

@@ -43,10 +43,14 @@ class Tree:
             parent = self.add(parent, token)
         return parent
 
+    def nodes(self, node: int, above: int = ROOT) -> list[int]:
+        """The nodes from just below the ancestor `above` down to `node`."""
+        nodes = []
+        while node != above:
+            nodes.append(node)
+            node = self.parent[node]
+        return nodes[::-1]
+
     def path(self, node: int, above: int = ROOT) -> list[int]:
         """The tokens from just below the ancestor `above` down to `node`."""
-        tokens = []
-        while node != above:
-            tokens.append(self.token[node])
-            node = self.parent[node]
-        return tokens[::-1]
+        return [self.token[node] for node in self.nodes(node, above)]

@@ -6,6 +6,7 @@ from typing import Literal
 from nextok.events import Beams, Hypothesis
 from nextok.query import Decoding, top
 from nextok.request import Request
+from nextok.strategies.rescore import rescored
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Beam:
             live = live[: self.width]
             finished = sorted(finished, key=lambda beam: -beam.score)[: self.width]
             yield Beams(tuple(live), tuple(finished))
+        if request.logprobs is not None:
+            for beam in finished[: self.n]:
+                yield from rescored(request, [request.prompt, *tree.nodes(beam.node, above=request.prompt)])
         yield from request.commit(tree.path(finished[0].node, above=request.tip))
 
     def _can_improve(self, live: list[Hypothesis], finished: list[Hypothesis], length: int, max_length: int) -> bool:

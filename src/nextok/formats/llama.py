@@ -1,0 +1,89 @@
+"""The Llama family: which tensors a model of a given shape must have, and which it must not have.
+
+Unknown tensors are refused, since they mean a variant that nextok would compute wrongly.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nextok.errors import ModelFileError
+from nextok.formats.files import AGAIN, shown
+from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
+
+# Each architecture, and what its layers have beyond Llama's.
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "llama": (),
+    "mistral": (),
+    "qwen2": ("attn_q.bias", "attn_k.bias", "attn_v.bias"),
+    "qwen3": ("attn_q_norm.weight", "attn_k_norm.weight"),
+}
+MOST_LAYERS = 1024
+MOST_WIDTH = 1 << 17
+MOST_HEADS = 1024
+MOST_HEAD_WIDTH = 1024
+MOST_HIDDEN = 1 << 20
+MOST_CONTEXT = 1 << 27
+MOST_VOCAB = 1 << 22
+EPSILONS = (1e-12, 1.0)
+THETAS = (1.0, 1e12)
+DIVISORS = (1e-3, 1e6)  # of rotary frequencies
+
+
+def check_architecture(name: str) -> None:
+    """ModelFileError, with the names there are, unless nextok computes this architecture."""
+    if name not in ARCHITECTURES:
+        raise ModelFileError(
+            f"architecture {shown(name)} is not supported: choose a model of {', '.join(ARCHITECTURES)}"
+        )
+
+
+def checked(config: ModelConfig, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint, if configuration and tensors fit together; a ModelFileError that says what does not."""
+    if config.heads % config.kv_heads:
+        raise ModelFileError(f"{config.heads} heads cannot share {config.kv_heads} key-value heads: {AGAIN}")
+    if config.rope_width % 2 or config.rope_width > config.head_width:
+        raise ModelFileError(
+            f"rotary width {config.rope_width} must be even and at most the head width {config.head_width}: {AGAIN}"
+        )
+    unknown = set(tensors)
+    for name, shape, required in _expected(config):
+        unknown.discard(name)
+        if name in tensors:
+            if tensors[name].shape != shape:
+                raise ModelFileError(f"tensor {name} has shape {tensors[name].shape}, not {shape}: {AGAIN}")
+        elif required:
+            raise ModelFileError(f"tensor {name} is missing: {AGAIN}")
+    if unknown:
+        raise ModelFileError(
+            f"tensor {shown(min(unknown))} is no part of a {config.architecture} model: "
+            "nextok would compute this variant wrongly, choose another model"
+        )
+    return Checkpoint(config, tensors, metadata)
+
+
+def _expected(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+    """Every tensor that may be there: name, shape, whether it must be there."""
+    width, hidden, head = config.width, config.hidden, config.head_width
+    yield "token_embd.weight", (config.vocab_size, width), True
+    yield "output.weight", (config.vocab_size, width), False
+    yield "output_norm.weight", (width,), True
+    products = {
+        "attn_q": (config.heads * head, width),
+        "attn_k": (config.kv_heads * head, width),
+        "attn_v": (config.kv_heads * head, width),
+        "attn_output": (width, config.heads * head),
+        "ffn_gate": (hidden, width),
+        "ffn_up": (hidden, width),
+        "ffn_down": (width, hidden),
+    }
+    extra = ARCHITECTURES[config.architecture]
+    for layer in range(config.layers):
+        prefix = f"blk.{layer}."
+        yield f"{prefix}attn_norm.weight", (width,), True
+        yield f"{prefix}ffn_norm.weight", (width,), True
+        for name, shape in products.items():
+            yield f"{prefix}{name}.weight", shape, True
+            yield f"{prefix}{name}.bias", shape[:1], f"{name}.bias" in extra
+        for name in ("attn_q_norm.weight", "attn_k_norm.weight"):
+            if name in extra:
+                yield prefix + name, (head,), True

@@ -1,0 +1,106 @@
+"""What comes back from a generation: texts, their tokens, why they ended, and what they cost."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A generated token's raw log-probability, and the most probable tokens at its place, best first."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One text.
+
+    `tokens` holds all generated ids; a stop token is among them, but neither it nor a stop string is in `text`.
+    `finish_reason`: stop, length, context, cancelled or error; `error` says which.
+    `score`: of a beam, its length-normalised log-probability.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: str
+    seed: int
+    logprobs: list[TokenLogprob] | None = None
+    score: float | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a generation cost. `passes`: of the target model, its prompt's included; drafts count as drafted."""
+
+    prompt_tokens: int
+    generated_tokens: int
+    passes: int
+    verifications: int  # passes that checked a draft
+    drafted: int
+    accepted: int  # drafted tokens that the target drew as well; its own extra token is not counted
+    seconds_to_first_token: float
+    seconds: float
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Accepted of drafted tokens; None without a draft."""
+        return self.accepted / self.drafted if self.drafted else None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generated tokens after the first, per second after the first."""
+        rest = self.seconds - self.seconds_to_first_token
+        return (self.generated_tokens - 1) / rest if rest > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The result for one prompt; with several choices, the properties are those of the first."""
+
+    choices: tuple[Completion, ...]
+    stats: Stats
+
+    @property
+    def text(self) -> str:
+        """The generated text."""
+        return self.choices[0].text
+
+    @property
+    def tokens(self) -> list[int]:
+        """The generated token ids."""
+        return self.choices[0].tokens
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the text ended."""
+        return self.choices[0].finish_reason
+
+    @property
+    def seed(self) -> int:
+        """The seed that gives this text again."""
+        return self.choices[0].seed
+
+    @property
+    def logprobs(self) -> list[TokenLogprob] | None:
+        """Log-probabilities, if they were asked for."""
+        return self.choices[0].logprobs
+
+    @property
+    def error(self) -> Exception | None:
+        """What went wrong, if the text ended in an error."""
+        return self.choices[0].error
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How probable a given text is: `logprobs[i]` belongs to `tokens[i]`; the first has none."""
+
+    tokens: list[int]
+    logprobs: list[float | None]
+
+    @property
+    def total(self) -> float:
+        """The natural log-probability of the text after its first token."""
+        return sum(logprob for logprob in self.logprobs if logprob is not None)

@@ -1,0 +1,95 @@
+"""A generation that is being watched: pieces of text as they come, and the output at any time."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from nextok.engine import Engine, Job
+from nextok.output import Output, Stats
+from nextok.request import Request
+from nextok.strategies.base import Strategy
+from nextok.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some more text of one choice; whole characters, and never part of a stop string."""
+
+    text: str
+    choice: int = 0
+
+
+class Stream(Iterator[Piece]):
+    """Iterate for pieces of text; `output()` for the result so far; `close()` to end early.
+
+    Iterating drives the engine. An error of the request is raised where its text ends. If the iteration is
+    interrupted (Ctrl-C), the request is cancelled and `output()` has what exists.
+    """
+
+    def __init__(self, engine: Engine, requests: Sequence[Request], strategy: Strategy, hypotheses: int = 0) -> None:
+        self._engine = engine
+        self._writers = [Writer(request, hypotheses) for request in requests]
+        self._started_at = time.perf_counter()
+        self._jobs: list[Job] = [
+            engine.submit(request, strategy, writer) for request, writer in zip(requests, self._writers)
+        ]
+
+    def __next__(self) -> Piece:
+        try:
+            while True:
+                for choice, writer in enumerate(self._writers):
+                    if writer.pieces:
+                        return Piece(writer.pieces.popleft(), choice)
+                if self.finished:
+                    break
+                self._engine.step()
+        except BaseException:
+            self.close()
+            raise
+        for writer in self._writers:
+            if writer.request.error:
+                raise writer.request.error
+        raise StopIteration
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has ended."""
+        return all(writer.request.finish_reason for writer in self._writers)
+
+    def close(self) -> None:
+        """Cancel what is still running; pieces that nobody took are dropped, `output()` has their text."""
+        for job in self._jobs:
+            self._engine.cancel(job)
+        for writer in self._writers:
+            writer.pieces.clear()
+
+    def wait(self) -> Output:
+        """Run to the end; an error is in the output instead of being raised."""
+        try:
+            while not self.finished:
+                self._engine.step()
+        except BaseException:
+            self.close()
+            raise
+        return self.output()
+
+    def output(self) -> Output:
+        """The result so far."""
+        completions = [completion for writer in self._writers for completion in writer.completions()]
+        return Output(tuple(completions), self._stats(sum(len(choice.tokens) for choice in completions)))
+
+    def _stats(self, generated_tokens: int) -> Stats:
+        writers, now = self._writers, time.perf_counter()
+        first = min((writer.first_token_at for writer in writers if writer.first_token_at), default=now)
+        last = max(writer.finished_at or now for writer in writers)
+        request = writers[0].request
+        return Stats(
+            prompt_tokens=request.tree.depth[request.prompt] + 1,
+            generated_tokens=generated_tokens,
+            passes=max(job.passes for job in self._jobs),
+            verifications=sum(writer.verifications for writer in writers),
+            drafted=sum(writer.drafted for writer in writers),
+            accepted=sum(writer.accepted for writer in writers),
+            seconds_to_first_token=first - self._started_at,
+            seconds=last - self._started_at,
+        )

@@ -1,0 +1,95 @@
+"""One request's scribe: hears its events, writes its text, keeps its figures."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from nextok.events import Beams, Chosen, Event, Finished, Hypothesis, Token, Verified
+from nextok.output import Completion, TokenLogprob
+from nextok.request import Request
+from nextok.text.stops import HeldText, StopStrings
+
+
+class Writer:
+    """Receives the events of one request. `pieces` holds the text that can be shown and nobody has taken yet."""
+
+    def __init__(self, request: Request, hypotheses: int = 0) -> None:
+        self.request = request
+        self.pieces: deque[str] = deque()
+        self.verifications = self.drafted = self.accepted = 0
+        self.first_token_at: float | None = None
+        self.finished_at: float | None = None
+        self._hypotheses = hypotheses  # texts of a beam search to return; 0: the request's own text
+        self._beams = Beams((), ())
+        self._chosen: dict[tuple[int, int], TokenLogprob] = {}
+        self._text: list[str] = []
+        self._held = _held_text(request)
+
+    def __call__(self, event: Event) -> None:
+        """Take note of one event."""
+        match event:
+            case Token(_, node):
+                if self.first_token_at is None:
+                    self.first_token_at = time.perf_counter()
+                self._write(_feed(self.request, self._held, [node]))
+            case Chosen(node, token, logprob, top) if logprob is not None:
+                self._chosen[node, token] = TokenLogprob(token, logprob, top)
+            case Verified(drafted, accepted):
+                self.verifications += 1
+                self.drafted += drafted
+                self.accepted += accepted
+            case Beams():
+                self._beams = event
+            case Finished():
+                self._write(self._held.flush())
+                self.finished_at = time.perf_counter()
+
+    def completions(self) -> list[Completion]:
+        """The text; of a beam search the best ones, even if it was cut short."""
+        if self._hypotheses:
+            best = (self._beams.finished or self._beams.live)[: self._hypotheses]
+            if best:
+                return [self._hypothesis(beam) for beam in best]
+        return [self._completion("".join(self._text), self.request.tip, self.request.finish_reason)]
+
+    def logprobs(self, node: int, above: int) -> list[TokenLogprob]:
+        """What was told of the tokens below `above`, down to `node`."""
+        tree = self.request.tree
+        keys = [(tree.parent[node], tree.token[node]) for node in tree.nodes(node, above)]
+        return [self._chosen[key] for key in keys if key in self._chosen]
+
+    def _hypothesis(self, beam: Hypothesis) -> Completion:
+        held = _held_text(self.request)
+        text = _feed(self.request, held, self.request.tree.nodes(beam.node, self.request.prompt)) + held.flush()
+        reason = self.request.ending(beam.node) or self.request.finish_reason
+        return self._completion(text, beam.node, reason, beam.score)
+
+    def _completion(self, text: str, node: int, reason: str | None, score: float | None = None) -> Completion:
+        return Completion(
+            text=text,
+            tokens=self.request.tree.path(node, above=self.request.prompt),
+            finish_reason=reason or "cancelled",
+            seed=self.request.seed,
+            logprobs=None if self.request.logprobs is None else self.logprobs(node, self.request.prompt),
+            score=score,
+            error=self.request.error,
+        )
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._text.append(text)
+            self.pieces.append(text)
+
+
+def _held_text(request: Request) -> HeldText:
+    return HeldText(StopStrings(request.limits.stop))
+
+
+def _feed(request: Request, held: HeldText, nodes: Iterable[int]) -> str:
+    """The text that these tokens make showable; a stop token adds none."""
+    tree, limits, shown = request.tree, request.limits, []
+    for node in nodes:
+        if tree.token[node] not in limits.stop_ids:
+            early = tree.depth[node] - tree.depth[request.prompt] < limits.min_tokens
+            shown.append(held.feed(limits.token_bytes[tree.token[node]], may_stop=not early))
+    return "".join(shown)
