@@ -58,6 +58,7 @@ class Engine:
         self.budget = budget
         self.seats = seats
         self.passes = 0  # over all models
+        self.tokens_read = 0  # likewise
         self._jobs: list[Job] = []
         self._waiting: deque[Job] = deque()
         # Caches belong to trees: the next turn of a chat finds what the last one has read, and when nobody
@@ -140,6 +141,7 @@ class Engine:
                     memos[model] = Memo(model.open())
                 shares[tree] = memos[model].feed(tree, nodes, live[tree], budget)
                 budget -= len(shares[tree][0].tokens)
+        self.tokens_read += self.budget - budget
         return shares
 
     def _rows(self, shares: Shares, jobs: list[Job]) -> tuple[list[Row], list[tuple[Job, int]]]:
