@@ -112,7 +112,12 @@ def _only(values: Values, ids: npt.NDArray[np.int64]) -> Values:
 
 
 def _nucleus(values: Values, p: float) -> npt.NDArray[np.int64]:
-    survivors = np.flatnonzero(values > -np.inf)
-    order = survivors[np.argsort(-values[survivors], kind="stable")]
-    mass = np.cumsum(np.exp(values[order] - values[order[0]]))
-    return order[: int(np.searchsorted(mass, p * mass[-1])) + 1]
+    """The ids of the smallest set whose mass reaches p; the whole vocabulary is sorted only if it must be."""
+    mass = np.exp(values - values.max())
+    enough = p * mass.sum()
+    for size in (64, 1024, len(values)):
+        order = largest(values, size)
+        reached = np.cumsum(mass[order])
+        if reached[-1] >= enough:
+            break
+    return order[: int(np.searchsorted(reached, enough)) + 1]

@@ -1,0 +1,21 @@
+"""A strategy of one's own: it asks and it commits, and batching, caching and stopping come for free."""
+
+from dataclasses import dataclass
+
+import nextok as nt
+from nextok.query import top
+
+
+@dataclass(frozen=True)
+class Contrary:
+    """Always takes the second-best token."""
+
+    def decode(self, request):
+        while not request.finish_reason:
+            candidates = yield from top([request.tip], 2)
+            yield from request.commit([candidates[request.tip][1].token])
+
+
+lm = nt.load("smollm2")
+for output in lm.generate(["Hello", "The sky is"], Contrary(), max_tokens=10):
+    print(repr(output.text))
