@@ -2,20 +2,19 @@
 
 import copy
 import subprocess
-import sys
 import time
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
 from nextok.errors import TemplateError
 from nextok.hub import resolve
-from nextok.text import load_tokenizer, render_chat, template
+from nextok.text import load_tokenizer, render_chat, sandbox, template
 
 NOW = datetime(2026, 11, 3, 4, 5, 6)
 
-SMOLLM2 = """{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system
+SMOLLM2 = """{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
+{{ '<|im_start|>system
 You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 ' }}{% endif %}{{'<|im_start|>' + message['role'] + '
 ' + message['content'] + '<|im_end|>' + '
@@ -23,7 +22,8 @@ You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>
 ' }}{% endif %}"""
 
 LLAMA3 = """{% set loop_messages = messages %}{% for message in loop_messages %}
-{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}
+{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'\
++ message['content'] | trim + '<|eot_id|>' %}
 {% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}
 {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"""
 
@@ -48,7 +48,8 @@ QWEN2 = """{%- if tools %}
     {%- if (message.role == "user") or (message.role == "system" and not loop.first) or loop.last %}
         {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
     {%- elif message.role == "assistant" %}
-        {{- '<|im_start|>' ~ message.role ~ '\\n' ~ message.content.split('</think>')[-1].lstrip('\\n') ~ loop.index0 }}
+        {{- '<|im_start|>' ~ message.role ~ '\\n'
+            ~ message.content.split('</think>')[-1].lstrip('\\n') ~ loop.index0 }}
     {%- endif %}
 {%- endfor %}
 {%- if add_generation_prompt %}
@@ -95,8 +96,8 @@ MACROS = """{% macro turn(message, depth=0) -%}
 {{ joined }} {{ {'a': [1, 2.5, none, true], 'é': '<b>'} | tojson(indent=2) }} {{ dict(a=1).a }}
 {{ '%s-%03d' | format('x', 7) }} {{ range(3) | list }} {{ messages | length ** 2 }}"""
 
-TEMPLATES = {"smollm2": SMOLLM2, "llama3": LLAMA3, "qwen2": QWEN2, "mistral": MISTRAL, "chatml": CHATML, "macros": MACROS}
-IN_PROCESS = ("smollm2", "llama3", "qwen2", "mistral")
+PLAIN = {"smollm2": SMOLLM2, "llama3": LLAMA3, "qwen2": QWEN2, "mistral": MISTRAL}
+TEMPLATES = {**PLAIN, "chatml": CHATML, "macros": MACROS}
 
 
 def said(*contents, system=None):
@@ -110,7 +111,12 @@ CHATS = [
     said("Hi", system="Be brief."),
     said("Why is the sky blue?", "Scattering.", "Explain.\n\n  In depth. "),
     said("  padded\t", "\n<think>\nhm\n</think>\n\nanswer", " \u3000x", system=""),
-    said("<b>&\"'\\</b> {{ 7*7 }} {% raw %} {# x #}", "é e\u0301 中文 한국어 عربى हिन्दी", "👩‍👩‍👧‍👦 👍🏽 \x00 \u2028 \ufeff", system="日本語"),
+    said(
+        "<b>&\"'\\</b> {{ 7*7 }} {% raw %} {# x #}",
+        "é e\u0301 中文 한국어 عربى हिन्दी",
+        "👩‍👩‍👧‍👦 👍🏽 \x00 \u2028 \ufeff",
+        system="日本語",
+    ),
     said("", "", ""),
     said(*["long " * 300, "text\n" * 300, "x"] * 3),
 ]
@@ -137,17 +143,19 @@ def test_templates_render_as_in_transformers(name, monkeypatch):
     for messages in CHATS:
         for more in (True, False):
             options = {"bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": more}
-            expected, _ = chat_template_utils.render_jinja_template([messages], chat_template=TEMPLATES[name], **options)
+            expected, _ = chat_template_utils.render_jinja_template(
+                [messages], chat_template=TEMPLATES[name], **options
+            )
             assert render_chat(TEMPLATES[name], messages, **options, now=NOW) == expected[0]
 
 
-@pytest.mark.parametrize("name", IN_PROCESS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_usual_templates_need_no_child_process(name, no_child):
     for messages in CHATS:
         assert render_chat(TEMPLATES[name], messages, bos_token="<s>", eos_token="</s>")
 
 
-@pytest.mark.parametrize("name", IN_PROCESS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_a_child_process_renders_the_same(name):
     values = {"messages": CHATS[4], "tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>"}
     values["add_generation_prompt"] = True
@@ -209,31 +217,205 @@ def test_a_wrong_template_fails_in_one_line(source, reason):
     assert len(str(caught.value)) < 600
 
 
-REACHING = """''.__class__|''.__class__.__mro__[1].__subclasses__()|().__class__.__base__|[].__class__.__mro__
-messages.__class__|messages[0].__init__.__globals__|''|attr('__class__')|''|attr('__cl'~'ass__')|''['__class__']
-''['__cl' + 'ass__']|messages|map(attribute='__class__')|list|'{0.__class__}'.format('')|'{0.__class__.__mro__}'.format('')
-'{x.__class__}'.format_map({'x': ''})|''.format.__self__|('{0.__class__}'|attr('format'))('')|'%s'.__mod__.__self__
-cycler.__init__.__globals__.os|lipsum.__globals__['os'].popen('id').read()|joiner.__init__.__globals__|lipsum()
-namespace.__init__.__globals__|namespace(__class__=1)|namespace({'__class__': 1})|range.__class__|dict.__mro__|dict.mro()
-dict.fromkeys|self.__init__.__globals__|self._TemplateReference__context|self.__dict__|raise_exception.__globals__
-raise_exception.__code__|strftime_now.__self__.__class__|strftime_now.__self__.__reduce__|loop.__class__|caller.__class__
-config|request|get_flashed_messages.__globals__|url_for.__globals__|g.pop.__globals__|session|_|__import__('os')
-open('/etc/passwd').read()|eval('1')|exec('1')|globals()|import('os')|undefined.__class__|undefined.x.__init__
-(messages|first).__class__|('a'|string).__class__|('a'|escape).__class__|('a'|safe).unescape.__func__.__globals__
-('a'|e).__html__.__globals__|messages|groupby('__class__')|messages|sum(attribute='__class__')|{}.get.__self__.__class__
-1.0.__class__|(1).__class__|true.__class__|none.__class__|''.join.__self__.__class__|[].append.__self__.__class__
-messages|selectattr('__class__')|list|messages|sort(attribute='__class__')|(range(3)|batch(2)).gi_frame
-(messages|map('attr', '__class__'))|list|(messages|map('attr', '__class__')).gi_frame.f_globals|''.encode().__class__
-''|xmlattr|{'a"><x': 1}|xmlattr|''|attr('format')|messages|attr('append')|strftime_now('%A').__class__.__base__"""
+REACHING = r"""''.__class__
+''.__class__.__mro__[1].__subclasses__()
+().__class__.__base__
+[].__class__.__mro__
+messages.__class__
+messages[0].__init__.__globals__
+''|attr('__class__')
+''|attr('__cl' ~ 'ass__')
+''['__class__']
+''['__cl' + 'ass__']
+''["\x5f\x5fclass\x5f\x5f"]
+messages|map(attribute='__class__')|list
+messages|map('attr', '__class__')|list
+(messages|map('attr', '__class__')).gi_frame.f_globals
+messages|selectattr('__class__')|list|first|attr('__class__')
+messages|sort(attribute='__class__')|map(attribute='__class__')|first
+messages|groupby('__class__')|first|attr('__class__')
+messages|sum(attribute='__class__')
+(messages|first).__class__
+('a'|string).__class__
+('a'|escape).__class__
+('a'|safe).unescape.__func__.__globals__
+('a'|e).__html__.__globals__
+'{0.__class__}'.format('')
+'{0.__class__.__mro__}'.format('')
+'{x.__class__}'.format(x='')
+'{x.__class__}'.format_map({'x': ''})
+'{0[__class__]}'.format(messages)
+('{0.__class__}'|attr('format'))('')
+('{0.__class__}'|safe).format('')
+('{0.__class__}'|safe|attr('format'))('')
+('{0.__class__}'|format(''))
+''.format.__self__.__class__
+'%s'.__mod__.__self__
+[].append.__self__.__class__
+{}.get.__self__.__class__
+''.join.__self__.__class__
+''.encode().__class__
+cycler.__init__.__globals__.os
+joiner.__init__.__globals__
+lipsum.__globals__['os'].popen('id').read()
+lipsum()
+namespace.__init__.__globals__
+namespace(__class__=1)
+namespace({'__class__': 1})
+namespace({'_Namespace__attrs': 1})
+namespace(a=1)._Namespace__attrs
+range.__class__
+range(3).__class__
+(range(3)|batch(2)).gi_frame
+dict.__mro__
+dict.mro()
+dict.__globals__
+raise_exception.__globals__
+raise_exception.__code__
+strftime_now.__self__.__class__
+strftime_now.__self__.__reduce__
+strftime_now('%A').__class__.__base__
+self.__init__.__globals__
+self._TemplateReference__context
+self.__dict__
+caller.__class__
+loop.__class__
+config.items()
+request.application.__globals__
+get_flashed_messages.__globals__
+url_for.__globals__
+undefined.__class__
+undefined.x.__init__
+__import__('os')
+open('/etc/passwd').read()
+eval('1')
+globals()
+1.0.__class__
+(1).__class__
+(1).to_bytes.__self__.__class__
+true.__class__
+none.__class__"""
+ESCAPED = (
+    "<class",
+    "<function",
+    "<module",
+    "<built-in",
+    "<bound",
+    "<code",
+    "<frame",
+    " at 0x",
+    "root:",
+    "__builtins__",
+)
 
 
-def reaching():
-    """The attempts: rows hold several, and a filter's bar is told from a separator by trying both ends."""
-    attempts = []
-    for row in REACHING.split("\n"):
-        for part in row.split("|"):
-            if attempts and part.split("(")[0].isidentifier() and part.split("(")[0] in FILTERED:
-                attempts[-1] += "|" + part
-            else:
-                attempts.append(part)
-    return attempts
+@pytest.mark.parametrize("attempt", REACHING.split("\n"))
+def test_a_template_cannot_reach_into_python(attempt):
+    request = {"now": NOW.isoformat(), "characters": 10**6, "values": {"messages": CHATS[1]}}
+    sources = (
+        f"{{% set x = {attempt} %}}{{{{ x }}}}",
+        f"{{{{ ({attempt})() }}}}",
+        f"{{{{ ({attempt})|attr('x') }}}}",
+    )
+    outcomes = [str(sandbox.answer({**request, "template": source})) for source in sources]
+    try:
+        outcomes.append(render_chat(f"{{{{ {attempt} }}}}", CHATS[1]))
+    except TemplateError as error:
+        outcomes.append(str(error))
+    for mark in ESCAPED:
+        assert not [text for text in outcomes if mark in text]
+
+
+CHANGING = """messages.append({'role': 'x'})
+messages.clear()
+messages.pop()
+messages.extend(messages)
+messages.sort()
+messages.reverse()
+messages[0].update({'content': 'x'})
+messages[0].setdefault('x', 'y')
+messages[0].pop('content')
+messages[0].clear()
+dict.update(messages[0], {'content': 'x'})
+messages[0]['content'].replace.__self__.x"""
+
+
+@pytest.mark.parametrize("attempt", CHANGING.split("\n"))
+def test_a_template_cannot_change_the_messages(attempt):
+    messages = copy.deepcopy(CHATS[2])
+    with pytest.raises(TemplateError):
+        render_chat(f"{{% set x = {attempt} %}}{{{{ {attempt} }}}}", messages)
+    assert messages == CHATS[2]
+
+
+BOMBS = {
+    "long loop": "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+    "longer loop": "{% for i in range(10**9) %}{% endfor %}",
+    "loop over text": "{% set t = 'a' * 99999 %}{% for i in t %}{% for j in t %}{% endfor %}{% endfor %}",
+    "plain loops": "{% for m in messages %}" + "{% for a in m.content %}" * 5 + "{% endfor %}" * 6,
+    "repeated text": "{{ 'a' * 10**10 }}",
+    "repeated list": "{{ [1] * 10**10 }}",
+    "doubled text": "{% set n = namespace(t='a') %}{% for i in range(64) %}{% set n.t = n.t + n.t %}{% endfor %}",
+    "doubled plain text": "{% set n = namespace(t='ab') %}{% for m in messages[0].content %}{% set n.t = n.t + n.t %}"
+    "{% endfor %}{{ n.t }}",
+    "joined text": "{% set n = namespace(t='a') %}{% for i in range(64) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
+    "nested lists": "{% set n = namespace(t=[1]) %}{% for i in range(64) %}{% set n.t = [n.t, n.t] %}{% endfor %}"
+    "{{ n.t }}",
+    "kept texts": "{% set n = namespace(t=[]) %}{% for i in range(99999) %}{% set n.t = n.t + ['a' * 999999] %}"
+    "{% endfor %}",
+    "recursion": "{% macro a() %}{{ a() }}{{ a() }}{% endmacro %}{{ a() }}",
+    "fanned recursion": "{% macro a(n) %}{% if n %}{{ a(n-1) }}{{ a(n-1) }}{% endif %}{% endmacro %}{{ a(60) }}",
+    "recursive loop": "{% for m in [messages] recursive %}{{ loop([messages]) }}{% endfor %}",
+    "ljust": "{{ 'x'.ljust(10**10) }}",
+    "center": "{{ 'x' | center(10**10) }}",
+    "zfill": "{{ 'x'.zfill(10**10) }}",
+    "indent": "{{ 'x\ny' | indent(10**10) }}",
+    "percent": "{{ '%10000000000d' % 1 }}",
+    "percent of a plain text": "{{ '%999999999d' % messages | length }}",
+    "percent by a star": "{{ '%*d' % (10**9, 1) }}",
+    "format": "{{ '{:>10000000000}'.format('x') }}",
+    "format filter": "{{ '%9999999999d' | format(1) }}",
+    "exponent": "{{ 10 ** (10 ** 8) }}",
+    "large factor": "{% set n = namespace(x=3) %}{% for i in range(64) %}{% set n.x = n.x * n.x %}{% endfor %}",
+    "replace": "{{ ('a' * 99999) | replace('a', 'b' * 99999) }}",
+    "to_bytes": "{{ (1).to_bytes(10**10, 'big') }}",
+    "json": "{{ messages | tojson(indent=10**9) }}",
+    "much output": "{% for i in range(100000) %}{{ 'a' * 1000 }}{% endfor %}",
+    "much plain output": "{% for a in messages[0].content %}{% for b in messages[0].content %}{{ messages }}"
+    "{% endfor %}{% endfor %}",
+    "hash": "{% set n = namespace(t=()) %}{% for i in range(64) %}{% set n.t = (n.t, n.t) %}{% endfor %}"
+    "{{ {n.t: 1} }}",
+}
+
+
+@pytest.mark.parametrize("source", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_ends_soon_and_leaves_this_process_alone(source):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.monotonic()
+    with pytest.raises(TemplateError) as caught:
+        render_chat(source, said("abcdefgh" * 400))
+    assert time.monotonic() - start < 3  # 1.3 s, and what a busy machine needs to start a process
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_child_process_has_no_files_and_no_secrets(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    code = """
+import os, sys
+sys.path += sys.argv[2:]
+import runpy
+sandbox = runpy.run_path(sys.argv[1])
+sandbox["limit_this_process"](5)
+for attempt in (lambda: open(sys.argv[1]), lambda: open("new", "w"), os.pipe, lambda: bytearray(1 << 30)):
+    try:
+        attempt()
+    except (OSError, MemoryError) as error:
+        print(type(error).__name__)
+"""
+    command = template._command()
+    done = subprocess.run([*command[:4], code, *command[5:]], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["OSError", "OSError", "OSError", "MemoryError"]
+    assert command[1:3] == ["-I", "-S"]
+    assert "HF_TOKEN" not in template._KEPT_VARIABLES

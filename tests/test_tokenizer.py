@@ -439,6 +439,29 @@ DAMAGED_FILES = {
 }
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("model", "continuing_subword_prefix", "é"),  # aborts the library
+        ("model", "dropout", 0.5),
+        ("model", "type", "Unigram"),
+        ("decoder", "decoders", [3]),
+        ("decoder", "type", "WordPiece"),
+        ("post_processor", "special_tokens", {}),
+        ("normalizer", "normalizers", "x"),
+    ],
+)
+def test_damaged_parts_of_a_vocabulary_are_refused(change, tmp_path):
+    sentencepiece_folder(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    part, key, value = change
+    content[part] = {**content[part], key: value}
+    content[part].pop("decoders", None) if value == "WordPiece" else None
+    write(tmp_path, "tokenizer.json", content)
+    with pytest.raises(ModelFileError, match=r"tokenizer\.json: it"):
+        tokenizer_from_folder(tmp_path)
+
+
 @pytest.mark.parametrize(("name", "content"), [(name, each) for name, all_ in DAMAGED_FILES.items() for each in all_])
 def test_damaged_folders_are_refused_in_one_line(name, content, tmp_path):
     sentencepiece_folder(tmp_path)
@@ -453,5 +476,5 @@ def test_a_folder_without_a_vocabulary_or_of_another_kind_is_refused(tmp_path):
         tokenizer_from_folder(tmp_path)
     other = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a"))
     other.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ModelFileError, match="nextok reads ByteLevel"):
+    with pytest.raises(ModelFileError, match="nextok reads byte-level"):
         tokenizer_from_folder(tmp_path)

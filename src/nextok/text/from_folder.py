@@ -1,0 +1,211 @@
+"""A tokenizer out of a Hugging Face folder: JSON and a template, no code."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nextok.errors import ModelFileError
+from nextok.formats.files import read_bytes, shown, within
+from nextok.text.tokenizer import Tokenizer
+from nextok.text.vocabulary import byte_alphabet, byte_level, ends, piece
+
+if TYPE_CHECKING:
+    import tokenizers
+
+MOST_VOCABULARY_BYTES = 128 << 20
+MOST_BYTES = 16 << 20  # of any other file
+MOST_IDS = 1 << 22
+
+
+def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer that `tokenizer.json` and its neighbours describe; ModelFileError if they are damaged."""
+    folder = Path(path)
+    settings = _read_json(folder, "special_tokens_map.json") | _read_json(folder, "tokenizer_config.json")
+    with within(str(folder / "tokenizer.json")):
+        text, content = _checked(folder)
+        encoder = _encoder(text, settings)
+        ids = encoder.get_vocab(with_added_tokens=True)
+        names = _names(ids)
+        token_bytes, drops_first_space = _token_bytes(encoder, content["decoder"], names)
+        literal_encoder = _literal(encoder)
+    bos_id = ids.get(_token_text(settings, "bos_token"))
+    eos_id = ids.get(_token_text(settings, "eos_token"))
+    control_ids = frozenset(token for token, each in encoder.get_added_tokens_decoder().items() if each.special)
+    with within(str(folder / "tokenizer.json")):
+        before, after = _around(encoder, settings, bos_id, eos_id)
+    return Tokenizer(
+        names=names,
+        token_bytes=token_bytes,
+        control_ids=control_ids,
+        bos_id=bos_id,
+        eos_id=eos_id,
+        eos_ids=ends(ids, [eos_id, *_declared_ends(folder, len(names))], control_ids),
+        before=before,
+        after=after,
+        drops_first_space=drops_first_space,
+        chat_template=_chat_template(folder, settings),
+        encoder=encoder,
+        literal_encoder=literal_encoder,
+    )
+
+
+def _read(folder: Path, name: str, limit: int = MOST_BYTES) -> str | None:
+    if not (folder / name).is_file():
+        return None
+    with within(str(folder / name)):
+        try:
+            return read_bytes(folder / name, limit).decode()
+        except UnicodeDecodeError:
+            raise ModelFileError("it is not UTF-8 text: download it again") from None
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    """A file's settings; none if there is no such file."""
+    try:
+        settings = json.loads(_read(folder, name) or "{}")
+    except (ValueError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise ModelFileError(f"{folder / name}: it is not a JSON object: download it again")
+    return settings
+
+
+def _checked(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The text of `tokenizer.json` and what it says, once that is known to be of a kind that nextok reads."""
+    text = _read(folder, "tokenizer.json", MOST_VOCABULARY_BYTES)
+    if text is None:
+        raise ModelFileError("there is no such file: save the tokenizer with transformers 4.0 or later")
+    try:
+        content = json.loads(text)
+        model, decoder = content["model"], content["decoder"] or {"type": "missing"}
+        kind, decoders = model.get("type", "BPE"), [step["type"] for step in decoder.get("decoders", [decoder])]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        raise ModelFileError("it is not the JSON of a tokenizer: download it again") from None
+    if kind != "BPE" or not {"ByteLevel", "ByteFallback", "Metaspace"} & {*map(str, decoders)}:
+        raise ModelFileError(
+            f"its model is {shown(kind)} and its decoder {shown(decoders)}, "
+            "but nextok reads byte-level and SentencePiece BPE only"
+        )
+    for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):  # the library may abort on the first
+        if model.get(key):
+            raise ModelFileError(f"its model has {key} {shown(model[key])}, but nextok reads vocabularies without")
+    return text, content
+
+
+def _encoder(text: str, settings: Mapping[str, Any]) -> "tokenizers.Tokenizer":
+    from tokenizers import AddedToken, Tokenizer
+
+    with _no_panic():
+        encoder: tokenizers.Tokenizer = Tokenizer.from_str(text)
+    encoder.no_truncation()
+    encoder.no_padding()
+    added = {token.content for token in encoder.get_added_tokens_decoder().values()}
+    for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
+        name = _token_text(settings, role)
+        if name not in added and encoder.token_to_id(name) is not None:
+            encoder.add_special_tokens([AddedToken(name, normalized=False, special=True)])
+    return encoder
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """ModelFileError for whatever the library raises over a damaged file; its panics are no `Exception`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise ModelFileError(f"it cannot be read ({shown(str(error))}): download it again") from None
+
+
+def _names(ids: Mapping[str, int]) -> tuple[str, ...]:
+    size = max(ids.values(), default=-1) + 1
+    if not 0 < size <= MOST_IDS:
+        raise ModelFileError(f"it has ids up to {size - 1}, but must have at least one and {MOST_IDS:,} at the most")
+    names = [""] * size
+    for name, token in ids.items():
+        names[token] = name
+    return tuple(names)
+
+
+def _token_bytes(
+    encoder: "tokenizers.Tokenizer", decoder: Mapping[str, Any], names: tuple[str, ...]
+) -> tuple[tuple[bytes, ...], bool]:
+    """What each token adds to a text, and whether the first space of a text is no part of it."""
+    steps = {step["type"]: step for step in decoder.get("decoders", [decoder])}
+    added = encoder.get_added_tokens_decoder()
+    if "ByteLevel" in steps:
+        alphabet = byte_alphabet()
+        spelled = [byte_level(name, alphabet) for name in names]
+        spelled_added = {token: each.content.encode() for token, each in added.items()}
+        drops_first_space = False
+    else:
+        spelled = [piece(name) for name in names]
+        spelled_added = {token: piece(each.content) for token, each in added.items()}
+        drops_first_space = "Strip" in steps or steps.get("Metaspace", {}).get("prepend_scheme", "never") != "never"
+    for token, data in spelled_added.items():
+        spelled[token] = b"" if added[token].special else data
+    return tuple(spelled), drops_first_space
+
+
+def _literal(encoder: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
+    """A second reader that shares the model and takes control tokens in a text for plain characters."""
+    from tokenizers import Tokenizer
+
+    literal: tokenizers.Tokenizer = Tokenizer(encoder.model)
+    literal.normalizer, literal.pre_tokenizer = encoder.normalizer, encoder.pre_tokenizer
+    added = encoder.get_added_tokens_decoder()
+    literal.add_tokens([added[token] for token in sorted(added)])
+    if set(literal.get_added_tokens_decoder()) != set(added):
+        raise ModelFileError("the ids of its added tokens do not follow each other: download it again")
+    literal.encode_special_tokens = True
+    return literal
+
+
+def _around(
+    encoder: "tokenizers.Tokenizer", settings: Mapping[str, Any], bos_id: int | None, eos_id: int | None
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What stands before and after a text: as the settings say, else as the file's own template does."""
+    if "add_bos_token" in settings or "add_eos_token" in settings:
+        bos = (bos_id,) if settings.get("add_bos_token") and bos_id is not None else ()
+        eos = (eos_id,) if settings.get("add_eos_token") and eos_id is not None else ()
+        return bos, eos
+    with _no_panic():
+        bare = encoder.encode("a", add_special_tokens=False).ids
+        whole = encoder.encode("a").ids
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return tuple(whole[:start]), tuple(whole[start + len(bare) :])
+    return (), ()
+
+
+def _token_text(settings: Mapping[str, Any], role: str) -> str:
+    value = settings.get(role)
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) else ""
+
+
+def _declared_ends(folder: Path, size: int) -> list[int]:
+    """The ids that `generation_config.json` ends a text with, or `config.json` if the former is silent."""
+    for name in ("generation_config.json", "config.json"):
+        value = _read_json(folder, name).get("eos_token_id")
+        if value is None:
+            continue
+        tokens = value if isinstance(value, list) else [value]
+        if bad := [token for token in tokens if type(token) is not int or not 0 <= token < size]:
+            raise ModelFileError(f"{folder / name}: eos_token_id is {shown(bad[0])}, but ids go from 0 to {size - 1}")
+        return tokens
+    return []
+
+
+def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    template = _read(folder, "chat_template.jinja") or settings.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
+        template = named.get("default")
+    if template is not None and not isinstance(template, str):
+        raise ModelFileError(f"{folder / 'tokenizer_config.json'}: chat_template must be a string")
+    return template

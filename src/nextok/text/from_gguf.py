@@ -1,0 +1,168 @@
+"""A tokenizer out of a GGUF file's metadata."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from nextok.errors import ModelFileError
+from nextok.text.pretokenizers import WORD_RULES, WordRule
+from nextok.text.tokenizer import Tokenizer
+from nextok.text.vocabulary import (
+    PREFIX,
+    Kind,
+    Vocabulary,
+    byte_alphabet,
+    byte_level,
+    bytes_of_tokens,
+    ends,
+    merges_by_score,
+    piece,
+    read_id,
+    read_list,
+    read_merges,
+    read_value,
+    read_vocabulary,
+)
+
+if TYPE_CHECKING:
+    import tokenizers
+    from tokenizers.models import BPE
+
+
+def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer that a GGUF file describes; ModelFileError if it is damaged or of an unknown family."""
+    family = read_value(metadata, "model", str, "")
+    if family == "gpt2":
+        return _byte_level(metadata, read_vocabulary(metadata))
+    if family == "llama":
+        return _sentencepiece(metadata, read_vocabulary(metadata))
+    raise ModelFileError(
+        f"{PREFIX}model is {family[:80]!r}, but nextok reads gpt2 (byte-level) and llama (SentencePiece) only"
+    )
+
+
+def _byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
+    from tokenizers.normalizers import NFC
+
+    rule = _word_rule(metadata)
+    model = _bpe(vocabulary, read_merges(metadata), ignore_merges=rule.whole_words)
+    encoder, literal_encoder = _encoders(model, vocabulary)
+    for each in (encoder, literal_encoder):
+        each.pre_tokenizer = rule.pre_tokenizer()
+        if rule.composed:
+            each.normalizer = NFC()
+    spell = partial(byte_level, alphabet=byte_alphabet())
+    return _assembled(metadata, vocabulary, encoder, literal_encoder, spell, adds_bos=rule.adds_bos)
+
+
+def _sentencepiece(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
+    from tokenizers.normalizers import Prepend, Replace, Sequence
+
+    merges = merges_by_score(vocabulary, read_list(metadata, "scores", float))
+    unknown = next((vocabulary.texts[token] for token in vocabulary.of_kind(Kind.UNKNOWN)), None)
+    model = _bpe(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    encoder, literal_encoder = _encoders(model, vocabulary)
+    space_prefix = read_value(metadata, "add_space_prefix", bool, True)
+    for each in (encoder, literal_encoder):
+        each.normalizer = Sequence([*([Prepend("▁")] if space_prefix else []), Replace(" ", "▁")])
+    return _assembled(
+        metadata, vocabulary, encoder, literal_encoder, piece, adds_bos=True, bos=1, eos=2, space_prefix=space_prefix
+    )
+
+
+def _word_rule(metadata: Mapping[str, Any]) -> WordRule:
+    name = read_value(metadata, "pre", str, "default")
+    if name not in WORD_RULES:
+        raise ModelFileError(f"{PREFIX}pre is {name[:80]!r}, but nextok reads {', '.join(sorted(WORD_RULES))} only")
+    return WORD_RULES[name]
+
+
+def _bpe(
+    vocabulary: Vocabulary,
+    merges: list[tuple[str, str]],
+    *,
+    unk_token: str | None = None,
+    fuse_unk: bool = False,
+    byte_fallback: bool = False,
+    ignore_merges: bool = False,
+) -> "BPE":
+    from tokenizers.models import BPE
+
+    try:
+        return BPE(
+            vocabulary.ids,
+            merges,
+            unk_token=unk_token,
+            fuse_unk=fuse_unk,
+            byte_fallback=byte_fallback,
+            ignore_merges=ignore_merges,
+        )
+    except Exception as error:  # the library has no class of its own for a merge of unknown tokens
+        raise ModelFileError(f"{PREFIX}merges do not fit the vocabulary: {str(error)[:200]!r}") from None
+
+
+def _encoders(model: "BPE", vocabulary: Vocabulary) -> "tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]":
+    """Two readers that share one model: the second takes control tokens in a text for plain characters."""
+    from tokenizers import AddedToken, Tokenizer
+
+    encoder, literal_encoder = Tokenizer(model), Tokenizer(model)
+    added = [
+        AddedToken(text, normalized=False, special=kind != Kind.USER_DEFINED)
+        for text, kind in zip(vocabulary.texts, vocabulary.kinds)
+        if text and kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
+    ]
+    for each in (encoder, literal_encoder):
+        each.add_tokens(added)
+    literal_encoder.encode_special_tokens = True
+    return encoder, literal_encoder
+
+
+def _assembled(
+    metadata: Mapping[str, Any],
+    vocabulary: Vocabulary,
+    encoder: "tokenizers.Tokenizer",
+    literal_encoder: "tokenizers.Tokenizer",
+    spell: Callable[[str], bytes],
+    *,
+    adds_bos: bool,
+    bos: int | None = None,
+    eos: int | None = None,
+    space_prefix: bool = False,
+) -> Tokenizer:
+    size = len(vocabulary.texts)
+    bos_id = read_id(metadata, "bos_token_id", size, bos)
+    eos_id = read_id(metadata, "eos_token_id", size, eos)
+    others = [read_id(metadata, key, size) for key in ("eot_token_id", "eom_token_id")]
+    control_ids = frozenset(vocabulary.of_kind(Kind.CONTROL, Kind.UNKNOWN))
+    user_defined = vocabulary.of_kind(Kind.USER_DEFINED)
+    return Tokenizer(
+        names=tuple(vocabulary.texts),
+        token_bytes=bytes_of_tokens(vocabulary, spell),
+        control_ids=control_ids,
+        bos_id=bos_id,
+        eos_id=eos_id,
+        eos_ids=ends(vocabulary.ids, [eos_id, *others], control_ids.union(user_defined)),
+        before=_added(metadata, "add_bos_token", adds_bos, bos_id),
+        after=_added(metadata, "add_eos_token", False, eos_id),
+        drops_first_space=space_prefix,
+        chat_template=_chat_template(metadata),
+        encoder=encoder,
+        literal_encoder=literal_encoder,
+    )
+
+
+def _added(metadata: Mapping[str, Any], key: str, absent: bool, token: int | None) -> tuple[int, ...]:
+    if not read_value(metadata, key, bool, absent):
+        return ()
+    if token is None:
+        if PREFIX + key in metadata:
+            raise ModelFileError(f"{PREFIX}{key} is true, but the file does not say which token that is")
+        return ()
+    return (token,)
+
+
+def _chat_template(metadata: Mapping[str, Any]) -> str | None:
+    template = metadata.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise ModelFileError("tokenizer.chat_template must be a string")
+    return template

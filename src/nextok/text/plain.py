@@ -1,0 +1,159 @@
+"""Templates plain enough to be rendered at once, in this process.
+
+Most chat templates only walk over the messages and join strings. Such a template is recognised by its syntax tree,
+and runs with an allowance of time and characters; whatever is not plain is left to a child process.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from functools import wraps
+from typing import Any, TypeVar
+
+import jinja2
+from jinja2 import nodes
+from jinja2.visitor import NodeTransformer
+
+from nextok.text.sandbox import ChatEnvironment, written
+
+T = TypeVar("T")
+
+MOST_SOURCE = 16_000  # characters of template
+MOST_INPUT = 200_000  # characters of messages, so that no single operation takes long
+MOST_CHARACTERS = 2_000_000  # that all operations together may make
+MOST_SECONDS = 0.2
+
+NODES = {
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Break, nodes.Continue),
+    *(nodes.Assign, nodes.NSRef, nodes.Name, nodes.Const, nodes.Tuple, nodes.List, nodes.Dict, nodes.Pair),
+    *(nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Call, nodes.Keyword, nodes.Filter, nodes.Test),
+    *(nodes.CondExpr, nodes.And, nodes.Or, nodes.Not, nodes.Compare, nodes.Operand),
+    *(nodes.Add, nodes.Sub, nodes.Mod, nodes.Neg, nodes.Concat),
+}
+FUNCTIONS = {"namespace", "raise_exception", "strftime_now"}
+METHODS = {"strip", "lstrip", "rstrip", "split", "startswith", "endswith", "upper", "lower", "get", "items", "keys"}
+FILTERS = {"trim", "length", "count", "upper", "lower", "capitalize", "first", "last", "default", "d", "tojson"}
+TESTS = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "boolean", "true"}
+TESTS |= {"false", "in", "odd", "even", "eq", "equalto", "==", "ne", "!="}
+
+
+class NotPlainError(Exception):
+    """A template is beyond what is rendered in this process."""
+
+
+class Allowance:
+    """What is left of the time and the characters of one rendering."""
+
+    def __init__(self) -> None:
+        self.deadline = time.monotonic() + MOST_SECONDS
+        self.characters = MOST_CHARACTERS
+
+    def charged(self, value: T) -> T:
+        """The value, once its size is paid for."""
+        size = len(value) if isinstance(value, str | list | tuple) else 0
+        if isinstance(value, list):
+            size += sum(len(item) for item in value if isinstance(item, str))
+        self.characters -= size
+        self.check()
+        return value
+
+    def check(self) -> None:
+        """NotPlainError once the allowance is used up."""
+        if self.characters < 0 or time.monotonic() > self.deadline:
+            raise NotPlainError
+
+    def ticking(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, each of which costs time."""
+        for item in items:
+            self.check()
+            yield item
+
+    def joined(self, parts: Iterable[object]) -> str:
+        """Jinja's `~`."""
+        return self.charged("".join(map(str, parts)))
+
+
+class PlainEnvironment(ChatEnvironment):
+    """Pays for every operation that can make a text longer."""
+
+    intercepted_binops = frozenset("+%")
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__(now)
+        self.allowance = Allowance()
+        self.filters = {name: self._paid(self.filters[name]) for name in FILTERS}
+        self.filters |= {"ticking": self.allowance.ticking, "joined": self.allowance.joined}
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Jinja calls this for `+`, and for `%`, which formats if the left is a string."""
+        if operator == "%" and not (type(left) is type(right) is int):
+            raise NotPlainError
+        return self.allowance.charged(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Jinja calls this for every call that a template writes."""
+        return self.allowance.charged(super().call(context, function, *args, **kwargs))
+
+    def _paid(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)  # keeps the mark by which jinja2 knows what to pass
+        def paid(*args: Any, **kwargs: Any) -> Any:
+            return self.allowance.charged(function(*args, **kwargs))
+
+        return paid
+
+
+class Guarding(NodeTransformer):
+    """Makes each turn of a loop, and each `~`, cost something."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        """Called for each loop."""
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "ticking")  # type: ignore[arg-type]  # jinja2 has it as any node
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
+        """Called for each chain of `~`."""
+        self.generic_visit(node)
+        return _filtered(nodes.List(node.nodes, lineno=node.lineno), "joined")
+
+
+def render_plain(source: str, values: Mapping[str, Any], now: datetime, characters: int) -> str | None:
+    """What the template writes, or None if it is not plain, takes too much, or fails."""
+    if len(source) > MOST_SOURCE:
+        return None
+    environment = PlainEnvironment(now)
+    try:
+        tree = environment.parse(source)
+        if not all(map(_is_plain, tree.find_all(nodes.Node))):
+            return None
+        Guarding().visit(tree)
+        tree.set_environment(environment)
+        code = environment.compile(tree)
+        template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
+        return written(template, values, characters)
+    except Exception:  # the child process will meet it again, and say what is wrong
+        return None
+
+
+def _is_plain(node: nodes.Node) -> bool:
+    match node:
+        case nodes.For():
+            return not node.recursive
+        case nodes.Filter():
+            return node.name in FILTERS and node.node is not None and not (node.name == "tojson" and node.args)
+        case nodes.Test():
+            return node.name in TESTS
+        case nodes.Call(node=nodes.Name(name=name)):
+            return name in FUNCTIONS
+        case nodes.Call(node=nodes.Getattr(attr=name)):
+            return name in METHODS
+        case nodes.Tuple(ctx="load") | nodes.List():  # of variables, they could grow without end
+            return all(isinstance(item, nodes.Const) for item in node.items)
+        case nodes.Pair():
+            return isinstance(node.key, nodes.Const) and isinstance(node.value, nodes.Const)
+        case _:
+            return type(node) in NODES and type(node) is not nodes.Call
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)

@@ -1,0 +1,136 @@
+"""The Jinja environment of chat templates; run as a program, it renders one template and may be killed.
+
+Nothing of nextok is imported, so that the child process starts in the time that Python and Jinja take.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.debug  # jinja2 loads it when a template fails, but then the child may open no files
+import jinja2.ext
+import jinja2.nodes
+import jinja2.sandbox
+from jinja2.utils import Namespace
+
+CHILD_BYTES = 512 << 20  # address space of the child
+
+
+class TextTooLongError(Exception):
+    """A template wrote more than it may."""
+
+
+class RefusedError(jinja2.exceptions.TemplateError):
+    """A template's own `raise_exception`."""
+
+
+class ChatNamespace(Namespace):
+    """Jinja's `namespace`, without names that could reach into Python."""
+
+    def __init__(self, /, *pairs: Any, **attributes: Any) -> None:
+        super().__init__()
+        for name, value in dict(*pairs, **attributes).items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if str(name).startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {name!r}")
+        super().__setitem__(name, value)
+
+
+class GenerationBlock(jinja2.ext.Extension):
+    """`{% generation %}`, which marks the assistant's words for training, is only a block here."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2 declares it so)
+
+    def parse(self, parser: Any) -> jinja2.nodes.Node:
+        """The block's body, with a scope of its own."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.Scope(body, lineno=line)
+
+
+class ChatEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """What a chat template may use: that which Hugging Face offers, less `lipsum`, `cycler` and `joiner`."""
+
+    def __init__(self, now: datetime) -> None:
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, jinja2.ext.loopcontrols])
+        self.filters["tojson"] = to_json
+        self.globals = {
+            "range": jinja2.sandbox.safe_range,
+            "dict": new_dict,
+            "namespace": ChatNamespace,
+            "raise_exception": raise_exception,
+            "strftime_now": now.strftime,
+        }
+
+
+def to_json(
+    value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
+) -> str:
+    """JSON as it is, where Jinja's own filter would escape HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def new_dict(*pairs: Any, **items: Any) -> dict[str, Any]:
+    """The class itself would offer its methods, which change things."""
+    return dict(*pairs, **items)
+
+
+def raise_exception(message: object) -> NoReturn:
+    """How a template refuses messages."""
+    raise RefusedError(str(message))
+
+
+def written(template: jinja2.Template, values: Mapping[str, Any], characters: int) -> str:
+    """What the template writes; TextTooLongError as soon as that is more than `characters`."""
+    text: list[str] = []
+    for part in template.generate(values):
+        text.append(part)
+        characters -= len(part)
+        if characters < 0:
+            raise TextTooLongError
+    return "".join(text)
+
+
+def limit_this_process(seconds: float) -> None:
+    """Let the system end this process when it computes too long, and deny it memory, files and children."""
+    import codecs
+    import resource
+    import signal
+
+    codecs.lookup("unicode-escape")  # of Jinja's strings: loaded from a file, which the limits deny
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # its default action ends the process, inside C code too
+    resource.setrlimit(resource.RLIMIT_AS, (CHILD_BYTES, CHILD_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+    if hasattr(resource, "RLIMIT_NPROC"):
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, str]:
+    """Render one request; the outcome is under `text` or `error`."""
+    try:
+        template = ChatEnvironment(datetime.fromisoformat(request["now"])).from_string(request["template"])
+        return {"text": written(template, request["values"], request["characters"])}
+    except TextTooLongError:
+        return {"error": f"wrote more than {request['characters']:,} characters"}
+    except MemoryError:
+        return {"error": f"needs more than {CHILD_BYTES >> 20} MiB of memory"}
+    except RecursionError:
+        return {"error": "calls itself without end"}
+    except RefusedError as error:
+        return {"error": f"refuses these messages ({error})"}
+    except Exception as error:  # a template can raise anything
+        return {"error": f"failed ({type(error).__name__}: {error})"}
+
+
+if __name__ == "__main__":
+    job = json.loads(sys.stdin.buffer.read())
+    if sys.platform != "win32":
+        limit_this_process(job["seconds"])
+    sys.stdout.write(json.dumps(answer(job)))

@@ -1,0 +1,111 @@
+"""Chat messages to a prompt, by the template that a model brings along."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from nextok.errors import TemplateError
+
+MOST_SOURCE = 64 << 10  # characters of template
+MOST_CHARACTERS = 1 << 20  # of the prompt
+SECONDS = 1.0
+SECONDS_TO_START = 20.0  # a child process on a very busy machine
+ENDED_BY_ALARM = -14  # SIGALRM, which Windows lacks: there only the time to start ends a child process
+
+_ADVICE = "continue raw text instead (generate, or --raw on the command line)"
+_BOOT = "import runpy, sys; sys.path += sys.argv[2:]; runpy.run_path(sys.argv[1], run_name='__main__')"
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
+
+
+def render_chat(
+    template: str | None,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    bos_token: str = "",
+    eos_token: str = "",
+    add_generation_prompt: bool = True,
+    now: datetime | None = None,
+) -> str:
+    """The prompt that a Jinja chat template makes of messages (`role`, `content`); TemplateError if it cannot.
+
+    Templates are strangers' programs. Those that only walk over messages are recognised and rendered here, in
+    milliseconds; any other runs in a sandbox in a child process that the system ends, as C code heeds no other limit.
+    """
+    if not template:
+        raise TemplateError(f"this model has no chat template: {_ADVICE}")
+    if len(template) > MOST_SOURCE:
+        raise TemplateError(f"the chat template has more than {MOST_SOURCE:,} characters: {_ADVICE}")
+    if isinstance(messages, str) or not all(isinstance(message, Mapping) for message in messages):
+        raise ValueError('messages must be a list of mappings, such as {"role": "user", "content": "Hello"}')
+    values = {
+        "messages": list(messages),
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": add_generation_prompt,
+        "bos_token": bos_token,
+        "eos_token": eos_token,
+    }
+    plain = _plain(values)  # no template meets an object of the caller's
+    from nextok.text import plain as in_process
+
+    now = now or datetime.now()
+    text = None
+    if len(plain) <= in_process.MOST_INPUT:
+        text = in_process.render_plain(template, json.loads(plain), now, MOST_CHARACTERS)
+    return text if text is not None else _render_in_child(template, json.loads(plain), now)
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(values, default=dict)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("messages must hold plain values only: strings, numbers, lists and mappings") from None
+
+
+def _render_in_child(template: str, values: Mapping[str, Any], now: datetime) -> str:
+    request = {
+        "template": template,
+        "values": values,
+        "now": now.isoformat(),
+        "characters": MOST_CHARACTERS,
+        "seconds": SECONDS,
+    }
+    try:
+        done = subprocess.run(
+            _command(),
+            input=json.dumps(request).encode(),
+            capture_output=True,
+            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+            timeout=SECONDS + SECONDS_TO_START,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TemplateError(f"the chat template could not be rendered ({_one_line(error)}): {_ADVICE}") from None
+    if done.returncode == ENDED_BY_ALARM:
+        raise TemplateError(f"the chat template took more than {SECONDS:g} s: {_ADVICE}")
+    if done.returncode:
+        raise TemplateError(f"the chat template broke its renderer (exit status {done.returncode}): {_ADVICE}")
+    outcome = json.loads(done.stdout)
+    if "error" in outcome:
+        raise TemplateError(f"the chat template {_one_line(outcome['error'])}: {_ADVICE}")
+    return str(outcome["text"])
+
+
+def _command() -> list[str]:
+    """Python without its site packages and the user's settings, told only where Jinja lies."""
+    import jinja2
+    import markupsafe
+
+    if not sys.executable:
+        raise TemplateError(f"this chat template needs a Python program to run in, and there is none: {_ADVICE}")
+    folders = [str(Path(str(module.__file__)).parents[1]) for module in (jinja2, markupsafe)]
+    return [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(__file__).with_name("sandbox.py")), *folders]
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())[:300]

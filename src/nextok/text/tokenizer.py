@@ -1,0 +1,111 @@
+"""Text to token ids and back, whatever file the vocabulary came from."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tokenizers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokenizer:
+    """A vocabulary and the rules that cut text into its tokens.
+
+    `token_bytes[id]` are the exact bytes a token adds to a text: none for control tokens, which `name` shows.
+    """
+
+    names: Sequence[str] = field(repr=False)  # as the vocabulary spells them: `Ġthe`, `▁the`, `<|im_end|>`
+    token_bytes: Sequence[bytes] = field(repr=False)
+    control_ids: frozenset[int] = field(repr=False)  # tokens that steer the model and are no text
+    bos_id: int | None
+    eos_id: int | None  # the one that a chat template writes
+    eos_ids: frozenset[int]  # all that end a text
+    before: tuple[int, ...]  # what the model expects around a text: mostly nothing, or bos
+    after: tuple[int, ...]
+    drops_first_space: bool  # SentencePiece puts a space in front of every text
+    chat_template: str | None = field(repr=False)
+    encoder: "tokenizers.Tokenizer" = field(repr=False)
+    literal_encoder: "tokenizers.Tokenizer" = field(repr=False)  # takes `<|im_end|>` for eight characters
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are; a model may have more rows, padded to a round number."""
+        return len(self.names)
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """The token ids of a text.
+
+        With `special`, control tokens written in the text are recognised, and bos and eos are put around it
+        where the model's file asks for that and the text does not have them yet. Without, text is only text.
+        """
+        if not special:
+            return _ids(self.literal_encoder, text)
+        ids = self.encode_chat(text)
+        before = () if _starts(ids, self.before) else self.before
+        after = () if _starts(ids[::-1], self.after[::-1]) else self.after
+        return [*before, *ids, *after]
+
+    def encode_chat(self, text: str) -> list[int]:
+        """The token ids of a rendered chat template, which has written its own bos: nothing is added."""
+        return _ids(self.encoder, text)
+
+    def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
+        """The text of which `ids` are the whole; U+FFFD for broken UTF-8; `special` shows control tokens."""
+        data = bytearray()
+        at_start = self.drops_first_space
+        for token in ids:
+            piece = self._bytes(token)
+            if at_start and piece:
+                piece, at_start = piece.removeprefix(b" "), False
+            data += self.names[token].encode() if special and token in self.control_ids else piece
+        return data.decode("utf-8", "replace")
+
+    def decode_continuation(self, ids: Iterable[int]) -> str:
+        """The text that `ids` add to a prompt: what a `Detokenizer` says in pieces."""
+        return b"".join(map(self._bytes, ids)).decode("utf-8", "replace")
+
+    def name(self, token: int) -> str:
+        """How the vocabulary spells a token, control tokens too."""
+        self._bytes(token)
+        return self.names[token]
+
+    def same_vocabulary(self, other: "Tokenizer") -> bool:
+        """Whether every id stands for the same token in both, so that one model can draft for the other."""
+        return self.token_bytes == other.token_bytes and self.names == other.names
+
+    def _bytes(self, token: int) -> bytes:
+        if not 0 <= token < len(self.token_bytes):
+            raise ValueError(f"token id {token} is not in this vocabulary; ids go from 0 to {self.vocab_size - 1}")
+        return self.token_bytes[token]
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a GGUF file (its vocabulary is enough) or of a Hugging Face folder."""
+    if Path(path).is_dir():
+        from nextok.text.from_folder import tokenizer_from_folder
+
+        return tokenizer_from_folder(path)
+    from nextok.formats.gguf import read_gguf
+    from nextok.text.from_gguf import tokenizer_from_metadata
+
+    return tokenizer_from_metadata(read_gguf(path).metadata)
+
+
+def _ids(encoder: "tokenizers.Tokenizer", text: str) -> list[int]:
+    try:
+        return list(encoder.encode(text, add_special_tokens=False).ids)
+    except TypeError:  # the library's word for text that is not Unicode too
+        half = next((i for i, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
+        if half is None:
+            raise
+        raise ValueError(
+            f"the text has half a character (a lone surrogate, {text[half]!r}) at index {half}; "
+            'decode its bytes with errors="replace"'
+        ) from None
+
+
+def _starts(ids: Sequence[int], head: Sequence[int]) -> bool:
+    return list(ids[: len(head)]) == list(head)
