@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus import lines
-from nextok.text import Detokenizer
+from nextok.text import HeldText
 from test_tokenizer import small, small_sentencepiece
 
 BYTES = tuple(bytes([byte]) for byte in range(256))
 
 
 def streamed(token_bytes, tokens):
-    detokenizer = Detokenizer(token_bytes)
-    return [*map(detokenizer.feed, tokens), detokenizer.flush()]
+    held = HeldText(())
+    return [*(held.feed(token_bytes[token]) for token in tokens), held.flush()]
 
 
 @settings(deadline=None)
@@ -52,15 +52,3 @@ def test_a_continuation_streams_to_what_it_decodes_to(small_one):
 def test_any_tokens_of_a_vocabulary_stream_to_what_they_decode_to(tokens):
     tokenizer = small_sentencepiece()
     assert "".join(streamed(tokenizer.token_bytes, tokens)) == tokenizer.decode_continuation(tokens)
-
-
-def test_a_character_that_stays_broken_is_marked_at_the_end():
-    detokenizer = Detokenizer(BYTES)
-    assert [detokenizer.feed(byte) for byte in "é".encode()[:1]] == [""]
-    assert detokenizer.flush() == "\ufffd"
-
-
-@pytest.mark.parametrize("token", [-1, 256])
-def test_ids_out_of_range_are_named(token):
-    with pytest.raises(ValueError, match=rf"token id {token} .* from 0 to 255"):
-        Detokenizer(BYTES).feed(token)

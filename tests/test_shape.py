@@ -9,7 +9,18 @@ import nextok
 
 SOURCE = Path(nextok.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
-PURE = ("tree", "query", "events", "errors", "request", "strategies", "drafts", "sampling.transforms", "sampling")
+PURE = (
+    "errors",
+    "tree",
+    "query",
+    "events",
+    "errors",
+    "request",
+    "strategies",
+    "drafts",
+    "sampling.transforms",
+    "sampling",
+)
 
 
 def name_of(file):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nextok.drafts.token_tree import TokenTree
     from nextok.errors import NextokError
     from nextok.lm import LM
-    from nextok.load import load, load_tokenizer
+    from nextok.loading import load, load_tokenizer
     from nextok.output import Completion, Output, Scores, Stats
     from nextok.strategies.beam import Beam
     from nextok.strategies.sample import Greedy, Sample
@@ -34,8 +34,8 @@ _HOMES = {
     "Speculate": "strategies.speculate",
     "Stats": "output",
     "TokenTree": "drafts.token_tree",
-    "load": "load",
-    "load_tokenizer": "load",
+    "load": "loading",
+    "load_tokenizer": "loading",
 }
 
 __all__ = [

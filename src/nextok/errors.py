@@ -28,7 +28,7 @@ class TemplateError(NextokError, ValueError):
     exit_code = 3
 
 
-class LimitError(NextokError):
+class LimitError(NextokError, ValueError):
     """A request needs more than the model or the machine can hold."""
 
     exit_code = 4

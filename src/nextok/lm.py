@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 from nextok.engine import Engine
+from nextok.errors import LimitError
 from nextok.models.base import Model
 from nextok.options import Options, checked_ids
 from nextok.output import Output, Scores
@@ -39,6 +40,9 @@ class LM:
         self.name = name
         self.origin = origin
         self.engine = Engine(model)
+        # A model may have more rows than there are tokens, padded to a round number; those stand for nothing.
+        padding = max(0, model.vocab_size - tokenizer.vocab_size)
+        self._token_bytes = (*tokenizer.token_bytes, *[b""] * padding)
 
     def __repr__(self) -> str:
         return f"<LM {self.name}>"
@@ -157,7 +161,7 @@ class LM:
         """The model's log-probability of each token of a text, read in one pass."""
         tree, ids = Tree(), self._ids(text)
         if len(ids) > self.model.context:
-            raise ValueError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
+            raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
         request = Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=0)
         writer = Writer(request)
         self.engine.submit(request, Rescore(), writer)
@@ -182,7 +186,7 @@ class LM:
         self._check(strategy, options)
         tree = Tree() if tree is None else tree
         prompt = tree.extend(ROOT, ids)
-        limits = options.limits(self.tokenizer, self.model.vocab_size, self.model.context)
+        limits = options.limits(self.tokenizer.eos_ids, self._token_bytes, self.model.context)
         seed = options.drawn_seed()
         return [
             Request(tree, prompt, limits, stream_of_seed(seed, index), options.logprobs) for index in range(options.n)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextok.request import Limits
-from nextok.text.tokenizer import Tokenizer
 
 MOST_SAMPLES = 256
 MOST_ALTERNATIVES = 1000
@@ -43,16 +42,16 @@ class Options:
         """The stop strings, also where a single one was given."""
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
-    def limits(self, tokenizer: Tokenizer, vocab_size: int, context: int) -> Limits:
+    def limits(self, eos_ids: frozenset[int], token_bytes: Sequence[bytes], context: int) -> Limits:
         """These wishes for one model and its vocabulary."""
-        stop_ids = checked_ids(self.stop_token_ids, vocab_size)
+        stop_ids = checked_ids(self.stop_token_ids, len(token_bytes))
         return Limits(
             max_tokens=self.max_tokens,
             min_tokens=self.min_tokens,
             context=context,
-            stop_ids=frozenset(stop_ids) | (frozenset() if self.ignore_eos else tokenizer.eos_ids),
+            stop_ids=frozenset(stop_ids) | (frozenset() if self.ignore_eos else eos_ids),
             stop=tuple(stop.encode() for stop in self.stop_strings),
-            token_bytes=tokenizer.token_bytes,
+            token_bytes=token_bytes,
         )
 
     def drawn_seed(self) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nextok.errors import LimitError
 from nextok.events import Finished, Token
 from nextok.query import Query, Row
 from nextok.tree import Tree
@@ -36,7 +37,7 @@ class Request:
             raise ValueError("the prompt is empty; give at least one token")
         length = tree.depth[prompt] + 1
         if limits.context is not None and length >= limits.context:
-            raise ValueError(
+            raise LimitError(
                 f"the prompt has {length} tokens and the model's context is {limits.context}; "
                 f"shorten the prompt to at most {limits.context - 1}"
             )

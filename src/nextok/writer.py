@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from nextok.events import Beams, Chosen, Event, Finished, Hypothesis, Token, Verified
 from nextok.output import Completion, TokenLogprob
 from nextok.request import Request
-from nextok.text.stops import HeldText, StopStrings
+from nextok.text.held import HeldText
 
 
 class Writer:
@@ -23,7 +23,7 @@ class Writer:
         self._beams = Beams((), ())
         self._chosen: dict[tuple[int, int], TokenLogprob] = {}
         self._text: list[str] = []
-        self._held = _held_text(request)
+        self._held = HeldText(request.limits.stop)
 
     def __call__(self, event: Event) -> None:
         """Take note of one event."""
@@ -59,7 +59,7 @@ class Writer:
         return [self._chosen[key] for key in keys if key in self._chosen]
 
     def _hypothesis(self, beam: Hypothesis) -> Completion:
-        held = _held_text(self.request)
+        held = HeldText(self.request.limits.stop)
         text = _feed(self.request, held, self.request.tree.nodes(beam.node, self.request.prompt)) + held.flush()
         reason = self.request.ending(beam.node) or self.request.finish_reason
         return self._completion(text, beam.node, reason, beam.score)
@@ -79,10 +79,6 @@ class Writer:
         if text:
             self._text.append(text)
             self.pieces.append(text)
-
-
-def _held_text(request: Request) -> HeldText:
-    return HeldText(StopStrings(request.limits.stop))
 
 
 def _feed(request: Request, held: HeldText, nodes: Iterable[int]) -> str:

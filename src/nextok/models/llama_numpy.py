@@ -91,6 +91,7 @@ class LlamaNumpy:
         """An empty cache."""
         return KeysAndValues(self.config)
 
+    @np.errstate(over="ignore", invalid="ignore")  # of damaged weights: the readout says so for each row they spoil
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One forward pass, then the readout, a block of rows at a time."""
         wanted = self.forward(feeds)
@@ -158,7 +159,8 @@ class LlamaNumpy:
 
     def _normed(self, x: Array, weight: Array) -> Array:
         """RMSNorm over the last axis."""
-        return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(self.config.norm_epsilon)) * weight
+        mean_square = np.mean(x * x, axis=-1, keepdims=True)
+        return np.asarray(x / np.sqrt(mean_square + np.float32(self.config.norm_epsilon)) * weight)
 
     def _rotated(self, x: Array, turn: Array) -> Array:
         """Rotary position embedding of x [n, heads, w]: pairs of dimensions turn by position * frequency."""
@@ -205,15 +207,16 @@ def _attend(q: Array, keys: Array, values: Array, hidden: npt.NDArray[np.bool_] 
         scores[..., hidden] = -np.inf
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = weights.reshape(groups, -1, keys.shape[1]) @ values
+    mixed: Array = weights.reshape(groups, -1, keys.shape[1]) @ values
     return mixed.reshape(groups, -1, n, width).transpose(2, 0, 1, 3).reshape(n, heads * width)
 
 
 def _product(x: Array, matrix: Array, bias: Array | None) -> Array:
     """x [n, inputs] times matrix [outputs, inputs], plus the bias; [n, outputs]."""
-    # A single row is faster as matrix times vector, which reads the weights in the order they lie in.
-    y = (matrix @ x[0])[None] if len(x) == 1 else x @ matrix.T
-    return y if bias is None else y + bias
+    # BLAS reads the weights in the order they lie in when they stand on the left, and for a few rows its
+    # matrix-times-vector, once for each row, is faster than its matrix product.
+    y = np.stack([matrix @ row for row in x]) if len(x) < 4 else (matrix @ x.T).T
+    return np.asarray(y if bias is None else y + bias)
 
 
 def _layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:

@@ -64,7 +64,7 @@ class Tokenizer:
         return data.decode("utf-8", "replace")
 
     def decode_continuation(self, ids: Iterable[int]) -> str:
-        """The text that `ids` add to a prompt: what a `Detokenizer` says in pieces."""
+        """The text that `ids` add to a prompt: what a `HeldText` without stop strings says in pieces."""
         return b"".join(map(self._bytes, ids)).decode("utf-8", "replace")
 
     def name(self, token: int) -> str:
