@@ -130,6 +130,23 @@ def test_cancelling_keeps_what_exists_and_says_so():
     assert engine.step() is False
 
 
+@pytest.mark.parametrize("name", ["plain", "itself warm", "beam 3"])
+def test_a_receiver_may_cancel_its_own_request(name):
+    def receiver(event):
+        told.append(event)
+        if len(told) == 3:
+            engine.cancel(job)
+
+    engine, told = Engine(TARGET), []
+    request, other = asked([1], max_tokens=50, stop_ids=frozenset()), asked([2])
+    job = engine.submit(request, STRATEGIES[name], receiver)
+    engine.submit(other, Greedy(), lambda event: None)
+    engine.run()
+    assert request.finish_reason == "cancelled"
+    assert told[3:] == [Finished("cancelled")]
+    assert other.finish_reason in ("stop", "length")
+
+
 def test_cancelling_before_the_start_or_after_the_end_is_harmless():
     engine = Engine(TARGET, seats=1)
     first, second = asked([1]), asked([2])

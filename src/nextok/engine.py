@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -197,7 +198,8 @@ class Engine:
         """Take a request out, and close it if it has not finished by itself."""
         if job in self._jobs:
             self._jobs.remove(job)
-        job.steps.close()
+        if getgeneratorstate(job.steps) != GEN_RUNNING:  # it runs if its own receiver cancels it, then ends by itself
+            job.steps.close()
         if not job.request.finish_reason:
             finished = job.request.finish(reason, error)
             with suppress(Exception):  # a receiver that fails is its own cause; the request says the reason

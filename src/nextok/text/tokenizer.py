@@ -1,9 +1,7 @@
 """Text to token ids and back, whatever file the vocabulary came from."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -80,18 +78,6 @@ class Tokenizer:
         if not 0 <= token < len(self.token_bytes):
             raise ValueError(f"token id {token} is not in this vocabulary; ids go from 0 to {self.vocab_size - 1}")
         return self.token_bytes[token]
-
-
-def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a GGUF file (its vocabulary is enough) or of a Hugging Face folder."""
-    if Path(path).is_dir():
-        from nextok.text.from_folder import tokenizer_from_folder
-
-        return tokenizer_from_folder(path)
-    from nextok.formats.gguf import read_gguf
-    from nextok.text.from_gguf import tokenizer_from_metadata
-
-    return tokenizer_from_metadata(read_gguf(path).metadata)
 
 
 def _ids(encoder: "tokenizers.Tokenizer", text: str) -> list[int]:
