@@ -29,8 +29,7 @@ class Writer:
         """Take note of one event."""
         match event:
             case Token(_, node):
-                if self.first_token_at is None:
-                    self.first_token_at = time.perf_counter()
+                self._mark_first_token()
                 self._write(_feed(self.request, self._held, [node]))
             case Chosen(node, token, logprob, top) if logprob is not None:
                 self._chosen[node, token] = TokenLogprob(token, logprob, top)
@@ -39,6 +38,7 @@ class Writer:
                 self.drafted += drafted
                 self.accepted += accepted
             case Beams():
+                self._mark_first_token()
                 self._beams = event
             case Finished():
                 self._write(self._held.flush())
@@ -74,6 +74,10 @@ class Writer:
             score=score,
             error=self.request.error,
         )
+
+    def _mark_first_token(self) -> None:
+        if self.first_token_at is None:
+            self.first_token_at = time.perf_counter()
 
     def _write(self, text: str) -> None:
         if text:

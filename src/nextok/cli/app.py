@@ -1,0 +1,56 @@
+"""All commands, put together."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from nextok.cli.chat import chat
+from nextok.cli.command import command
+from nextok.cli.compare import compare
+from nextok.cli.doctor import doctor
+from nextok.cli.failures import EXIT_CODES
+from nextok.cli.generate import generate
+from nextok.cli.models import models
+from nextok.cli.tokenize import tokenize
+
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line whose first word is a command; every failure comes out as its exception."""
+    group = typer.main.get_command(_application())
+    with group.make_context("nextok", list(arguments)) as context:
+        group.invoke(context)
+    return 0
+
+
+def _application() -> typer.Typer:
+    app = typer.Typer(add_completion=False, context_settings=_SETTINGS, epilog=EXIT_CODES)
+    app.callback(epilog=EXIT_CODES)(_program)
+    for function in (generate, chat, compare, tokenize, doctor):
+        app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(command(function))
+    app.add_typer(models(_SETTINGS), name="models")
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from nextok import __version__
+
+        print(f"nextok {__version__}")
+        raise typer.Exit()
+
+
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar=" ", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """Text from language models, token by token: greedy, sampling, beam search and speculative decoding.
+
+    nextok "Why is the sky blue?" is short for nextok generate "Why is the sky blue?"
+    """

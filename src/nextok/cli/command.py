@@ -1,0 +1,47 @@
+"""Lets a command take its options in records, so that those which several commands share are written once."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Annotated, Any
+
+from nextok.cli.flags import option
+
+
+@dataclass(frozen=True, slots=True)
+class Everywhere:
+    """What every command takes; `main` itself has acted on it by then."""
+
+    no_color: Annotated[bool, option("--no-color", text="No color, as with NO_COLOR set.")] = False
+    debug: Annotated[bool, option("--debug", text="Show the full traceback of an error.")] = False
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as typer needs it: of a parameter that is a dataclass, each field becomes an option."""
+    parameters = list(inspect.signature(function).parameters.values())
+    records: dict[str, Any] = {each.name: each.annotation for each in parameters if is_dataclass(each.annotation)}
+    plain = [each.replace(kind=each.KEYWORD_ONLY) for each in parameters if each.name not in records]
+    expanded = [each for record in (*records.values(), Everywhere) for each in _options(record)]
+
+    def run(**values: Any) -> None:
+        for each in fields(Everywhere):
+            del values[each.name]
+        for name, record in records.items():
+            values[name] = record(*(values.pop(each.name) for each in fields(record)))
+        function(**values)
+
+    run.__doc__ = function.__doc__
+    run.__signature__ = inspect.Signature([*plain, *expanded])  # type: ignore[attr-defined]
+    return run
+
+
+def _options(record: Any) -> list[inspect.Parameter]:
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in fields(record)
+    ]

@@ -1,0 +1,137 @@
+"""`nextok compare`: one prompt, every strategy."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from nextok.cli.failures import INTERRUPTED
+from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, draft_named
+from nextok.cli.generate import Raw, asked, read
+from nextok.cli.loaded import loaded
+from nextok.cli.report import choice_json, cost_json, timings_json
+from nextok.cli.terminal import console, json_text, visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from nextok.lm import LM
+    from nextok.options import Options
+    from nextok.output import Output, Stats
+    from nextok.strategies.base import Strategy
+
+
+def compare(
+    prompt: Prompt = None,
+    model: ModelName = "smollm2",
+    draft: DraftName = None,
+    max_tokens: MaxTokens = 64,
+    seed: Seed = 0,
+    system: System = None,
+    raw: Raw = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer a prompt by each strategy in turn, on one engine, and show what each wrote and what it cost."""
+    from nextok.options import Options
+
+    question = asked(prompt, system, raw)
+    options = Options(max_tokens, 0, (), (), False, seed, 1, None)
+    lm = loaded(model, quiet=quiet)
+    strategies = _strategies(draft, quiet)
+    outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
+    if json:
+        rows = [{"strategy": repr(s), **_facts(output, outputs)} for s, output in zip(strategies.values(), outputs)]
+        print(json_text({"prompt": question, "model": lm.name, "origin": lm.origin, "results": rows}))
+    elif outputs:
+        _show(list(strategies), outputs)
+    if len(outputs) < len(strategies):
+        raise typer.Exit(INTERRUPTED)
+
+
+def _strategies(draft: str | None, quiet: bool) -> "dict[str, Strategy]":
+    """Each strategy under what it is called in the table."""
+    import nextok as nt
+
+    strategies: dict[str, Strategy] = {
+        "greedy": nt.Greedy(),
+        "sampling\nT 0.8, top-k 50": nt.Sample(temperature=0.8, top_k=50),
+        "beam search\nwidth 4": nt.Beam(4),
+        "speculative\nprompt lookup": nt.Speculate(nt.PromptLookup()),
+    }
+    if draft not in (None, "prompt-lookup"):
+        strategies[f"speculative\n{draft}"] = nt.Speculate(
+            draft_named(str(draft), 10, lambda name: loaded(name, quiet=quiet))
+        )
+    return strategies
+
+
+def _outputs(
+    lm: "LM", ids: list[int], strategies: "dict[str, Strategy]", options: "Options", quiet: bool
+) -> "list[Output]":
+    """One after another, each with the machine to itself and its prompt unread; those done before Ctrl-C."""
+    from nextok.options import Options
+    from nextok.strategies.sample import Greedy
+
+    lm.start(ids, Greedy(), Options(1, 0, (), (), False, 0, 1, None)).wait()
+    outputs = []
+    for name, strategy in strategies.items():
+        watched = sys.stderr.isatty() and not quiet
+        if watched:
+            print(f"{visible(name.replace(chr(10), ', '))} ...", end="", file=sys.stderr, flush=True)
+        try:
+            output = lm.start(ids, strategy, options).wait()
+        except KeyboardInterrupt:
+            break
+        finally:
+            if watched:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if output.error:
+            raise output.error
+        outputs.append(output)
+    return outputs
+
+
+def _facts(output: "Output", outputs: "list[Output]") -> dict[str, Any]:
+    return {
+        **choice_json(output.choices[0]),
+        "same_as_greedy": output.tokens == outputs[0].tokens,
+        "usage": {
+            "prompt_tokens": output.stats.prompt_tokens,
+            "generated_tokens": output.stats.generated_tokens,
+        },
+        **cost_json(output.stats),
+        "timings": timings_json(output.stats),
+    }
+
+
+def _show(names: list[str], outputs: "list[Output]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("strategy", show_lines=True, expand=True)
+    table.add_column("text", ratio=1)
+    table.add_column("cost", justify="right", no_wrap=True)
+    for index, (name, output) in enumerate(zip(names, outputs)):
+        title, _, detail = visible(name).partition("\n")
+        label = Text.assemble((title, "bold"), "\n" + detail)
+        if title == "sampling":
+            label.append(f"\nseed {output.seed}")
+        same = index > 0 and output.tokens == outputs[0].tokens
+        text = Text("= greedy", "green") if same else _text(output)
+        table.add_row(label, text, _cost(output.stats))
+    console().print(table)
+
+
+def _text(output: "Output") -> "Text":
+    from rich.text import Text
+
+    return Text(visible(output.text) + ("" if output.finish_reason == "stop" else " …"))
+
+
+def _cost(stats: "Stats") -> str:
+    lines = [f"{stats.seconds:.2f} s", f"{stats.tokens_per_second:.1f} tokens/s"]
+    lines += [f"{stats.generated_tokens} tokens", f"{stats.passes} passes"]
+    if stats.verifications:
+        lines.append(f"{stats.accepted} of {stats.drafted} drafted")
+    return "\n".join(lines)

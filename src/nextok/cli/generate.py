@@ -1,0 +1,138 @@
+"""`nextok generate`: one prompt, its text as it comes."""
+
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nextok.cli.failures import INTERRUPTED
+from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, StrategyFlags, System, TextFlags, option
+from nextok.cli.loaded import loaded
+from nextok.cli.prompts import clean, prompt_text
+from nextok.cli.report import as_json, in_words
+from nextok.cli.terminal import Page, console, json_text, note, visible
+
+if TYPE_CHECKING:
+    from nextok.lm import LM
+    from nextok.output import Output
+    from nextok.strategies.base import Strategy
+    from nextok.stream import Stream
+
+Raw = Annotated[bool, option("--raw", text="Continue the text itself, without the model's chat template.")]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFlags:
+    """What is shown besides the text."""
+
+    json: Json = False
+    stats: Stats = False
+    quiet: Quiet = False
+
+
+def generate(
+    strategy: StrategyFlags,
+    text: TextFlags,
+    shown: OutputFlags,
+    prompt: Prompt = None,
+    model: ModelName = "smollm2",
+    system: System = None,
+    raw: Raw = False,
+) -> None:
+    """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
+    question = asked(prompt, system, raw)
+    options = text.options(strategy)
+    chosen = strategy.strategy(text.n, partial(loaded, quiet=shown.quiet))
+    started_at = time.perf_counter()
+    lm = loaded(model, quiet=shown.quiet)
+    load_seconds = time.perf_counter() - started_at
+    stream = lm.start(read(lm, question, system, raw), chosen, options)
+    page = Page()
+    alone = text.n == 1 and not shown.json
+    finished = followed(stream, page if alone else None)
+    output = stream.output()
+    if shown.json:
+        print(json_text(as_json(output, lm, chosen, load_seconds)), flush=True)
+    elif alone:
+        page.write(output.text[page.length :])  # what an interruption left unsaid
+        page.end()
+    else:
+        _write_choices(page, output, headers=not shown.quiet)
+    _remark(output, lm, chosen, text, shown)
+    if not finished:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _remark(output: "Output", lm: "LM", strategy: "Strategy", text: TextFlags, shown: OutputFlags) -> None:
+    """What is said on stderr after the text."""
+    if output.logprobs is not None and not (shown.json or shown.quiet):
+        _show_logprobs(output, lm)
+    if shown.stats:
+        note(in_words(output, strategy))
+    if not shown.quiet:
+        remark_on_ending(output, lm, text.max_tokens)
+
+
+def asked(prompt: list[str] | None, system: str | None, raw: bool) -> str:
+    """The prompt, if it goes together with the other two."""
+    if raw and system is not None:
+        raise ValueError("--raw and --system contradict each other: leave one of them out")
+    return prompt_text(prompt or ())
+
+
+def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
+    """The prompt's token ids: as it is, or as a conversation of one question."""
+    if raw:
+        return lm.tokenizer.encode(question)
+    told = [] if system is None else [{"role": "system", "content": clean(system)}]
+    return lm.chat_ids([*told, {"role": "user", "content": question}])
+
+
+def followed(stream: "Stream", page: Page | None) -> bool:
+    """Write the pieces as they come, if there is a page, to the end (True) or until Ctrl-C (False)."""
+    try:
+        for piece in stream:
+            if page:
+                page.write(piece.text)
+    except KeyboardInterrupt:
+        stream.close()
+        return False
+    except Exception:
+        stream.close()
+        if page and page.length:
+            page.end()  # the error begins a line of its own
+        raise
+    return True
+
+
+def remark_on_ending(output: "Output", lm: "LM", max_tokens: int) -> None:
+    """Tell the person at the terminal that a text was cut, and what to do about it."""
+    reasons = {choice.finish_reason for choice in output.choices}
+    if "context" in reasons:
+        note(f"nextok: cut at the model's context of {lm.model.context} tokens")
+    elif "length" in reasons and sys.stderr.isatty():
+        note(f"nextok: cut at {max_tokens} tokens; --max-tokens allows more")
+
+
+def _write_choices(page: Page, output: "Output", headers: bool) -> None:
+    for number, choice in enumerate(output.choices, 1):
+        if headers:
+            detail = f"seed {choice.seed}" if choice.score is None else f"score {choice.score:.4f}"
+            page.write(f"── {number} of {len(output.choices)} · {detail} ──\n")
+        page.write(choice.text)
+        page.end()
+
+
+def _show_logprobs(output: "Output", lm: "LM") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    name = lm.tokenizer.name
+    table = Table("token", "log-probability", "the most probable tokens there", box=None, pad_edge=False)
+    for each in output.logprobs or ():
+        top = "  ".join(f"{name(token)} {logprob:.3f}" for token, logprob in each.top)
+        table.add_row(Text(visible(name(each.token))), f"{each.logprob:.4f}", Text(visible(top)))
+    console(sys.stderr).print(table)

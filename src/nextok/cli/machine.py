@@ -1,0 +1,78 @@
+"""What nextok runs on, as far as it matters to its speed; nothing here may fail."""
+
+import os
+import platform
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+USEFUL = ("fma", "f16c", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8")
+USEFUL_ON_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
+
+
+def environment() -> dict[str, Any]:
+    """The program, the machine and the folders, in the order of a report."""
+    from nextok import __version__
+    from nextok.hub import cache_folder
+    from nextok.loading import BACKENDS
+
+    name, instructions = _processor()
+    memory, available = _memory()
+    folder = cache_folder()
+    return {
+        "nextok": __version__,
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "processor": name,
+        "instructions": instructions,
+        "cores": _cores(),
+        "memory_bytes": memory,
+        "memory_available_bytes": available,
+        "numpy": _numpy(),
+        "threads": os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all cores",
+        "backends": [backend for backend in BACKENDS if backend != "auto"],
+        "cache": str(folder),
+        "cache_free_bytes": _free(folder),
+    }
+
+
+def _processor() -> tuple[str, list[str]]:
+    facts: dict[str, str] = {}
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    return name, [flag for flag in (*USEFUL, *USEFUL_ON_ARM) if flag in flags]
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> tuple[int | None, int | None]:
+    facts: dict[str, int] = {}
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            facts[key] = int(value.split()[0]) * 1024
+    return facts.get("MemTotal"), facts.get("MemAvailable")
+
+
+def _numpy() -> str:
+    import numpy
+
+    blas: Any = {}
+    with suppress(Exception):  # the report of its build is not the same in all versions
+        blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return f"{numpy.__version__} with {blas.get('name', 'an unknown BLAS')} {blas.get('version', '')}".rstrip()
+
+
+def _free(folder: Path) -> int | None:
+    for place in (folder, *folder.parents):
+        with suppress(OSError):
+            return shutil.disk_usage(place).free
+    return None

@@ -1,0 +1,141 @@
+"""`nextok models`: what is on this machine, and what is in it."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from nextok.cli.command import command
+from nextok.cli.flags import Json
+from nextok.cli.terminal import console, json_text, visible
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path or a hub id (owner/name).")]
+
+
+def models(settings: dict[str, Any]) -> typer.Typer:
+    """The group of commands about models; alone it lists them."""
+    app = typer.Typer(add_completion=False, context_settings=settings, invoke_without_command=True)
+    app.callback(help="List, fetch, check, describe and remove models.")(_group)
+    functions: dict[str, Callable[..., None]] = {"list": listed, "pull": pull, "info": info, "verify": verify}
+    for name, function in {**functions, "rm": remove}.items():
+        app.command(name, context_settings=settings)(command(function))
+    return app
+
+
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        listed()
+
+
+def listed(json: Json = False) -> None:
+    """List the known models and those in the caches."""
+    from nextok import hub
+
+    entries = hub.list_models()
+    if json:
+        rows = [{"name": e.name, "bytes": e.size, "path": str(e.path) if e.path else None} for e in entries]
+        print(json_text({"models": rows, "cache": str(hub.cache_folder())}))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", box=None, pad_edge=False)
+    table.add_column("size", justify="right")
+    table.add_column("path", overflow="fold")
+    for entry in entries:
+        place = (
+            Text(visible(str(entry.path))) if entry.path else Text(f"not fetched: nextok models pull {entry.name}")
+        )
+        table.add_row(Text(visible(entry.name)), size_text(entry.size) if entry.size else "-", place)
+    console().print(table)
+
+
+def pull(name: Name) -> None:
+    """Fetch a model, or newer files of one from the hub; print where it lies."""
+    from nextok import hub
+
+    with hub.progress_bar() as report:
+        source = hub.pull(name, report=report)
+    print(visible(str(source.path)))
+
+
+def info(name: Name, json: Json = False) -> None:
+    """Describe a model: its shape, its weights, its tokens and where it came from."""
+    facts = _facts(name)
+    if json:
+        print(json_text(facts))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for key, value in facts.items():
+        table.add_row(key.replace("_", " "), Text(visible(_in_words(key, value))))
+    console().print(table)
+
+
+def verify(name: Name) -> None:
+    """Hash a fetched model in full and compare with its known checksum."""
+    from nextok import hub
+
+    source = hub.verify(name)
+    print(visible(f"{source.name} is whole: {source.path}"))
+
+
+def remove(name: Name) -> None:
+    """Delete what was fetched for a model; a file of your own is never touched."""
+    from nextok import hub
+
+    freed = hub.remove(name)
+    print(visible(f"{name}: {size_text(freed)} freed" if freed else f"{name}: nothing was fetched"))
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:.0f} bytes"
+
+
+def _facts(name: str) -> dict[str, Any]:
+    from nextok import hub
+    from nextok.formats import open_model
+    from nextok.text import load_tokenizer
+
+    with hub.progress_bar() as report:
+        source = hub.resolve(name, report=report)
+    checkpoint, tokenizer = open_model(source.path), load_tokenizer(source.path)
+    config, tensors = checkpoint.config, checkpoint.tensors.values()
+    files = [path for path in source.path.iterdir() if path.is_file()] if source.path.is_dir() else [source.path]
+    return {
+        "name": source.name,
+        "origin": source.origin,
+        "path": str(source.path),
+        "bytes": sum(path.stat().st_size for path in files),
+        "architecture": config.architecture,
+        "parameters": sum(math.prod(tensor.shape) for tensor in tensors),
+        "tensors": dict(Counter(tensor.kind for tensor in tensors).most_common()),
+        "layers": config.layers,
+        "width": config.width,
+        "hidden": config.hidden,
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "context": config.context,
+        "vocabulary": config.vocab_size,
+        "chat_template": tokenizer.chat_template is not None,
+        "end_tokens": {str(token): tokenizer.name(token) for token in sorted(tokenizer.eos_ids)},
+    }
+
+
+def _in_words(key: str, value: Any) -> str:
+    if key == "bytes":
+        return size_text(value)
+    if key == "tensors":
+        return ", ".join(f"{count} {kind}" for kind, count in value.items())
+    if key == "end_tokens":
+        return ", ".join(f"{name} ({token})" for token, name in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

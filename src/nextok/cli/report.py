@@ -1,0 +1,77 @@
+"""What a generation was, as JSON and in words."""
+
+import math
+import platform
+from typing import TYPE_CHECKING, Any
+
+from nextok import __version__
+
+if TYPE_CHECKING:
+    from nextok.lm import LM
+    from nextok.output import Completion, Output, Stats, TokenLogprob
+
+
+def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
+    """All facts of an output; with several choices, the outer ones are those of the first."""
+    stats = output.stats
+    return {
+        **choice_json(output.choices[0]),
+        **({"choices": [choice_json(choice) for choice in output.choices]} if len(output.choices) > 1 else {}),
+        "usage": {"prompt_tokens": stats.prompt_tokens, "generated_tokens": stats.generated_tokens},
+        **cost_json(stats),
+        "timings": {"load_seconds": round(load_seconds, 4), **timings_json(stats)},
+        "strategy": repr(strategy),
+        "model": lm.name,
+        "origin": lm.origin,
+        "versions": {"nextok": __version__, "python": platform.python_version()},
+    }
+
+
+def choice_json(choice: "Completion") -> dict[str, Any]:
+    """One text with its tokens."""
+    logprobs = None if choice.logprobs is None else [_logprob_json(each) for each in choice.logprobs]
+    return {
+        "text": choice.text,
+        "token_ids": choice.tokens,
+        "finish_reason": choice.finish_reason,
+        "seed": choice.seed,
+        "score": _finite(choice.score),
+        "logprobs": logprobs,
+    }
+
+
+def cost_json(stats: "Stats") -> dict[str, Any]:
+    """How much work the model had, and what the drafts were worth."""
+    return {"passes": stats.passes, "drafted": stats.drafted, "accepted": stats.accepted}
+
+
+def timings_json(stats: "Stats") -> dict[str, float]:
+    """How long it took."""
+    return {
+        "seconds": round(stats.seconds, 4),
+        "seconds_to_first_token": round(stats.seconds_to_first_token, 4),
+        "tokens_per_second": round(stats.tokens_per_second, 2),
+    }
+
+
+def in_words(output: "Output", strategy: Any) -> str:
+    """The statistics of an output on two lines."""
+    stats, choice = output.stats, output.choices[0]
+    drafts = ""
+    if stats.drafted:
+        drafts = f" · drafted {stats.drafted}, accepted {stats.accepted} ({stats.acceptance_rate:.0%})"
+    return (
+        f"{stats.prompt_tokens} prompt tokens · {stats.generated_tokens} generated in {stats.seconds:.2f} s · "
+        f"{stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s\n"
+        f"{stats.passes} passes{drafts} · {strategy!r} · seed {choice.seed} · ended by {choice.finish_reason}"
+    )
+
+
+def _logprob_json(each: "TokenLogprob") -> dict[str, Any]:
+    top = [{"token_id": token, "logprob": _finite(logprob)} for token, logprob in each.top]
+    return {"token_id": each.token, "logprob": _finite(each.logprob), "top": top}
+
+
+def _finite(number: float | None) -> float | None:
+    """JSON has no infinity."""
+    return number if number is not None and math.isfinite(number) else None

@@ -1,0 +1,95 @@
+"""`nextok tokenize`: what a model reads when it reads a text, and back."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nextok.cli.flags import Json, ModelName, option
+from nextok.cli.prompts import prompt_text
+from nextok.cli.terminal import Page, console, json_text, visible
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from nextok.text.tokenizer import Tokenizer
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TEXT", help="The text, or ids with --decode; without it, it is read from a pipe."),
+]
+OnlyIds = Annotated[bool, option("--ids", text="Only the ids, on one line.")]
+Decode = Annotated[bool, option("--decode", text="The other way: from ids to their text.")]
+NoSpecial = Annotated[bool, option("--no-special", text="Control tokens are only text, and none is added or shown.")]
+
+
+def tokenize(
+    text: Texts = None,
+    model: ModelName = "smollm2",
+    ids: OnlyIds = False,
+    decode: Decode = False,
+    no_special: NoSpecial = False,
+    json: Json = False,
+) -> None:
+    """Show the tokens of a text, or with --decode the text of token ids."""
+    import nextok
+
+    if ids and decode:
+        raise ValueError("--ids and --decode contradict each other: leave one of them out")
+    words = [" ".join(text)] if text and decode else text or ()
+    given = prompt_text(words, 'as in nextok tokenize "Hello"')
+    wanted = _ids(given) if decode else []
+    tokenizer = nextok.load_tokenizer(model)
+    if decode:
+        given = tokenizer.decode(wanted, special=not no_special)
+    else:
+        wanted = tokenizer.encode(given, special=not no_special)
+    if json:
+        tokens = [_facts(tokenizer, token) for token in wanted]
+        print(json_text({"text": given, "token_ids": wanted, "tokens": tokens}))
+    elif decode:
+        page = Page()
+        page.write(given)
+        page.end()
+    elif ids:
+        print(*wanted)
+    else:
+        _show(tokenizer, wanted, given)
+
+
+def _ids(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.replace(",", " ").replace("[", " ").replace("]", " ").split()]
+    except ValueError:
+        raise ValueError(
+            f"--decode takes token ids, as in nextok tokenize --decode 1 2 3, got {text!r:.60}"
+        ) from None
+
+
+def _facts(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
+    return {"id": token, "name": tokenizer.name(token), "bytes": tokenizer.token_bytes[token].hex(" ")}
+
+
+def _show(tokenizer: "Tokenizer", ids: list[int], text: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("id", justify="right")
+    for title in ("token", "bytes", "text"):
+        table.add_column(title, overflow="fold")
+    for token in ids:
+        facts = _facts(tokenizer, token)
+        name = Text(visible(facts["name"]), "yellow" if token in tokenizer.control_ids else "")
+        table.add_row(str(token), name, Text(facts["bytes"], "dim"), _alone(tokenizer.token_bytes[token]))
+    console().print(table)
+    console().print(f"{len(ids)} tokens, {len(text)} characters, {len(text.encode())} bytes")
+
+
+def _alone(data: bytes) -> "Text":
+    """What a token's bytes say by themselves, quoted; nothing for part of a character and for control tokens."""
+    from rich.text import Text
+
+    try:
+        return Text(repr(data.decode()) if data else "", "green")
+    except UnicodeDecodeError:
+        return Text("")
