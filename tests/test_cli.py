@@ -132,13 +132,12 @@ def test_a_draft_may_be_a_model(run, tiny):
 
 
 def test_several_texts_come_one_after_another(run):
-    out, _, _ = run("Hi", "-n", "2", "--seed", "3", "--max-tokens", "5")
+    out, err, _ = run("Hi", "-n", "2", "--seed", "3", "--max-tokens", "5")
     choices = tiny_lm().chat("Hi", nextok.Sample(), n=2, seed=3, max_tokens=5).choices
-    assert out == "".join(f"── {i} of 2 · seed {c.seed} ──\n{c.text}\n" for i, c in enumerate(choices, 1))
-    assert run("Hi", "-n", "2", "--seed", "3", "--max-tokens", "5", "-q")[0] == "".join(
-        c.text + "\n" for c in choices
-    )
-    assert "── 2 of 2 · score -" in run("Hi", "-n", "2", "--num-beams", "2", "--max-tokens", "5")[0]
+    assert out == "".join(choice.text + "\n" for choice in choices)
+    assert err == "".join(f"── {i} of 2 · seed {choice.seed} ──\n" for i, choice in enumerate(choices, 1))
+    assert run("Hi", "-n", "2", "--seed", "3", "--max-tokens", "5", "-q")[:2] == (out, "")
+    assert "── 2 of 2 · score -" in run("Hi", "-n", "2", "--num-beams", "2", "--max-tokens", "5")[1]
 
 
 def test_json_holds_everything(run):

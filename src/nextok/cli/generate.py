@@ -121,7 +121,7 @@ def _write_choices(page: Page, output: "Output", headers: bool) -> None:
     for number, choice in enumerate(output.choices, 1):
         if headers:
             detail = f"seed {choice.seed}" if choice.score is None else f"score {choice.score:.4f}"
-            page.write(f"── {number} of {len(output.choices)} · {detail} ──\n")
+            note(f"── {number} of {len(output.choices)} · {detail} ──")
         page.write(choice.text)
         page.end()
 
