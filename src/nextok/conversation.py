@@ -29,7 +29,7 @@ class Conversation:
         seed: int | None = None,
     ) -> Stream:
         """Stream the answer to `text`; hand it to `keep` when it is done, or the turn is forgotten."""
-        options = Options(max_tokens, 0, stop, (), False, seed, 1, None)
+        options = Options(max_tokens=max_tokens, stop=stop, seed=seed)
         ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}])
         return self.lm.start(ids, strategy, options, self._tree)
 

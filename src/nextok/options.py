@@ -16,14 +16,14 @@ MOST_ALTERNATIVES = 1000
 class Options:
     """The keyword arguments of `LM.generate`, with the meanings given there."""
 
-    max_tokens: int
-    min_tokens: int
-    stop: str | Sequence[str]
-    stop_token_ids: Sequence[int]
-    ignore_eos: bool
-    seed: int | None
-    n: int
-    logprobs: int | None
+    max_tokens: int = 256
+    min_tokens: int = 0
+    stop: str | Sequence[str] = ()
+    stop_token_ids: Sequence[int] = ()
+    ignore_eos: bool = False
+    seed: int | None = None
+    n: int = 1
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         _whole("max_tokens", self.max_tokens, 1, 1 << 31)

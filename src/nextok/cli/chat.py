@@ -38,7 +38,7 @@ def chat(
     """Talk with a model. From a pipe, each line is a turn."""
     from nextok.options import Options
 
-    Options(max_tokens, 0, tuple(stop or ()), (), False, strategy.seed, 1, None)  # refused before anything is loaded
+    Options(max_tokens=max_tokens, stop=tuple(stop or ()), seed=strategy.seed)  # refused before anything is loaded
     chosen = strategy.strategy(1, partial(loaded, quiet=quiet))
     told = None if system is None else clean(system)
     talk = Talk(loaded(model, quiet=quiet), chosen, told, max_tokens, tuple(stop or ()), strategy.seed, stats, quiet)

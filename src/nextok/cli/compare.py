@@ -36,7 +36,7 @@ def compare(
     from nextok.options import Options
 
     question = asked(prompt, system, raw)
-    options = Options(max_tokens, 0, (), (), False, seed, 1, None)
+    options = Options(max_tokens=max_tokens, seed=seed)
     lm = loaded(model, quiet=quiet)
     strategies = _strategies(draft, quiet)
     outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
@@ -73,7 +73,7 @@ def _outputs(
     from nextok.options import Options
     from nextok.strategies.sample import Greedy
 
-    lm.start(ids, Greedy(), Options(1, 0, (), (), False, 0, 1, None)).wait()
+    lm.start(ids, Greedy(), Options(max_tokens=1)).wait()
     outputs = []
     for name, strategy in strategies.items():
         watched = sys.stderr.isatty() and not quiet
