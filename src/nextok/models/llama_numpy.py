@@ -26,6 +26,11 @@ ROWS_AT_ONCE = 64
 """Rows of logits held in memory together: 64 x 49,152 float32 are 12 MB."""
 
 
+FEW_ROWS = 8
+BLOCK = 1 << 19
+"""Numbers in a block of weights that few rows are multiplied with: 2 MB, about a core's second-level cache."""
+
+
 class KeysAndValues:
     """The attention cache of one tree: for each layer the rotated keys and the values, in numbered slots."""
 
@@ -146,7 +151,7 @@ class LlamaNumpy:
             keys, values = view.cache.layer(index, view.end)
             keys[:, view.slots] = k[view.share].swapaxes(0, 1)
             values[:, view.slots] = v[view.share].swapaxes(0, 1)
-            mixed[view.share] = _attend(q[view.share], keys, values, view.hidden)
+            mixed[view.share] = _attend(q[view.share], keys, values, view.mask)
         return _product(mixed, layer.output, layer.output_bias)
 
     def _feed_forward(self, layer: Layer, x: Array) -> Array:
@@ -184,38 +189,46 @@ class View:
     cache: KeysAndValues
     slots: list[int]
     end: int  # one above the highest slot in sight
-    hidden: npt.NDArray[np.bool_] | None  # [n, end]; None if everything is seen
+    mask: Array | None  # [n, end], -inf where a token may not look; None if each sees everything
 
 
 def _view(feed: Feed, start: int) -> View:
     end = 1 + max(max(feed.slots), *(seen - 1 for seen in feed.seen), *(max(tail, default=0) for tail in feed.tails))
     feed.cache.reserve(end)
-    hidden = np.arange(end) >= np.array(feed.seen)[:, None]
+    mask = np.where(np.arange(end) < np.array(feed.seen)[:, None], np.float32(0), np.float32(-np.inf))
     for index, tail in enumerate(feed.tails):
-        hidden[index, list(tail)] = False
+        mask[index, list(tail)] = 0
     share = slice(start, start + len(feed.tokens))
-    return View(share, feed.cache, feed.slots, end, hidden if hidden.any() else None)
+    return View(share, feed.cache, feed.slots, end, mask if mask.any() else None)
 
 
-def _attend(q: Array, keys: Array, values: Array, hidden: npt.NDArray[np.bool_] | None) -> Array:
+def _attend(q: Array, keys: Array, values: Array, mask: Array | None) -> Array:
     """Softmax(q k / sqrt(w)) v for q [n, h, w] over keys and values [g, s, w]; returns [n, h w]."""
     n, heads, width = q.shape
     groups = len(keys)
     grouped = q.reshape(n, groups, -1, width).transpose(1, 2, 0, 3).reshape(groups, -1, width)  # [g, (h/g) n, w]
-    scores = (grouped @ keys.swapaxes(1, 2)).reshape(groups, -1, n, keys.shape[1]) * np.float32(width**-0.5)
-    if hidden is not None:
-        scores[..., hidden] = -np.inf
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    weights /= weights.sum(axis=-1, keepdims=True)
-    mixed: Array = weights.reshape(groups, -1, keys.shape[1]) @ values
+    scores = (grouped @ keys.swapaxes(1, 2)).reshape(groups, -1, n, keys.shape[1])
+    scores *= np.float32(width**-0.5)
+    if mask is not None:
+        scores += mask
+    scores -= scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores, out=scores).reshape(groups, -1, keys.shape[1])
+    mixed: Array = weights @ values / weights.sum(axis=-1, keepdims=True)
     return mixed.reshape(groups, -1, n, width).transpose(2, 0, 1, 3).reshape(n, heads * width)
 
 
 def _product(x: Array, matrix: Array, bias: Array | None) -> Array:
     """x [n, inputs] times matrix [outputs, inputs], plus the bias; [n, outputs]."""
-    # BLAS reads the weights in the order they lie in when they stand on the left, and for a few rows its
-    # matrix-times-vector, once for each row, is faster than its matrix product.
-    y = np.stack([matrix @ row for row in x]) if len(x) < 4 else (matrix @ x.T).T
+    if len(x) < FEW_ROWS:
+        # BLAS would copy the whole matrix for a product. Matrix times vector does not, and with a block of the
+        # matrix in the processor's cache the second row costs less than the first.
+        y = np.empty((len(x), len(matrix)), np.float32)
+        block = len(matrix) if len(x) == 1 else BLOCK // matrix.shape[1]
+        for start in range(0, len(matrix), block):
+            for row, out in zip(x, y):
+                np.dot(matrix[start : start + block], row, out=out[start : start + block])
+    else:
+        y = (matrix @ x.T).T
     return np.asarray(y if bias is None else y + bias)
 
 
