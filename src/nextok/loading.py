@@ -37,8 +37,9 @@ def load(
         raise ValueError("the numpy backend cannot quantize; leave quantize out, or load a file that is quantised")
     with progress_bar() as report:
         source = resolve(model, report=report)
-    tokenizer = read_tokenizer(source.path)
-    return LM(_model(open_model(source.path)), tokenizer, source.name, source.origin)
+    checkpoint = open_model(source.path)
+    tokenizer = read_tokenizer(source.path)  # before the weights, which take longer to find fault with
+    return LM(_model(checkpoint), tokenizer, source.name, source.origin)
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
