@@ -266,3 +266,68 @@ def test_seats_and_budget_must_make_sense():
         Engine(TARGET, budget=0)
     with pytest.raises(ValueError, match="at least 1"):
         Engine(TARGET, seats=0)
+
+
+class Full(ToyModel):
+    """A cache that cannot grow past a number of slots."""
+
+    def answer(self, feeds, rows):
+        if any(max(feed.slots) >= 60 for feed in feeds):
+            raise MemoryError("the cache is full")
+        return super().answer(feeds, rows)
+
+
+@pytest.mark.parametrize("budget", [1, 7, 50])
+def test_a_prompt_that_fails_in_a_later_chunk_fails_alone(budget):
+    model = Full(VOCAB, hashed(VOCAB, 1))
+    engine = Engine(model, budget=budget)
+    sick = [asked([1] * 70, seed=seed) for seed in range(2)]
+    healthy = [asked([2] * 55, max_tokens=4), asked([3], max_tokens=40, stop_ids=frozenset())]
+    for request in (*sick, *healthy):
+        engine.submit(request, Greedy(), lambda event: None)
+    for _ in range(3000):
+        if not engine.step():
+            break
+    assert [type(request.error) for request in sick] == [MemoryError, MemoryError]
+    for request, alone in zip(
+        healthy, (asked([2] * 55, max_tokens=4), asked([3], max_tokens=40, stop_ids=frozenset()))
+    ):
+        by_reference(Greedy(), alone)
+        assert outcome(request) == outcome(alone)
+
+
+@pytest.mark.parametrize("name", ["plain", "itself warm", "beam 3"])
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_ctrl_c_in_a_receiver_ends_that_request_and_no_other(name, at):
+    def interrupted(event):
+        told.append(event)
+        if len(told) == at:
+            raise KeyboardInterrupt
+
+    engine, told = Engine(TARGET), []
+    struck, others = asked([1], stop_ids=frozenset()), [asked([2], seed=seed) for seed in range(3)]
+    engine.submit(struck, STRATEGIES[name], interrupted)
+    for request in others:
+        engine.submit(request, STRATEGIES["similar warm"], lambda event: None)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run()
+    for _ in range(200):
+        if not engine.step():
+            break
+    assert struck.finish_reason == "cancelled"
+    for seed, request in enumerate(others):
+        alone = asked([2], seed=seed)
+        by_reference(STRATEGIES["similar warm"], alone)
+        assert outcome(request) == outcome(alone)
+
+
+def test_long_tails_cost_no_more_than_short_ones():
+    """Samples of one prompt: the memo's books are extended, not rewritten, at each step."""
+    engine, tree = Engine(TARGET), Tree()
+    for seed in range(3):
+        engine.submit(
+            asked([1], tree=tree, seed=seed, max_tokens=1500, stop_ids=frozenset()), Sample(), lambda e: None
+        )
+    engine.run()  # an earlier version recursed along the tail
+    (memos,) = engine._memos.values()
+    assert len(memos[TARGET].branch) > 2000

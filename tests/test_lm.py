@@ -7,7 +7,8 @@ import pytest
 
 import nextok as nt
 from nextok.errors import LogitsError, TemplateError
-from nextok.models.toy import hashed
+from nextok.lm import LM
+from nextok.models.toy import ToyModel, hashed
 from tiny import EOS, VOCAB, saying, tiny_lm
 
 STRATEGIES = [
@@ -182,6 +183,7 @@ def test_one_bad_prompt_does_not_spoil_the_list():
         ([VOCAB], {}, f"token id {VOCAB} is outside the vocabulary; ids go from 0 to {VOCAB - 1}"),
         ([-1], {}, "token id -1"),
         ([1.5], {}, "whole numbers"),
+        (b"abc", {}, "got bytes"),
         (["fine", ""], {}, "prompt is empty"),
         ("x" * 512, {}, "512 tokens and the model's context is 512; shorten the prompt"),
         ("x", {"max_tokens": 0}, "max_tokens must be from 1"),
@@ -213,7 +215,15 @@ def test_wrong_arguments_are_refused_by_name(prompt, options, says):
         (lambda: nt.Beam(10**6), "width must be"),
         (lambda: nt.Beam(2, n=3), "n must be from 1 to width"),
         (lambda: nt.Beam(2, early_stopping="soon"), "early_stopping must be"),
+        (lambda: nt.Beam(2, early_stopping=1), "early_stopping must be"),
         (lambda: nt.Beam(2, length_penalty=math.nan), "length_penalty must be"),
+        (lambda: nt.Beam(2, length_penalty="a"), "length_penalty must be"),
+        (lambda: nt.Sample(temperature="warm"), "temperature must be"),
+        (lambda: nt.Sample(top_p="a"), "top_p must be"),
+        (lambda: nt.DraftModel(None), "lm must be a loaded model"),
+        (lambda: nt.TokenTree("smollm2"), "lm must be a loaded model"),
+        (lambda: nt.Speculate(nt.PromptLookup), "draft must be"),
+        (lambda: nt.PromptLookup(longest=2.5), "shortest and longest"),
         (lambda: nt.PromptLookup(max_draft=0), "max_draft must be"),
         (lambda: nt.PromptLookup(longest=1), "shortest and longest"),
         (lambda: nt.DraftModel(tiny_lm(), max_draft=1000), "max_draft must be"),
@@ -262,3 +272,41 @@ def test_the_public_names_are_all_there_and_explained():
 def test_load_refuses_what_its_backend_cannot_do(options, says):
     with pytest.raises(ValueError, match=says):
         nt.load("smollm2", **options)
+
+
+def test_a_stream_that_is_dropped_leaves_the_engine():
+    lm = tiny_lm()
+    for _ in range(40):  # more than there are seats
+        for _ in lm.stream("abc", nt.Sample(), max_tokens=300, ignore_eos=True):
+            break
+    read = lm.engine.tokens_read
+    lm.generate("x", max_tokens=4, ignore_eos=True)
+    assert lm.engine.tokens_read - read == 4
+
+
+def test_what_lies_behind_a_stop_is_not_counted_as_accepted():
+    lm = tiny_lm(saying("ab"))
+    stats = lm.generate("\n", nt.Speculate(nt.DraftModel(lm, max_draft=10)), max_tokens=50).stats
+    assert (stats.generated_tokens, stats.accepted) == (3, 3)
+    stats = lm.generate("\n", nt.Speculate(nt.DraftModel(lm, max_draft=10)), max_tokens=50, stop="b").stats
+    assert (stats.generated_tokens, stats.accepted) == (2, 2)
+
+
+@pytest.mark.parametrize("draft", [nt.DraftModel, nt.TokenTree])
+def test_a_draft_model_with_padded_rows_never_proposes_them(draft):
+    padded = LM(ToyModel(VOCAB + 9, lambda path: [0.0] * VOCAB + [5.0] * 9), tiny_lm().tokenizer, "padded")
+    lm = tiny_lm()
+    assert (
+        lm.generate("ab", nt.Speculate(draft(padded)), max_tokens=6).tokens == lm.generate("ab", max_tokens=6).tokens
+    )
+    wide = LM(ToyModel(VOCAB + 9, lambda path: [*hashed(VOCAB, 5)(path), *[9.0] * 9]), lm.tokenizer, "wide")
+    assert wide.generate("ab", nt.Speculate(draft(lm)), max_tokens=6).finish_reason == "length"
+
+
+def test_a_cancelled_beam_search_claims_no_logprobs():
+    lm = tiny_lm()
+    stream = lm.stream("abc", nt.Beam(3), max_tokens=50, ignore_eos=True, logprobs=1)
+    for _ in range(4):
+        lm.engine.step()
+    stream.close()
+    assert (len(stream.output().tokens), stream.output().logprobs) == (4, None)

@@ -64,7 +64,7 @@ def test_filters_agree_with_their_definitions(logits, top_p, min_p, top_k, tempe
     values = transform(
         np.array(logits, np.float32), (Temperature(temperature), TopK(top_k), TopP(top_p), MinP(min_p))
     )
-    scaled = [float(np.float64(np.float32(logit)) / temperature) for logit in logits]
+    scaled = [float(np.float64(logit - max(logits)) / temperature) for logit in np.float32(logits)]
     ranked = sorted((t for t in range(len(scaled)) if scaled[t] > -math.inf), key=lambda t: (-scaled[t], t))[:top_k]
     mass = [math.exp(scaled[token] - scaled[ranked[0]]) for token in ranked]
     total = math.fsum(mass)

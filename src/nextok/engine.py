@@ -1,9 +1,10 @@
 """The engine: many requests, one forward pass at a time. The only place that knows about batches."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from inspect import GEN_RUNNING, getgeneratorstate
+from traceback import clear_frames
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -62,6 +63,7 @@ class Engine:
         self.tokens_read = 0  # likewise
         self._jobs: list[Job] = []
         self._waiting: deque[Job] = deque()
+        self._abandoned: list[Job] = []
         # Caches belong to trees: the next turn of a chat finds what the last one has read, and when nobody
         # holds the tree any more they are gone.
         self._memos: WeakKeyDictionary[Tree, dict[Model, Memo]] = WeakKeyDictionary()
@@ -78,9 +80,19 @@ class Engine:
             self._waiting.remove(job)
         self._end(job, "cancelled")
 
+    def abandon(self, jobs: Iterable[Job]) -> None:
+        """Cancel these at the next step: safe at any moment, even from a finaliser in the middle of a pass."""
+        self._abandoned.extend(jobs)
+
     def step(self) -> bool:
         """One pass of the target for everybody; drafts first, so that all requests meet there. False: all done."""
+        for job in self._abandoned:
+            self.cancel(job)
+        self._abandoned.clear()
         self._seat()
+        for job in list(self._jobs):  # answered, but Ctrl-C came before they heard of it
+            if job in self._jobs and not job.unanswered:
+                self._resume(job)
         while drafting := [job for job in self._jobs if job.model is not self.target]:
             self._pass(drafting[0].model, [job for job in drafting if job.model is drafting[0].model])
         if self._jobs:
@@ -111,7 +123,9 @@ class Engine:
                 self._end(jobs[0], "error", error)
             else:
                 for job in jobs:
-                    self._pass(model, [job])
+                    answers = job.answers  # of this question; the next one has its own
+                    while job in self._jobs and job.answers is answers and job.unanswered:
+                        self._pass(model, [job])
             return
         except BaseException:  # Ctrl-C: nobody knows what the caches hold now
             self._forget(model, jobs)
@@ -181,6 +195,9 @@ class Engine:
             self._end(job, "error", NextokError("the strategy stopped before its text was finished"))
         except Exception as error:
             self._end(job, "error", error)
+        except BaseException:  # Ctrl-C: the generator is dead, and so is its request
+            self._end(job, "cancelled")
+            raise
 
     def _ask(self, job: Job, query: Query) -> None:
         if not query.nodes:
@@ -198,6 +215,8 @@ class Engine:
         """Take a request out, and close it if it has not finished by itself."""
         if job in self._jobs:
             self._jobs.remove(job)
+        if error:
+            clear_frames(error.__traceback__)  # they hold the caches of everybody in the pass
         if getgeneratorstate(job.steps) != GEN_RUNNING:  # it runs if its own receiver cancels it, then ends by itself
             job.steps.close()
         if not job.request.finish_reason:

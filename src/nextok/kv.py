@@ -23,6 +23,8 @@ class Memo:
         self.cache = cache
         self.trunk: list[int] = []
         self.branch: dict[int, int] = {}  # node -> slot, of what has been read off the trunk
+        self._views: dict[int, tuple[int, tuple[int, ...]]] = {}  # of branch nodes, until the trunk is straightened
+        self._live: set[int] = set()  # the nodes in question at the last feed; all that is read leads to them
         self._free: list[int] = []  # heap of the empty slots below _end
         self._end = 0  # slots ever used
 
@@ -73,17 +75,26 @@ class Memo:
 
     def _view(self, tree: Tree, node: int) -> tuple[int, tuple[int, ...]]:
         """How many slots of the trunk `node` sees, and which slots after them, in path order."""
-        tail = []
-        while not self._in_trunk(tree, node):
-            tail.append(self.branch[node])
-            node = tree.parent[node]
-        return (0 if node == ROOT else tree.depth[node] + 1), tuple(reversed(tail))
+        above, slots = node, []
+        while above not in self._views and not self._in_trunk(tree, above):
+            slots.append(self.branch[above])
+            above = tree.parent[above]
+        if above in self._views:
+            seen, tail = self._views[above]
+        else:
+            seen, tail = 0 if above == ROOT else tree.depth[above] + 1, ()
+        if slots:
+            self._views[node] = seen, (*tail, *reversed(slots))
+        return seen, (*tail, *reversed(slots))
 
     def _keep(self, tree: Tree, live: Iterable[int]) -> None:
         """Drop every node that is not an ancestor of a live one, then straighten what is left."""
+        before, self._live = self._live, set(live)
+        if before <= {self._nearest(tree, node, before) for node in self._live}:
+            return  # everything that was live still is, so there is nothing to drop, nor to walk through
         kept: dict[int, int] = {}  # off the trunk: ancestor of a live node, read or not -> its parent
         height = 0
-        for node in live:
+        for node in self._live:
             while not self._in_trunk(tree, node) and node not in kept:
                 kept[node] = tree.parent[node]
                 node = tree.parent[node]
@@ -94,8 +105,15 @@ class Memo:
         del self.trunk[height:]
         for node in [node for node in self.branch if node not in kept]:
             heappush(self._free, self.branch.pop(node))
+            self._views.pop(node, None)
         if self.branch:
             self._straighten(kept)
+
+    def _nearest(self, tree: Tree, node: int, before: set[int]) -> int:
+        """The first node at or above `node` that was live before or has been read."""
+        while node not in before and not self._has(tree, node):
+            node = tree.parent[node]
+        return node
 
     def _straighten(self, kept: dict[int, int]) -> None:
         """While everything live runs through one branch at the end of the trunk, move it into the trunk."""
@@ -117,6 +135,7 @@ class Memo:
                 self.branch[at[source]] = source
             else:
                 self._free = [source if slot == target else slot for slot in self._free]
+        self._views.clear()
         if origin:
             heapify(self._free)
             self.cache.move(list(origin.values()), list(origin.keys()))

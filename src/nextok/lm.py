@@ -164,9 +164,12 @@ class LM:
             raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
         request = Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=0)
         writer = Writer(request)
-        self.engine.submit(request, Rescore(), writer)
-        while not request.finish_reason:
-            self.engine.step()
+        job = self.engine.submit(request, Rescore(), writer)
+        try:
+            while not request.finish_reason:
+                self.engine.step()
+        finally:
+            self.engine.cancel(job)
         if request.error:
             raise request.error
         return Scores(ids, [None, *(each.logprob for each in writer.logprobs(request.prompt, ROOT))])
@@ -186,7 +189,9 @@ class LM:
         self._check(strategy, options)
         tree = Tree() if tree is None else tree
         prompt = tree.extend(ROOT, ids)
-        limits = options.limits(self.tokenizer.eos_ids, self._token_bytes, self.model.context)
+        limits = options.limits(
+            self.tokenizer.eos_ids, self._token_bytes, self.tokenizer.vocab_size, self.model.context
+        )
         seed = options.drawn_seed()
         return [
             Request(tree, prompt, limits, stream_of_seed(seed, index), options.logprobs) for index in range(options.n)

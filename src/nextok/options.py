@@ -42,7 +42,7 @@ class Options:
         """The stop strings, also where a single one was given."""
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
-    def limits(self, eos_ids: frozenset[int], token_bytes: Sequence[bytes], context: int) -> Limits:
+    def limits(self, eos_ids: frozenset[int], token_bytes: Sequence[bytes], vocab_size: int, context: int) -> Limits:
         """These wishes for one model and its vocabulary."""
         stop_ids = checked_ids(self.stop_token_ids, len(token_bytes))
         return Limits(
@@ -52,6 +52,7 @@ class Options:
             stop_ids=frozenset(stop_ids) | (frozenset() if self.ignore_eos else eos_ids),
             stop=tuple(stop.encode() for stop in self.stop_strings),
             token_bytes=token_bytes,
+            vocab_size=vocab_size,
         )
 
     def drawn_seed(self) -> int:
@@ -61,6 +62,8 @@ class Options:
 
 def checked_ids(ids: Sequence[Any], vocab_size: int) -> list[int]:
     """Token ids as plain ints, all of them inside the vocabulary."""
+    if isinstance(ids, bytes | bytearray):
+        raise ValueError("a prompt is text or token ids, got bytes; decode them first, as in prompt.decode()")
     try:
         plain = [operator.index(token) for token in ids]
     except TypeError:

@@ -19,6 +19,7 @@ class Limits:
     stop_ids: frozenset[int] = frozenset()
     stop: tuple[bytes, ...] = ()
     token_bytes: Sequence[bytes] = ()  # what each token stands for; needed for stop strings only
+    vocab_size: int | None = None  # ids from here on are padding: a draft must not guess them
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
@@ -78,6 +79,8 @@ class Request:
     def ending(self, node: int) -> str | None:
         """Why a text that ends in `node` is finished, or None if it goes on."""
         limits, length = self.limits, self._length(node)
+        if length == 0:
+            return None  # the prompt may say what it likes
         if length >= limits.min_tokens and (
             self.tree.token[node] in limits.stop_ids or (limits.stop and self._completes_stop(node))
         ):

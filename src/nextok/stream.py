@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from weakref import finalize
 
 from nextok.engine import Engine, Job
 from nextok.output import Output, Stats
@@ -33,6 +34,7 @@ class Stream(Iterator[Piece]):
         self._jobs: list[Job] = [
             engine.submit(request, strategy, writer) for request, writer in zip(requests, self._writers)
         ]
+        finalize(self, engine.abandon, self._jobs).atexit = False  # whoever drops a stream wants no more of it
 
     def __next__(self) -> Piece:
         try:
@@ -80,8 +82,8 @@ class Stream(Iterator[Piece]):
 
     def _stats(self, generated_tokens: int) -> Stats:
         writers, now = self._writers, time.perf_counter()
-        first = min((writer.first_token_at for writer in writers if writer.first_token_at), default=now)
         last = max(writer.finished_at or now for writer in writers)
+        first = min((writer.first_token_at for writer in writers if writer.first_token_at), default=last)
         request = writers[0].request
         return Stats(
             prompt_tokens=request.tree.depth[request.prompt] + 1,

@@ -65,12 +65,15 @@ class Writer:
         return self._completion(text, beam.node, reason, beam.score)
 
     def _completion(self, text: str, node: int, reason: str | None, score: float | None = None) -> Completion:
+        tokens = self.request.tree.path(node, above=self.request.prompt)
+        logprobs = self.logprobs(node, self.request.prompt)
+        known = self.request.logprobs is not None and len(logprobs) == len(tokens)  # not of a beam cut short
         return Completion(
             text=text,
-            tokens=self.request.tree.path(node, above=self.request.prompt),
+            tokens=tokens,
             finish_reason=reason or "cancelled",
             seed=self.request.seed,
-            logprobs=None if self.request.logprobs is None else self.logprobs(node, self.request.prompt),
+            logprobs=logprobs if known else None,
             score=score,
             error=self.request.error,
         )

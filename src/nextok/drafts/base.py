@@ -12,8 +12,9 @@ Propose = Callable[[], Decoding[list[int]]]
 
 
 class Reader(Protocol):
-    """All that a draft may know of a model: how many tokens fit in it. Questions to it go through queries."""
+    """All that a draft may know of a model: how much fits in it. Questions to it go through queries."""
 
+    vocab_size: int
     context: int
 
 
@@ -39,3 +40,15 @@ def checked_max_draft(max_draft: int) -> int:
     if type(max_draft) is not int or not 1 <= max_draft <= 64:
         raise ValueError(f"max_draft must be a whole number from 1 to 64, got {max_draft!r}")
     return max_draft
+
+
+def checked_lender(lm: Lender) -> Lender:
+    """`lm` itself, if it has a model to lend."""
+    if not hasattr(lm, "model"):
+        raise ValueError(f"lm must be a loaded model, as from nextok.load(...), got {lm!r}")
+    return lm
+
+
+def shared_ids(request: Request, model: Reader) -> int:
+    """How many token ids mean something to both models: either may have more rows, padded to a round number."""
+    return min(model.vocab_size, request.limits.vocab_size or model.vocab_size)

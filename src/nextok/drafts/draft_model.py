@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nextok.drafts.base import Lender, Propose, checked_max_draft
+from nextok.drafts.base import Lender, Propose, checked_lender, checked_max_draft, shared_ids
 from nextok.query import Decoding, pick
 from nextok.request import Request
 from nextok.sampling.transforms import Sampler
@@ -20,6 +20,7 @@ class DraftModel:
     max_draft: int = 10
 
     def __post_init__(self) -> None:
+        checked_lender(self.lm)
         checked_max_draft(self.max_draft)
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
@@ -29,10 +30,13 @@ class DraftModel:
         def propose() -> Decoding[list[int]]:
             node, nodes = request.tip, list[int]()
             room = min(self.max_draft, request.room - 1, model.context - request.tree.depth[node] - 1)
-            for _ in range(room):
+            known = shared_ids(request, model)
+            while len(nodes) < room and request.tree.token[node] < known:
                 picked = yield from pick([node], sampler, model)
                 node = request.tree.add(node, picked[node])
                 nodes.append(node)
+            if nodes and request.tree.token[node] >= known:
+                nodes.pop()
             return nodes
 
         return propose

@@ -21,9 +21,9 @@ class PromptLookup:
 
     def __post_init__(self) -> None:
         checked_max_draft(self.max_draft)
-        if not 1 <= self.shortest <= self.longest <= 16:
+        if {type(self.shortest), type(self.longest)} != {int} or not 1 <= self.shortest <= self.longest <= 16:
             raise ValueError(
-                f"shortest and longest must satisfy 1 <= shortest <= longest <= 16, "
+                f"shortest and longest must be whole numbers, 1 <= shortest <= longest <= 16, "
                 f"got {self.shortest} and {self.longest}"
             )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nextok.drafts.base import Lender, Propose
+from nextok.drafts.base import Lender, Propose, checked_lender, shared_ids
 from nextok.query import Decoding, top
 from nextok.request import Request
 from nextok.sampling.transforms import Sampler
@@ -19,6 +19,7 @@ class TokenTree:
     widths: tuple[int, ...] = (4, 2, 2)
 
     def __post_init__(self) -> None:
+        checked_lender(self.lm)
         nodes = level = 1
         for width in self.widths:
             if type(width) is not int or width < 1:
@@ -35,9 +36,15 @@ class TokenTree:
         def propose() -> Decoding[list[int]]:
             frontier, nodes = [request.tip], list[int]()
             room = min(request.room - 1, model.context - request.tree.depth[request.tip] - 1)
+            known = shared_ids(request, model)
+            if request.tree.token[request.tip] >= known:
+                return nodes
             for width in self.widths[: max(room, 0)]:
                 tops = yield from top(frontier, width, sampler.transforms, model)
-                frontier = [request.tree.add(node, token) for node in frontier for token, _ in tops[node]]
+                guesses = [(node, token) for node in frontier for token, _ in tops[node] if token < known]
+                frontier = [request.tree.add(node, token) for node, token in guesses]
+                if not frontier:
+                    break
                 nodes += frontier
             return nodes
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from nextok.errors import LimitError
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
 from nextok.models.base import Feed
+from nextok.models.frequencies import frequencies
 from nextok.query import Row
 from nextok.sampling.readout import read
 
@@ -89,8 +90,7 @@ class LlamaNumpy:
         self._head = self._embedding if tied else tensors["output.weight"].float32()
         self._norm = tensors["output_norm.weight"].float32()
         self._layers = [_layer(tensors, f"blk.{index}.") for index in range(self.config.layers)]
-        frequencies = self.config.rope_theta ** (-np.arange(0, self.config.rope_width, 2) / self.config.rope_width)
-        self._frequencies = frequencies / np.array(self.config.rope_divisors or 1.0)
+        self._frequencies = frequencies(self.config)
 
     def open(self) -> KeysAndValues:
         """An empty cache."""

@@ -92,7 +92,8 @@ def transform(logits: npt.NDArray[Any], transforms: Sequence[Transform]) -> Valu
     for each in transforms:
         match each:
             case Temperature(value):
-                values /= value
+                with np.errstate(over="ignore"):  # towards -inf only, as the largest is 0
+                    values = (values - values.max()) / value
             case TopK(k):
                 if k < len(values):
                     values = _only(values, largest(values, k))

@@ -5,6 +5,13 @@ Each backend implements them for blocks of rows in which every row has parameter
 
 import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a real number; True and False are not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +21,7 @@ class Temperature:
     value: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.value) and self.value > 0):
+        if not (is_number(self.value) and 0 < self.value < math.inf):
             raise ValueError(f"temperature must be a finite number, 0 or above (0 is greedy), got {self.value!r}")
 
 
@@ -38,7 +45,7 @@ class TopP:
     p: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.p <= 1:
+        if not (is_number(self.p) and 0 < self.p <= 1):
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.p!r}")
 
 
@@ -49,7 +56,7 @@ class MinP:
     p: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
+        if not (is_number(self.p) and 0 <= self.p <= 1):
             raise ValueError(f"min_p must be from 0 to 1, got {self.p!r}")
 
 

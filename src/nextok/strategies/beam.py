@@ -6,6 +6,7 @@ from typing import Literal
 from nextok.events import Beams, Hypothesis
 from nextok.query import Decoding, top
 from nextok.request import Request
+from nextok.sampling.transforms import is_number
 from nextok.strategies.rescore import rescored
 
 
@@ -26,9 +27,9 @@ class Beam:
     def __post_init__(self) -> None:
         if type(self.width) is not int or not 1 <= self.width <= 256:
             raise ValueError(f"width must be a whole number from 1 to 256, got {self.width!r}")
-        if not -10 <= self.length_penalty <= 10:
+        if not (is_number(self.length_penalty) and -10 <= self.length_penalty <= 10):
             raise ValueError(f"length_penalty must be from -10 to 10, got {self.length_penalty!r}")
-        if self.early_stopping not in (True, False, "never"):
+        if type(self.early_stopping) is not bool and self.early_stopping != "never":
             raise ValueError(f'early_stopping must be True, False or "never", got {self.early_stopping!r}')
         if type(self.n) is not int or not 1 <= self.n <= self.width:
             raise ValueError(f"n must be from 1 to width ({self.width}), got {self.n!r}")

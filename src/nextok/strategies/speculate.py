@@ -24,7 +24,7 @@ class Speculate:
     def __post_init__(self) -> None:
         if not isinstance(self.sampling, Greedy | Sample):
             raise ValueError(f"sampling must be Greedy(...) or Sample(...), got {self.sampling!r}")
-        if not hasattr(self.draft, "begin"):
+        if isinstance(self.draft, type) or not hasattr(self.draft, "begin"):
             raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {self.draft!r}")
 
     def decode(self, request: Request) -> Decoding[None]:
@@ -35,8 +35,8 @@ class Speculate:
             drafted = yield from propose()
             picked = yield from pick([request.tip, *drafted], sampler)  # one pass of the target
             tokens, node = list[int](), request.tip
-            while node in picked:  # while the draft holds what was drawn
+            while node in picked and not request.ending(node):  # while the draft holds what was drawn
                 tokens.append(picked[node])
                 node = request.tree.find(node, tokens[-1])
-            yield Verified(drafted=len(drafted), accepted=len(tokens) - 1)
+            yield Verified(drafted=len(drafted), accepted=len(tokens) - (node not in picked))
             yield from request.commit(tokens)
