@@ -65,6 +65,7 @@ def drawn(strategy, draws=DRAWS):
 def fits(counts, probabilities):
     """Pearson's test at alpha = 1e-6, rare texts pooled; the quantile is Wilson and Hilferty's approximation."""
     total = sum(counts.values())
+    assert sum(probabilities.values()) == pytest.approx(1)
     if any(text not in probabilities for text in counts):
         return False
     expected, observed, rest = [], [], [0.0, 0]
@@ -175,5 +176,22 @@ def test_negative_control_wrong_noise_is_noticed(wrong, monkeypatch):
     assert not fits(drawn(Sample()), exact(Sample()))
 
 
-def test_negative_control_a_wrong_filter_is_noticed():
-    assert not fits(drawn(Sample(top_p=0.8)), exact(Sample(top_p=0.82)) | exact(Sample(top_k=3)))
+def one_token_less(values, p):
+    return nucleus(values, p)[:-1] if len(nucleus(values, p)) > 1 else nucleus(values, p)
+
+
+def one_token_more(values, p):
+    return readout.largest(values, len(nucleus(values, p)) + 1)
+
+
+nucleus = readout._nucleus
+
+
+@pytest.mark.parametrize("wrong", [one_token_less, one_token_more])
+def test_negative_control_a_wrong_filter_is_noticed(wrong, monkeypatch):
+    monkeypatch.setattr(readout, "_nucleus", wrong)
+    assert not fits(drawn(Sample(top_p=0.8)), exact(Sample(top_p=0.8)))
+
+
+def test_negative_control_a_slightly_wrong_temperature_is_noticed():
+    assert not fits(drawn(Sample(temperature=0.9)), exact(Sample()))

