@@ -57,8 +57,6 @@ def run(capfd, monkeypatch):
     return run
 
 
-# --- generate
-
 SHORT = ("--max-tokens", "9")
 ARRANGEMENTS = [
     ("generate", "Hi", *SHORT),
@@ -207,15 +205,15 @@ def test_an_empty_answer_is_an_empty_line(run):
         (("Hi", "--length-penalty", "0"), 2, "--length-penalty means nothing without --num-beams"),
         (("Hi", "--greedy", "-n", "2"), 2, "--greedy and -n 2"),
         (("Hi", "--raw", "--system", "x"), 2, "--raw and --system contradict"),
-        (("Hi", "--temperature", "-1"), 2, "temperature"),
-        (("Hi", "--top-k", "0"), 2, "top_k must be"),
+        (("Hi", "--temperature", "-1"), 2, "nextok: --temperature must be"),
+        (("Hi", "--top-k", "0"), 2, "nextok: --top-k must be"),
         (("Hi", "--top-k", "1.5"), 2, "--top-k"),
-        (("Hi", "--num-beams", "0"), 2, "width must be"),
-        (("Hi", "--num-beams", "2", "-n", "3"), 2, "n must be from 1 to width"),
+        (("Hi", "--num-beams", "0"), 2, "nextok: --num-beams must be"),
+        (("Hi", "--num-beams", "2", "-n", "3"), 2, "-n 3 is more than"),
         (("Hi", "--early-stopping", "maybe", "--num-beams", "2"), 2, "maybe"),
-        (("Hi", "--max-tokens", "0"), 2, "max_tokens must be"),
-        (("Hi", "--draft", "tiny", "--max-draft", "99"), 2, "max_draft"),
-        (("Hi", "--stop", ""), 2, "stop string"),
+        (("Hi", "--max-tokens", "0"), 2, "nextok: --max-tokens must be"),
+        (("Hi", "--draft", "tiny", "--max-draft", "99"), 2, "nextok: --max-draft must be"),
+        (("Hi", "--stop", ""), 2, "nextok: --stop must be"),
         (("Hi", "--nonsense"), 2, "see nextok generate --help"),
         (("Why", "is"), 2, "'Why is' is 2 arguments: put a text of several words in quotes"),
         (("model", "list"), 2, "nextok models"),
@@ -223,8 +221,8 @@ def test_an_empty_answer_is_an_empty_line(run):
         ((), 2, "there is no text"),
         (("-",), 2, "there is no text"),
         (("models", "frobnicate"), 2, "frobnicate"),
-        (("chat", "--max-tokens", "0"), 2, "max_tokens must be"),
-        (("compare", "Hi", "--max-tokens", "0"), 2, "max_tokens must be"),
+        (("chat", "--max-tokens", "0"), 2, "nextok: --max-tokens must be"),
+        (("compare", "Hi", "--max-tokens", "0"), 2, "nextok: --max-tokens must be"),
         (("tokenize", "--decode", "one"), 2, "--decode takes token ids"),
         (("tokenize", "--decode", "999"), 2, "token id 999"),
         (("tokenize", "--decode", "--ids", "9"), 2, "--ids and --decode"),

@@ -29,12 +29,12 @@ def test_each_piped_line_is_a_turn(run):  # noqa: F811
 
 
 def test_chat_commands(run):  # noqa: F811
-    piped = "/stats\nHi\n/stats\n/clear\n/seed 5\nHi\n/seed\n/help\n/dance\n/quit\nnever read\n"
+    piped = "/stats\nHi\n/stats\n/clear\n/seed 5\nHi\n/seed\n/help\n/quit\nnever read\n"
     out, err, code = run("chat", "--max-tokens", "6", "--temperature", "1", "--seed", "4", piped=piped)
     sample = nextok.Sample()
     first, second = (next(turns("Hi", strategy=sample, max_tokens=6, seed=seed)) for seed in (4, 5))
     assert (out, code) == (f"{first}\n{second}\n", 0)
-    for words in ("nothing has been said", "of 400 tokens of context", "forgotten", "seed 5", "/clear ", "'/dance'"):
+    for words in ("nothing has been said", "of 400 tokens of context", "forgotten", "seed 5", "/clear "):
         assert words in err
 
 
@@ -138,6 +138,7 @@ def test_models_list_and_remove(run, monkeypatch, tmp_path):  # noqa: F811
 
 def test_doctor_finds_what_disagrees(run, monkeypatch):  # noqa: F811
     monkeypatch.setattr(hub, "list_models", list)
+    monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
     out, _, code = run("doctor", "tiny", "--json")
     facts = json.loads(out)
     assert code == 0
@@ -156,9 +157,21 @@ def test_doctor_finds_what_disagrees(run, monkeypatch):  # noqa: F811
     assert "FAIL" in out
 
 
+MODELS = ("list", "pull", "info", "verify", "rm")
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("generate",), ("chat",), ("compare",), ("tokenize",), ("doctor",), ("models",), ("models", "info")],
+    [
+        (),
+        ("generate",),
+        ("chat",),
+        ("compare",),
+        ("tokenize",),
+        ("doctor",),
+        ("models",),
+        *(("models", name) for name in MODELS),
+    ],
 )
 def test_help_is_there_and_loads_nothing_heavy(arguments):
     script = (
@@ -168,7 +181,7 @@ def test_help_is_there_and_loads_nothing_heavy(arguments):
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "Exit codes" in done.stdout or arguments[:1] == ("models",)
+    assert "Exit codes" in done.stdout
     assert "--help" in done.stdout
 
 

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; return its exit code (see docs/cli.md)."""
-    from nextok.cli.arguments import before_dashes, routed
-    from nextok.cli.failures import failed, settle
-    from nextok.cli.terminal import prepare
+    try:
+        from nextok.cli.arguments import before_dashes, routed
+        from nextok.cli.failures import failed, settle
+        from nextok.cli.terminal import prepare
+    except KeyboardInterrupt:
+        return 130
 
     given = list(sys.argv[1:] if arguments is None else arguments)
     flags = before_dashes(given)

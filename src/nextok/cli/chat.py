@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explained
 from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, StrategyFlags, System
-from nextok.cli.generate import followed, remark_on_ending
+from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import loaded
 from nextok.cli.prompts import clean
-from nextok.cli.report import in_words
+from nextok.cli.report import draws, in_words
 from nextok.cli.terminal import Page, note
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def chat(
     chosen = strategy.strategy(1, partial(loaded, quiet=quiet))
     told = None if system is None else clean(system)
     talk = Talk(loaded(model, quiet=quiet), chosen, told, max_tokens, tuple(stop or ()), strategy.seed, stats, quiet)
-    talk.lm.chat_ids([*talk.conversation.messages, {"role": "user", "content": "?"}])  # refused now, not later
+    read(talk.lm, "?", told, raw=False)  # refused now, not later
     person = sys.stdin is not None and sys.stdin.isatty()
     if person and not quiet:
         note(f"{talk.lm.name}: say something; /help lists what else you can do")
@@ -51,10 +51,7 @@ def chat(
             return
         try:
             talk.hear(line)
-        except KeyboardInterrupt:
-            if not person:
-                raise
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if not person:
                 raise
             note(f"nextok: {explained(error)[1]}")
@@ -96,15 +93,17 @@ class Talk:
                 self.clear()
                 self._remark("forgotten")
             case ["/seed"]:
-                self.seed = None
-                self._remark("a new seed for each answer")
+                self._reseed(None, "a new seed for each answer")
             case ["/seed", number] if number.removeprefix("-").isdecimal():
-                self.seed = int(number)
-                self._remark(f"seed {self.seed}")
+                self._reseed(int(number), f"seed {int(number)}")
             case ["/stats"]:
                 note(self._costs())
             case _:
-                note(f"nextok: {line.strip()!r} is no command; see /help (to say it, put a space in front)")
+                raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
+
+    def _reseed(self, seed: int | None, text: str) -> None:
+        self.seed = seed
+        self._remark(text if draws(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError
@@ -118,7 +117,8 @@ class Talk:
         finished = followed(stream, page)
         self.last = output = stream.output()
         page.write(output.text[page.length :])
-        page.end()
+        if output.text or finished:
+            page.end()
         self.conversation.keep(text, output.text)
         if self.stats:
             note(in_words(output, self.strategy))

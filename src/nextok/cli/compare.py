@@ -3,9 +3,6 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from nextok.cli.failures import INTERRUPTED
 from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, draft_named
 from nextok.cli.generate import Raw, asked, read
 from nextok.cli.loaded import loaded
@@ -41,12 +38,14 @@ def compare(
     strategies = _strategies(draft, quiet)
     outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
     if json:
-        rows = [{"strategy": repr(s), **_facts(output, outputs)} for s, output in zip(strategies.values(), outputs)]
+        rows = [
+            {"strategy": repr(s), **_facts(output, s, outputs)} for s, output in zip(strategies.values(), outputs)
+        ]
         print(json_text({"prompt": question, "model": lm.name, "origin": lm.origin, "results": rows}))
     elif outputs:
         _show(list(strategies), outputs)
     if len(outputs) < len(strategies):
-        raise typer.Exit(INTERRUPTED)
+        raise KeyboardInterrupt
 
 
 def _strategies(draft: str | None, quiet: bool) -> "dict[str, Strategy]":
@@ -92,9 +91,9 @@ def _outputs(
     return outputs
 
 
-def _facts(output: "Output", outputs: "list[Output]") -> dict[str, Any]:
+def _facts(output: "Output", strategy: "Strategy", outputs: "list[Output]") -> dict[str, Any]:
     return {
-        **choice_json(output.choices[0]),
+        **choice_json(output.choices[0], strategy),
         "same_as_greedy": output.tokens == outputs[0].tokens,
         "usage": {
             "prompt_tokens": output.stats.prompt_tokens,

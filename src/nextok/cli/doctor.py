@@ -55,14 +55,16 @@ def _checked(name: str, ask: Callable[[], tuple[bool | None, str]]) -> Check:
 
 def _file(model: str) -> tuple[bool | None, str]:
     from nextok import hub
+    from nextok.formats import open_model
 
     try:
         source = hub.resolve(model, offline=True)
-    except DownloadError as error:
-        return None, str(error)
+    except DownloadError:
+        return None, f"not fetched: nextok models pull {model}"
     known = {entry.name for entry in hub.list_models() if "/" not in entry.name}
     if model in known and source.name == model:
         hub.verify(model)
+    open_model(source.path)
     return True, source.origin
 
 

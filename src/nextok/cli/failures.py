@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import typer
 
+from nextok.cli.flags import as_typed
 from nextok.cli.terminal import json_text, visible
 from nextok.errors import NextokError
 
@@ -23,6 +24,8 @@ def failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
     """Report what ended the program and return its exit code; a full traceback only with `debug`."""
     if isinstance(error, typer.Exit):
         return error.exit_code
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        return READER_GONE  # how rich ends a program
     if isinstance(error, SystemExit | GeneratorExit):
         raise error
     code, message = explained(error)
@@ -33,9 +36,10 @@ def failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
             traceback.print_exception(error)
         if as_json and code != INTERRUPTED:
             facts = {"kind": type(error).__name__, "message": message, "exit_code": code}
-            print(json_text({"error": facts}), flush=True)
-        else:
-            print(f"nextok: {message}", file=sys.stderr, flush=True)
+            with suppress(OSError):
+                print(json_text({"error": facts}), flush=True)
+                return code
+        print(f"nextok: {message}", file=sys.stderr, flush=True)
     return code
 
 
@@ -64,7 +68,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
         case typer.TyperException():
             return USAGE, _usage(error)
         case ValueError():
-            return USAGE, str(error)
+            return USAGE, as_typed(str(error))
         case MemoryError():
             return LIMIT, "out of memory: use a smaller model, a shorter prompt or fewer beams"
         case BrokenPipeError():
@@ -80,5 +84,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
 
 def _usage(error: typer.TyperException) -> str:
     message = error.format_message().rstrip(".")
-    context = getattr(error, "ctx", None)
+    context, details = getattr(error, "ctx", None), getattr(error.__cause__, "errors", None)
+    if details and (given := repr(details()[0]["input"])) not in message:
+        message += f", got {given}"
     return f"{message}; see {context.command_path if context else 'nextok'} --help"

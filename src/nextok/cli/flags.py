@@ -21,6 +21,16 @@ def option(*names: str, metavar: str = " ", text: str, panel: str | None = None)
     return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
 
 
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def as_typed(message: str) -> str:
+    """What the library says of an argument, said of the option that it was given by."""
+    name = next((name for name in _TYPED if message.startswith(f"{name} must be ")), "")
+    return _TYPED.get(name, "") + message.removeprefix(name)
+
+
 ModelName = Annotated[
     str,
     typer.Option("--model", "-m", envvar="NEXTOK_MODEL", metavar="NAME", help="A known name, a path or a hub id."),
@@ -125,6 +135,8 @@ class StrategyFlags:
                 raise ValueError(f"{_flag(one)} means nothing without {_flag(needed)}: add {advice}, or leave it out")
         if self.greedy and samples > 1:
             raise ValueError(f"--greedy and -n {samples} give the same text {samples} times: leave one of them out")
+        if self.num_beams is not None and 1 <= self.num_beams < samples:
+            raise ValueError(f"-n {samples} is more than --num-beams {self.num_beams} can give: make them equal")
 
 
 _CONTRADICTIONS = {
@@ -136,6 +148,13 @@ _NEEDS = (
     ("early_stopping", "num_beams", "--num-beams 4"),
     ("max_draft", "draft", "--draft prompt-lookup"),
 )
+_TYPED = {
+    **{name: _flag(name) for name in ("max_tokens", "min_tokens", "logprobs", "seed", "temperature", "top_k")},
+    **{name: _flag(name) for name in ("top_p", "min_p", "length_penalty", "max_draft")},
+    "width": "--num-beams",
+    "n": "-n",
+    "a stop string": "--stop",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +197,3 @@ def draft_named(name: str, max_draft: int, load: Callable[[str], "LM"]) -> "Draf
         return DraftModel(load(name), max_draft)
     except ModelNotFoundError as error:
         raise ModelNotFoundError(f"--draft takes prompt-lookup or a model: {error}") from None
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

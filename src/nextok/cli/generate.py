@@ -12,8 +12,9 @@ from nextok.cli.failures import INTERRUPTED
 from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, StrategyFlags, System, TextFlags, option
 from nextok.cli.loaded import loaded
 from nextok.cli.prompts import clean, prompt_text
-from nextok.cli.report import as_json, in_words
+from nextok.cli.report import as_json, draws, in_words
 from nextok.cli.terminal import Page, console, json_text, note, visible
+from nextok.errors import TemplateError
 
 if TYPE_CHECKING:
     from nextok.lm import LM
@@ -54,16 +55,17 @@ def generate(
     alone = text.n == 1 and not shown.json
     finished = followed(stream, page if alone else None)
     output = stream.output()
+    silent = not finished and not any(choice.text for choice in output.choices)
     if shown.json:
         print(json_text(as_json(output, lm, chosen, load_seconds)), flush=True)
-    elif alone:
+    elif alone and not silent:
         page.write(output.text[page.length :])  # what an interruption left unsaid
         page.end()
-    else:
-        _write_choices(page, output, headers=not shown.quiet)
+    elif not silent:
+        _write_choices(page, output, chosen, headers=not shown.quiet)
     _remark(output, lm, chosen, text, shown)
     if not finished:
-        raise typer.Exit(INTERRUPTED)
+        raise KeyboardInterrupt if silent else typer.Exit(INTERRUPTED)
 
 
 def _remark(output: "Output", lm: "LM", strategy: "Strategy", text: TextFlags, shown: OutputFlags) -> None:
@@ -88,7 +90,10 @@ def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
     if raw:
         return lm.tokenizer.encode(question)
     told = [] if system is None else [{"role": "system", "content": clean(system)}]
-    return lm.chat_ids([*told, {"role": "user", "content": question}])
+    ids = lm.chat_ids([*told, {"role": "user", "content": question}])
+    if not ids:
+        raise TemplateError(f"the chat template of {lm.name} writes nothing: --raw continues the text itself")
+    return ids
 
 
 def followed(stream: "Stream", page: Page | None) -> bool:
@@ -117,11 +122,12 @@ def remark_on_ending(output: "Output", lm: "LM", max_tokens: int) -> None:
         note(f"nextok: cut at {max_tokens} tokens; --max-tokens allows more")
 
 
-def _write_choices(page: Page, output: "Output", headers: bool) -> None:
+def _write_choices(page: Page, output: "Output", strategy: "Strategy", headers: bool) -> None:
     for number, choice in enumerate(output.choices, 1):
         if headers:
-            detail = f"seed {choice.seed}" if choice.score is None else f"score {choice.score:.4f}"
-            note(f"── {number} of {len(output.choices)} · {detail} ──")
+            detail = f" · seed {choice.seed}" if draws(strategy) else ""
+            detail = detail if choice.score is None else f" · score {choice.score:.4f}"
+            note(f"── {number} of {len(output.choices)}{detail} ──")
         page.write(choice.text)
         page.end()
 

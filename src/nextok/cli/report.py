@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
     """All facts of an output; with several choices, the outer ones are those of the first."""
     stats = output.stats
+    choices = [choice_json(choice, strategy) for choice in output.choices]
     return {
-        **choice_json(output.choices[0]),
-        **({"choices": [choice_json(choice) for choice in output.choices]} if len(output.choices) > 1 else {}),
+        **choices[0],
+        **({"choices": choices} if len(choices) > 1 else {}),
         "usage": {"prompt_tokens": stats.prompt_tokens, "generated_tokens": stats.generated_tokens},
         **cost_json(stats),
         "timings": {"load_seconds": round(load_seconds, 4), **timings_json(stats)},
@@ -27,14 +28,20 @@ def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> d
     }
 
 
-def choice_json(choice: "Completion") -> dict[str, Any]:
+def draws(strategy: Any) -> bool:
+    """Whether a seed changes anything."""
+    sampler = getattr(getattr(strategy, "sampling", strategy), "sampler", None)
+    return sampler is not None and sampler.noise
+
+
+def choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
     """One text with its tokens."""
     logprobs = None if choice.logprobs is None else [_logprob_json(each) for each in choice.logprobs]
     return {
         "text": choice.text,
         "token_ids": choice.tokens,
         "finish_reason": choice.finish_reason,
-        "seed": choice.seed,
+        "seed": choice.seed if draws(strategy) else None,
         "score": _finite(choice.score),
         "logprobs": logprobs,
     }
@@ -45,25 +52,28 @@ def cost_json(stats: "Stats") -> dict[str, Any]:
     return {"passes": stats.passes, "drafted": stats.drafted, "accepted": stats.accepted}
 
 
-def timings_json(stats: "Stats") -> dict[str, float]:
-    """How long it took."""
+def timings_json(stats: "Stats") -> dict[str, float | None]:
+    """How long it took; of what was never generated, no time and no speed."""
+    some = stats.generated_tokens > 0
     return {
         "seconds": round(stats.seconds, 4),
-        "seconds_to_first_token": round(stats.seconds_to_first_token, 4),
-        "tokens_per_second": round(stats.tokens_per_second, 2),
+        "seconds_to_first_token": round(stats.seconds_to_first_token, 4) if some else None,
+        "tokens_per_second": round(stats.tokens_per_second, 2) if some else None,
     }
 
 
 def in_words(output: "Output", strategy: Any) -> str:
     """The statistics of an output on two lines."""
     stats, choice = output.stats, output.choices[0]
-    drafts = ""
+    drafts = speed = ""
+    seed = f" · seed {choice.seed}" if draws(strategy) else ""
+    if stats.generated_tokens:
+        speed = f" · {stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s"
     if stats.drafted:
         drafts = f" · drafted {stats.drafted}, accepted {stats.accepted} ({stats.acceptance_rate:.0%})"
     return (
-        f"{stats.prompt_tokens} prompt tokens · {stats.generated_tokens} generated in {stats.seconds:.2f} s · "
-        f"{stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s\n"
-        f"{stats.passes} passes{drafts} · {strategy!r} · seed {choice.seed} · ended by {choice.finish_reason}"
+        f"{stats.prompt_tokens} prompt tokens · {stats.generated_tokens} generated in {stats.seconds:.2f} s{speed}\n"
+        f"{stats.passes} passes{drafts} · {strategy!r}{seed} · ended by {choice.finish_reason}"
     )
 
 
