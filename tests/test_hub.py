@@ -101,7 +101,7 @@ def test_a_path_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("path", ["./missing.gguf", "models/a.gguf", "../x", "/nowhere/x.gguf", "~/none"])
 def test_what_looks_like_a_path_is_missed_as_one(path: str) -> None:
-    with pytest.raises(ModelNotFoundError, match="no file or folder .*: check the path$"):
+    with pytest.raises(ModelNotFoundError, match=r"no file or folder .*: check the path$"):
         hub.resolve(path)
 
 
