@@ -9,7 +9,7 @@ import pytest
 
 from nextok.errors import TemplateError
 from nextok.hub import resolve
-from nextok.text import load_tokenizer, render_chat, sandbox, template
+from nextok.text import load_tokenizer, plain, render_chat, sandbox, template
 
 NOW = datetime(2026, 11, 3, 4, 5, 6)
 
@@ -383,9 +383,24 @@ BOMBS = {
     "much output": "{% for i in range(100000) %}{{ 'a' * 1000 }}{% endfor %}",
     "much plain output": "{% for a in messages[0].content %}{% for b in messages[0].content %}{{ messages }}"
     "{% endfor %}{% endfor %}",
+    "date": "{{ strftime_now('a' * 3000000 + '%600000000Y') }}",
     "hash": "{% set n = namespace(t=()) %}{% for i in range(64) %}{% set n.t = (n.t, n.t) %}{% endfor %}"
     "{{ {n.t: 1} }}",
 }
+
+
+@pytest.mark.parametrize("source", ["{{ strftime_now(messages[0].content) }}", "{{ strftime_now('%50000000Y') }}"])
+def test_a_date_whose_length_is_not_known_is_left_to_the_child(source):
+    values = {"messages": said("%50000000Y")}
+    assert plain.render_plain(source, values, NOW, 10**6) is None
+    assert plain.render_plain("{{ strftime_now('%-d %b %Y, 100%%') }}", values, NOW, 10**6) == "3 Nov 2026, 100%"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("wordwrap(3)", "a b\nc d"), ("striptags", "a b c d"), ("pprint", "'a b c d'")]
+)
+def test_filters_that_jinja_loads_late_work(name, expected):
+    assert render_chat(f"{{{{ messages[0].content | {name} }}}}", said("a b c d")) == expected
 
 
 @pytest.mark.parametrize("source", BOMBS.values(), ids=BOMBS)

@@ -15,7 +15,10 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         from nextok.text.from_folder import tokenizer_from_folder
 
         return tokenizer_from_folder(path)
+    from nextok.formats.files import within
     from nextok.formats.gguf import read_gguf
     from nextok.text.from_gguf import tokenizer_from_metadata
 
-    return tokenizer_from_metadata(read_gguf(path).metadata)
+    metadata = read_gguf(path).metadata  # whose faults are told with the file's name already
+    with within(os.path.basename(path) or os.fspath(path)):
+        return tokenizer_from_metadata(metadata)

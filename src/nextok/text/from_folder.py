@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nextok.errors import ModelFileError
 from nextok.formats.files import read_bytes, shown, within
+from nextok.text.parts import check_parts
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import byte_alphabet, byte_level, ends, piece
 
@@ -25,8 +26,8 @@ def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
     folder = Path(path)
     settings = _read_json(folder, "special_tokens_map.json") | _read_json(folder, "tokenizer_config.json")
     with within(str(folder / "tokenizer.json")):
-        text, content = _checked(folder)
-        encoder = _encoder(text, settings)
+        content = _checked(folder)
+        encoder = _encoder(content, settings)
         ids = encoder.get_vocab(with_added_tokens=True)
         names = _names(ids)
         token_bytes, drops_first_space = _token_bytes(encoder, content["decoder"], names)
@@ -36,6 +37,8 @@ def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
     control_ids = frozenset(token for token, each in encoder.get_added_tokens_decoder().items() if each.special)
     with within(str(folder / "tokenizer.json")):
         before, after = _around(encoder, settings, bos_id, eos_id)
+        if bad := [token for token in (*before, *after) if token >= len(names)]:
+            raise ModelFileError(f"its post_processor adds id {bad[0]}, but ids go from 0 to {len(names) - 1}")
     return Tokenizer(
         names=names,
         token_bytes=token_bytes,
@@ -55,31 +58,32 @@ def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
 def _read(folder: Path, name: str, limit: int = MOST_BYTES) -> str | None:
     if not (folder / name).is_file():
         return None
-    with within(str(folder / name)):
-        try:
-            return read_bytes(folder / name, limit).decode()
-        except UnicodeDecodeError:
-            raise ModelFileError("it is not UTF-8 text: download it again") from None
+    try:
+        return read_bytes(folder / name, limit).decode()
+    except UnicodeDecodeError:
+        raise ModelFileError("it is not UTF-8 text: download it again") from None
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     """A file's settings; none if there is no such file."""
-    try:
-        settings = json.loads(_read(folder, name) or "{}")
-    except (ValueError, RecursionError):
-        settings = None
-    if not isinstance(settings, dict):
-        raise ModelFileError(f"{folder / name}: it is not a JSON object: download it again")
-    return settings
+    with within(str(folder / name)):
+        text = _read(folder, name) or "{}"
+        try:
+            settings = json.loads(text)
+        except (ValueError, RecursionError):
+            settings = None
+        if not isinstance(settings, dict):
+            raise ModelFileError("it is not a JSON object: download it again")
+        return settings
 
 
-def _checked(folder: Path) -> tuple[str, dict[str, Any]]:
-    """The text of `tokenizer.json` and what it says, once that is known to be of a kind that nextok reads."""
+def _checked(folder: Path) -> dict[str, Any]:
+    """What `tokenizer.json` says, once that is known to be of a kind that nextok reads."""
     text = _read(folder, "tokenizer.json", MOST_VOCABULARY_BYTES)
     if text is None:
         raise ModelFileError("there is no such file: save the tokenizer with transformers 4.0 or later")
     try:
-        content = json.loads(text)
+        content: dict[str, Any] = json.loads(text)
         model, decoder = content["model"], content["decoder"] or {"type": "missing"}
         kind, decoders = model.get("type", "BPE"), [step["type"] for step in decoder.get("decoders", [decoder])]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
@@ -92,14 +96,16 @@ def _checked(folder: Path) -> tuple[str, dict[str, Any]]:
     for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):  # the library may abort on the first
         if model.get(key):
             raise ModelFileError(f"its model has {key} {shown(model[key])}, but nextok reads vocabularies without")
-    return text, content
+    check_parts(content)
+    return content
 
 
-def _encoder(text: str, settings: Mapping[str, Any]) -> "tokenizers.Tokenizer":
+def _encoder(content: Mapping[str, Any], settings: Mapping[str, Any]) -> "tokenizers.Tokenizer":
     from tokenizers import AddedToken, Tokenizer
 
     with _no_panic():
-        encoder: tokenizers.Tokenizer = Tokenizer.from_str(text)
+        # Written anew, as two readers could take one text for two things, such as where a key is given twice.
+        encoder: tokenizers.Tokenizer = Tokenizer.from_str(json.dumps(content))
     encoder.no_truncation()
     encoder.no_padding()
     added = {token.content for token in encoder.get_added_tokens_decoder().values()}
@@ -202,7 +208,8 @@ def _declared_ends(folder: Path, size: int) -> list[int]:
 
 
 def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    template = _read(folder, "chat_template.jinja") or settings.get("chat_template")
+    with within(str(folder / "chat_template.jinja")):
+        template = _read(folder, "chat_template.jinja") or settings.get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
         template = named.get("default")

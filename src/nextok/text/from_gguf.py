@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nextok.errors import ModelFileError
+from nextok.formats.files import shown
 from nextok.text.pretokenizers import WORD_RULES, WordRule
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import (
@@ -14,6 +15,7 @@ from nextok.text.vocabulary import (
     byte_alphabet,
     byte_level,
     bytes_of_tokens,
+    damaged,
     ends,
     merges_by_score,
     piece,
@@ -88,9 +90,12 @@ def _bpe(
 ) -> "BPE":
     from tokenizers.models import BPE
 
+    ids = vocabulary.ids
+    if bad := next((pair for pair in merges if "".join(pair) not in ids), None):  # the library may panic
+        raise damaged(f"{PREFIX}merges join {shown(bad[0])} and {shown(bad[1])} into what is no token")
     try:
         return BPE(
-            vocabulary.ids,
+            ids,
             merges,
             unk_token=unk_token,
             fuse_unk=fuse_unk,
@@ -98,7 +103,7 @@ def _bpe(
             ignore_merges=ignore_merges,
         )
     except Exception as error:  # the library has no class of its own for a merge of unknown tokens
-        raise ModelFileError(f"{PREFIX}merges do not fit the vocabulary: {str(error)[:200]!r}") from None
+        raise damaged(f"{PREFIX}merges do not fit the vocabulary: {str(error)[:200]!r}") from None
 
 
 def _encoders(model: "BPE", vocabulary: Vocabulary) -> "tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]":
@@ -156,7 +161,7 @@ def _added(metadata: Mapping[str, Any], key: str, absent: bool, token: int | Non
         return ()
     if token is None:
         if PREFIX + key in metadata:
-            raise ModelFileError(f"{PREFIX}{key} is true, but the file does not say which token that is")
+            raise damaged(f"{PREFIX}{key} is true, but the file does not say which token that is")
         return ()
     return (token,)
 
@@ -164,5 +169,5 @@ def _added(metadata: Mapping[str, Any], key: str, absent: bool, token: int | Non
 def _chat_template(metadata: Mapping[str, Any]) -> str | None:
     template = metadata.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
-        raise ModelFileError("tokenizer.chat_template must be a string")
+        raise damaged("tokenizer.chat_template must be a string")
     return template

@@ -4,6 +4,7 @@ Most chat templates only walk over the messages and join strings. Such a templat
 and runs with an allowance of time and characters; whatever is not plain is left to a child process.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -30,7 +31,8 @@ NODES = {
     *(nodes.CondExpr, nodes.And, nodes.Or, nodes.Not, nodes.Compare, nodes.Operand),
     *(nodes.Add, nodes.Sub, nodes.Mod, nodes.Neg, nodes.Concat),
 }
-FUNCTIONS = {"namespace", "raise_exception", "strftime_now"}
+PLAIN_DATE = r"(%-?[A-Za-z%]|[^%]){0,200}"  # what `strftime_now` is asked for
+FUNCTIONS = {"namespace", "raise_exception"}
 METHODS = {"strip", "lstrip", "rstrip", "split", "startswith", "endswith", "upper", "lower", "get", "items", "keys"}
 FILTERS = {"trim", "length", "count", "upper", "lower", "capitalize", "first", "last", "default", "d", "tojson"}
 TESTS = {"defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "boolean", "true"}
@@ -143,6 +145,11 @@ def _is_plain(node: nodes.Node) -> bool:
             return node.name in FILTERS and node.node is not None and not (node.name == "tojson" and node.args)
         case nodes.Test():
             return node.name in TESTS
+        case nodes.Call(node=nodes.Name(name="strftime_now")):  # with a width, it could write without end
+            match node.args:
+                case [nodes.Const(value=str(form))]:
+                    return re.fullmatch(PLAIN_DATE, form) is not None and not node.kwargs
+            return False
         case nodes.Call(node=nodes.Name(name=name)):
             return name in FUNCTIONS
         case nodes.Call(node=nodes.Getattr(attr=name)):

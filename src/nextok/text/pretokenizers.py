@@ -79,3 +79,11 @@ def _rules() -> dict[str, WordRule]:
 
 
 WORD_RULES: Mapping[str, WordRule] = _rules()
+
+# The regular expressions that a `tokenizer.json` may bring: any other could take time without end.
+PUBLISHED_PATTERNS = {pattern for rule in WORD_RULES.values() for pattern in rule.patterns} | {
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2, where it is spelled out
+    r"\p{N}",
+    r"[0-9][0-9][0-9]",  # Falcon
+    r" ?[^(\s|[.,!?…。，、।۔،])]+",  # BLOOM
+}

@@ -3,8 +3,10 @@
 Nothing of nextok is imported, so that the child process starts in the time that Python and Jinja take.
 """
 
+import html  # noqa: F401  # jinja2 loads this and textwrap in filters, but then the child may open no files
 import json
 import sys
+import textwrap  # noqa: F401
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NoReturn

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from nextok.errors import ModelFileError
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -91,6 +93,13 @@ def _ids(encoder: "tokenizers.Tokenizer", text: str) -> list[int]:
             f"the text has half a character (a lone surrogate, {text[half]!r}) at index {half}; "
             'decode its bytes with errors="replace"'
         ) from None
+    except (
+        BaseException
+    ) as error:  # the library's own failures have no class but `Exception`, its panics not even that
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        reason = str(error)[:200]
+        raise ModelFileError(f"the vocabulary fails on this text ({reason!r}): download the model again") from None
 
 
 def _starts(ids: Sequence[int], head: Sequence[int]) -> bool:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from nextok.errors import ModelFileError
+from nextok.formats.files import AGAIN
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -20,6 +21,11 @@ END_NAMES = {
     *("<|eom_id|>", "<end_of_turn>", "<end_of_utterance>", "<｜end▁of▁sentence｜>", "</s>", "<eos>"),
     *("<EOT>", "_<EOT>", "[EOT]", "[EOS]"),
 }
+
+
+def damaged(fault: str) -> ModelFileError:
+    """The error for a vocabulary that is not what its writer meant."""
+    return ModelFileError(f"{fault}: {AGAIN}")
 
 
 class Kind(IntEnum):
@@ -47,7 +53,7 @@ class Vocabulary:
         ids = {text: token for token, text in enumerate(self.texts)}
         if len(ids) < len(self.texts):
             token, text = next((i, text) for i, text in enumerate(self.texts) if ids[text] != i)
-            raise ModelFileError(f"the vocabulary has {_shown(text)} twice, as token {token} and {ids[text]}")
+            raise damaged(f"the vocabulary has {_shown(text)} twice, as token {token} and {ids[text]}")
         return ids
 
     def of_kind(self, *kinds: Kind) -> list[int]:
@@ -59,16 +65,16 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     """The token list and the kinds; without kinds, every token is a normal one."""
     texts = read_list(metadata, "tokens", str)
     if not texts:
-        raise ModelFileError(f"{PREFIX}tokens is missing or empty: the file has no vocabulary")
+        raise damaged(f"{PREFIX}tokens is missing or empty")
     if (longest := max(map(len, texts))) > LONGEST_TOKEN:
-        raise ModelFileError(f"a token of {longest} characters is longer than the {LONGEST_TOKEN} allowed")
+        raise damaged(f"a token of {longest} characters is longer than the {LONGEST_TOKEN} allowed")
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        raise ModelFileError(f"{PREFIX}tokens holds a token that is not Unicode text") from None
+        raise damaged(f"{PREFIX}tokens holds a token that is not Unicode text") from None
     kinds = read_list(metadata, "token_type", int) or [int(Kind.NORMAL)] * len(texts)
     if len(kinds) != len(texts):
-        raise ModelFileError(f"the vocabulary has {len(texts)} tokens, but {len(kinds)} token types")
+        raise damaged(f"the vocabulary has {len(texts)} tokens, but {len(kinds)} token types")
     return Vocabulary(texts, kinds)
 
 
@@ -76,7 +82,7 @@ def read_list(metadata: Mapping[str, Any], key: str, kind: type[T]) -> list[T]:
     """A list whose items are all of one type; empty if it is absent."""
     values = metadata.get(PREFIX + key, [])
     if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
-        raise ModelFileError(f"{PREFIX}{key} must be a list of {kind.__name__}")
+        raise damaged(f"{PREFIX}{key} must be a list of {kind.__name__}")
     return values
 
 
@@ -84,7 +90,7 @@ def read_value(metadata: Mapping[str, Any], key: str, kind: type[T], absent: D) 
     """One value of a given type."""
     value = metadata.get(PREFIX + key, absent)
     if type(value) is not kind and value is not absent:
-        raise ModelFileError(f"{PREFIX}{key} must be {kind.__name__}, got {_shown(value)}")
+        raise damaged(f"{PREFIX}{key} must be {kind.__name__}, got {_shown(value)}")
     return value
 
 
@@ -92,7 +98,7 @@ def read_id(metadata: Mapping[str, Any], key: str, size: int, absent: int | None
     """A token id within the vocabulary."""
     token = read_value(metadata, key, int, absent)
     if token is not None and not 0 <= token < size:
-        raise ModelFileError(f"{PREFIX}{key} is {token}, but ids go from 0 to {size - 1}")
+        raise damaged(f"{PREFIX}{key} is {token}, but ids go from 0 to {size - 1}")
     return token
 
 
@@ -100,16 +106,16 @@ def read_merges(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The pairs of a byte-level vocabulary, best first."""
     merges = [tuple(merge.split(" ")) for merge in read_list(metadata, "merges", str)]
     if not merges:
-        raise ModelFileError(f"{PREFIX}merges is missing or empty: byte-level vocabularies need it")
+        raise damaged(f"{PREFIX}merges is missing or empty, but byte-level vocabularies need it")
     if bad := next((merge for merge in merges if len(merge) != 2), None):
-        raise ModelFileError(f"the merge {_shown(' '.join(bad))} is not two tokens with a space between")
+        raise damaged(f"the merge {_shown(' '.join(bad))} is not two tokens with a space between")
     return merges  # type: ignore[return-value]
 
 
 def merges_by_score(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
     """Every pair of pieces that joins into a third, by the third's score: SentencePiece's order of merging."""
     if len(scores) != len(vocabulary.texts) or not all(map(math.isfinite, scores)):
-        raise ModelFileError(f"{PREFIX}scores must have one finite number for each token")
+        raise damaged(f"{PREFIX}scores must have one finite number for each token")
     joinable = vocabulary.of_kind(Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED)
     pieces = {vocabulary.texts[token] for token in joinable}
     ranked = [

@@ -1,0 +1,143 @@
+"""The parts of a `tokenizer.json` that the `tokenizers` library may run: those known to stay small and fast.
+
+A file chooses among the library's steps and gives them parameters. Some choices multiply the text at each step, run a
+regular expression without end, or abort the process; no such choice is needed to read a published vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nextok.errors import ModelFileError
+from nextok.formats.files import shown
+from nextok.text.pretokenizers import PUBLISHED_PATTERNS
+
+MOST_STEPS = 8  # of a sequence
+MOST_PIECES = 16  # of a template, and of the ids of one of its tokens
+MOST_NAMED = 64  # tokens of a template
+LONGEST_CONSTANT = 16  # characters
+
+Rule = tuple[str, Callable[[Any], bool]]  # what a setting must be, and whether a value is that
+Allowed = Mapping[str, Mapping[str, Rule]]  # step, setting, rule
+
+
+def _is_constant(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_CONSTANT
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, dict) and [*value] == ["String"] and _is_constant(value["String"])
+
+
+def _is_pattern(value: Any) -> bool:
+    return _is_text(value) or any(value == {"Regex": pattern} for pattern in PUBLISHED_PATTERNS)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MOST_PIECES
+
+
+def _is_single(value: Any) -> bool:
+    return _is_list(value) and sum("Sequence" in piece for piece in value if isinstance(piece, dict)) == 1
+
+
+def _is_named(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= MOST_NAMED
+        and all(isinstance(each, dict) and _is_list(each.get("ids")) for each in value.values())
+    )
+
+
+def _one_of(*choices: str) -> Rule:
+    return f"one of {', '.join(choices)}", lambda value: value in choices
+
+
+_FLAG: Rule = ("true or false", lambda value: value is None or type(value) is bool)
+_COUNT: Rule = ("a small number", lambda value: type(value) is int and 0 <= value <= LONGEST_CONSTANT)
+_CONSTANT: Rule = ("a short text", _is_constant)
+_CHARACTER: Rule = ("one character", lambda value: isinstance(value, str) and len(value) == 1)
+_CONTENT: Rule = ("a short text", lambda value: value == "" or _is_constant(value))
+_TEXT: Rule = ("a short constant text", _is_text)
+_PATTERN: Rule = ("a short constant text or the regular expression of a well-known family", _is_pattern)
+_BEHAVIOR = _one_of("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
+_SINGLE: Rule = (f"at most {MOST_PIECES} pieces, one of them the text", _is_single)
+_PAIR: Rule = (f"at most {MOST_PIECES} pieces", _is_list)
+_NAMED: Rule = (f"at most {MOST_NAMED} tokens of at most {MOST_PIECES} ids", _is_named)
+
+_BYTE_LEVEL = {"add_prefix_space": _FLAG, "trim_offsets": _FLAG, "use_regex": _FLAG}
+_METASPACE = {
+    "replacement": _CHARACTER,
+    "prepend_scheme": _one_of("first", "never", "always"),
+    "split": _FLAG,
+    "add_prefix_space": _FLAG,
+    "str_rep": _CHARACTER,
+}
+_REPLACE = {"pattern": _TEXT, "content": _CONTENT}
+_NORMALIZERS: Allowed = {
+    "NFC": {},
+    "NFD": {},
+    "NFKC": {},
+    "NFKD": {},
+    "Prepend": {"prepend": _CONSTANT},
+    "Replace": _REPLACE,
+}
+_PRE_TOKENIZERS: Allowed = {
+    "ByteLevel": _BYTE_LEVEL,
+    "Digits": {"individual_digits": _FLAG},
+    "Metaspace": _METASPACE,
+    "Punctuation": {"behavior": _BEHAVIOR},
+    "Split": {"pattern": _PATTERN, "behavior": _BEHAVIOR, "invert": _FLAG},
+}
+_POST_PROCESSORS: Allowed = {
+    "ByteLevel": _BYTE_LEVEL,
+    "TemplateProcessing": {"single": _SINGLE, "pair": _PAIR, "special_tokens": _NAMED},
+}
+_DECODERS: Allowed = {
+    "ByteLevel": _BYTE_LEVEL,
+    "ByteFallback": {},
+    "Fuse": {},
+    "Metaspace": _METASPACE,
+    "Replace": _REPLACE,
+    "Strip": {"content": _CONSTANT, "start": _COUNT, "stop": _COUNT},
+}
+PARTS: Mapping[str, tuple[str, Allowed]] = {  # each part: where its sequence keeps the steps, and the steps
+    "normalizer": ("normalizers", _NORMALIZERS),
+    "pre_tokenizer": ("pretokenizers", _PRE_TOKENIZERS),
+    "post_processor": ("processors", _POST_PROCESSORS),
+    "decoder": ("decoders", _DECODERS),
+}
+
+
+def check_parts(content: Mapping[str, Any]) -> None:
+    """ModelFileError that names the first step of a `tokenizer.json` that is not known to be harmless."""
+    for part, (inner, allowed) in PARTS.items():
+        kinds = [_checked_step(part, step, allowed) for step in _steps(content, part, inner)]
+        if repeated := {kind for kind in kinds if kinds.count(kind) > 1} - {"Split", "Replace"}:
+            raise ModelFileError(f"its {part} has {min(repeated)} twice, but nextok reads it once")
+
+
+def _steps(content: Mapping[str, Any], part: str, inner: str) -> list[Any]:
+    value = content.get(part)
+    if value is None:
+        return []
+    steps = value.get(inner) if isinstance(value, dict) and value.get("type") == "Sequence" else [value]
+    if not isinstance(steps, list) or len(steps) > MOST_STEPS:
+        raise ModelFileError(f"its {part} is no list of at most {MOST_STEPS} steps, which is what nextok reads")
+    return steps
+
+
+def _checked_step(part: str, step: Any, allowed: Allowed) -> str:
+    kind = step.get("type") if isinstance(step, dict) else step
+    if not isinstance(step, dict) or not isinstance(kind, str) or kind not in allowed:
+        raise ModelFileError(f"its {part} has {shown(kind)}, but nextok reads {', '.join(allowed)} only")
+    for name, value in step.items():
+        if name == "type":
+            continue
+        if name not in allowed[kind]:
+            raise ModelFileError(f"its {part} has {kind} with {shown(name)}, which nextok does not know")
+        what, holds = allowed[kind][name]
+        if not holds(value):
+            raise ModelFileError(f"its {part} has {kind} with {name} {shown(value)}, but nextok reads {what} only")
+    if kind == "Replace" and len(step.get("content", "")) > len(step.get("pattern", {}).get("String", "")):
+        raise ModelFileError(f"its {part} makes text longer ({shown(step)}), but nextok reads Replace that does not")
+    return kind
