@@ -46,4 +46,4 @@ def undecided() -> Callable[..., bool]:
 
 @pytest.fixture(scope="session")
 def smollm2() -> LM:
-    return nextok.load("smollm2")
+    return nextok.load("smollm2", backend="numpy")

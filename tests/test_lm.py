@@ -265,7 +265,7 @@ def test_the_public_names_are_all_there_and_explained():
     [
         ({"backend": "cuda"}, "backend must be one of"),
         ({"precision": "half"}, "precision must be one of"),
-        ({"threads": 2}, "OPENBLAS_NUM_THREADS"),
+        ({"backend": "numpy", "threads": 2}, "OPENBLAS_NUM_THREADS"),
         ({"quantize": "q8_0"}, "cannot quantize"),
     ],
 )

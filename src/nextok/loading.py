@@ -1,7 +1,9 @@
 """From a name, a path or a hub id to a language model that is ready to write."""
 
 import os
+import sys
 
+from nextok.errors import NextokError
 from nextok.formats import Checkpoint, open_model
 from nextok.hub import progress_bar, resolve
 from nextok.lm import LM
@@ -9,7 +11,7 @@ from nextok.models.base import Model
 from nextok.text import Tokenizer
 from nextok.text import load_tokenizer as read_tokenizer
 
-BACKENDS = ("auto", "numpy")
+BACKENDS = ("auto", "native", "numpy")
 PRECISIONS = ("fast", "exact")
 
 
@@ -23,23 +25,24 @@ def load(
 ) -> LM:
     """Load a model by name (`smollm2`), path (.gguf file, safetensors folder) or Hugging Face id (owner/name).
 
-    `backend`: auto or numpy. `precision`: the numpy backend computes in float32 in either. `threads` and
-    `quantize` are for backends that have them; numpy takes its threads from OPENBLAS_NUM_THREADS.
+    `backend`: native (the C++ core), numpy (float32, written to be read), or auto: native where it was built.
+    `precision`: of native activations, fast (int8, as llama.cpp) or exact (float32); numpy is always exact.
+    `threads`: of the native core, all processors by default. `quantize` is for a later version.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if threads is not None:
+    if threads is not None and backend == "numpy":
         raise ValueError("the numpy backend has no threads option; set OPENBLAS_NUM_THREADS before Python starts")
     if quantize is not None:
-        raise ValueError("the numpy backend cannot quantize; leave quantize out, or load a file that is quantised")
+        raise ValueError("nextok cannot quantize yet; leave quantize out, or load a file that is quantised")
     with progress_bar() as report:
         source = resolve(model, report=report)
     checkpoint = open_model(source.path)
     tokenizer = read_tokenizer(source.path)  # before the weights, which take longer to find fault with
-    return LM(_model(checkpoint), tokenizer, source.name, source.origin)
+    return LM(_model(checkpoint, backend, precision, threads), tokenizer, source.name, source.origin)
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
@@ -48,7 +51,18 @@ def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
         return read_tokenizer(resolve(model, report=report).path)
 
 
-def _model(checkpoint: Checkpoint) -> Model:
+def _model(checkpoint: Checkpoint, backend: str, precision: str, threads: int | None) -> Model:
+    if backend != "numpy":
+        try:
+            from nextok.models.native import NativeModel
+
+            return NativeModel(checkpoint, exact=precision == "exact", threads=threads)
+        except ImportError:
+            if backend == "native":
+                raise NextokError(
+                    "the native core was not built; install nextok again with a C++17 compiler"
+                ) from None
+            print("nextok: the native core was not built, so numpy does its work, slowly", file=sys.stderr)
     from nextok.models.llama_numpy import LlamaNumpy
 
     return LlamaNumpy(checkpoint)

@@ -32,9 +32,19 @@ def environment() -> dict[str, Any]:
         "numpy": _numpy(),
         "threads": os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all cores",
         "backends": [backend for backend in BACKENDS if backend != "auto"],
+        "native_core": _native_core(),
         "cache": str(folder),
         "cache_free_bytes": _free(folder),
     }
+
+
+def _native_core() -> list[str]:
+    """The instruction sets that the native core can use here, best first; empty if it was not built."""
+    try:
+        from nextok import _native
+    except ImportError:
+        return []
+    return _native.instruction_sets()
 
 
 def _processor() -> tuple[str, list[str]]:

@@ -1,0 +1,123 @@
+// Sixteen lanes in plain C++: the meaning of every operation, for any processor.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace {  // own to each translation unit: the same names mean other types in another one
+namespace lanes {
+
+struct Floats {
+    float v[16];
+};
+struct Ints {
+    int32_t v[16];
+};
+
+inline Floats zero() { return Floats{}; }
+inline Floats all(float x) {
+    Floats r;
+    for (float& y : r.v) y = x;
+    return r;
+}
+inline Floats load(const float* p) {
+    Floats r;
+    std::memcpy(r.v, p, sizeof r.v);
+    return r;
+}
+inline void store(float* p, Floats a) { std::memcpy(p, a.v, sizeof a.v); }
+inline Floats fma(Floats a, Floats b, Floats c) {
+    for (int i = 0; i < 16; i++) c.v[i] = a.v[i] * b.v[i] + c.v[i];
+    return c;
+}
+inline Floats mul(Floats a, Floats b) {
+    for (int i = 0; i < 16; i++) a.v[i] *= b.v[i];
+    return a;
+}
+inline Floats add(Floats a, Floats b) {
+    for (int i = 0; i < 16; i++) a.v[i] += b.v[i];
+    return a;
+}
+inline Floats greater(Floats a, Floats b) {
+    for (int i = 0; i < 16; i++) a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
+    return a;
+}
+inline Floats lesser(Floats a, Floats b) {
+    for (int i = 0; i < 16; i++) a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+    return a;
+}
+inline Floats divide(Floats a, Floats b) {
+    for (int i = 0; i < 16; i++) a.v[i] /= b.v[i];
+    return a;
+}
+inline Floats nearest(Floats a) {
+    for (float& x : a.v) x = std::nearbyint(x);
+    return a;
+}
+inline Floats times_power_of_two(Floats a, Floats power) {
+    for (int i = 0; i < 16; i++) a.v[i] = std::ldexp(a.v[i], int(power.v[i]));
+    return a;
+}
+inline Floats keep_above(Floats a, Floats x, float least) {  // a, or 0 where x is below the least
+    for (int i = 0; i < 16; i++) a.v[i] = x.v[i] < least ? 0.0f : a.v[i];
+    return a;
+}
+inline float half(uint16_t h) {  // IEEE 754 binary16
+    uint32_t sign = uint32_t(h & 0x8000) << 16, exponent = (h >> 10) & 31, fraction = h & 1023;
+    if (exponent == 0) {
+        float tiny = std::ldexp(float(fraction), -24);
+        return sign ? -tiny : tiny;
+    }
+    uint32_t bits = sign | (exponent == 31 ? 0x7f800000u : (exponent + 112) << 23) | fraction << 13;
+    float f;
+    std::memcpy(&f, &bits, 4);
+    return f;
+}
+inline Floats halves(const uint16_t* p) {
+    Floats r;
+    for (int i = 0; i < 16; i++) r.v[i] = half(p[i]);
+    return r;
+}
+inline Ints int_all(int32_t x) {
+    Ints r;
+    for (int32_t& y : r.v) y = x;
+    return r;
+}
+inline Ints int_load(const uint8_t* p) {
+    Ints r;
+    std::memcpy(r.v, p, sizeof r.v);
+    return r;
+}
+inline Ints low_nibbles(Ints a) {
+    for (int32_t& x : a.v) x &= 0x0f0f0f0f;
+    return a;
+}
+inline Ints high_nibbles(Ints a) {
+    for (int32_t& x : a.v) x = int32_t(uint32_t(x) >> 4) & 0x0f0f0f0f;
+    return a;
+}
+inline Ints byte_of(Ints a, int index) {
+    for (int32_t& x : a.v) x = int32_t(uint32_t(x) >> (8 * index)) & 255;
+    return a;
+}
+// acc + the product of four unsigned bytes of each lane with four signed bytes, the same for all lanes.
+inline Ints dot(Ints acc, Ints bytes, const int8_t* four) {
+    for (int i = 0; i < 16; i++) {
+        uint32_t w = uint32_t(bytes.v[i]);
+        for (int j = 0; j < 4; j++) acc.v[i] += int32_t((w >> (8 * j)) & 255) * four[j];
+    }
+    return acc;
+}
+inline Floats to_floats(Ints a) {
+    Floats r;
+    for (int i = 0; i < 16; i++) r.v[i] = float(a.v[i]);
+    return r;
+}
+inline float sum(Floats a) {  // a fixed tree, so that the result is one and the same everywhere
+    for (int step = 8; step; step /= 2)
+        for (int i = 0; i < step; i++) a.v[i] += a.v[i + step];
+    return a.v[0];
+}
+
+}  // namespace lanes
+}  // namespace

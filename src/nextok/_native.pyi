@@ -1,0 +1,68 @@
+"""The C++ core; see native/src/module.cpp. Every index is checked there, and a wrong one raises ValueError."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int32]
+
+def instruction_sets() -> list[str]:
+    """The instruction sets that this processor runs, best first."""
+
+class Cache:
+    """Keys and values of one tree, in pages of slots."""
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy slots; all are read before any is written."""
+
+class Model:
+    """Weights and threads."""
+
+    def __init__(
+        self,
+        *,
+        layers: int,
+        width: int,
+        heads: int,
+        kv_heads: int,
+        head_width: int,
+        hidden: int,
+        vocab: int,
+        context: int,
+        rope_width: int,
+        rope_interleaved: bool,
+        norm_epsilon: float,
+        frequencies: Sequence[float],
+        threads: int,
+        exact: bool,
+        isa: str,
+    ) -> None: ...
+    def set_vector(self, name: str, data: npt.NDArray[np.float32]) -> None:
+        """A norm, or a bias (its name ends with `.bias`)."""
+
+    def set_matrix(self, name: str, kind: str, data: npt.NDArray[np.uint8], rows: int, columns: int) -> None:
+        """A matrix as its file stores it, repacked into panels."""
+
+    def finish(self) -> None:
+        """Check that every weight is there and has the right shape."""
+
+    def open(self) -> Cache:
+        """An empty cache."""
+
+    def forward(
+        self,
+        caches: list[Cache],
+        feeds: Ints,
+        ids: Ints,
+        slots: Ints,
+        seen: Ints,
+        tails: Ints,
+        tail_ends: Ints,
+        wanted: Ints,
+    ) -> npt.NDArray[np.float32]:
+        """Logits [wanted, vocab] of one pass; the arrays have one entry for each token."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the packed matrices take."""

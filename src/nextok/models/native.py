@@ -1,0 +1,103 @@
+"""The C++ core behind the Model protocol: weights stay in their own precision, and several rows cost little more
+than one.
+
+A row's logits do not depend, to the last bit, on what else is in the pass: see native/src/kernels.inl.
+"""
+
+import os
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nextok import _native
+from nextok.formats.tensor import Checkpoint, Tensor
+from nextok.models.base import Feed
+from nextok.models.frequencies import frequencies
+from nextok.query import Row
+from nextok.sampling.readout import read
+
+PANELS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+"""Storage formats that the core computes in; all others are turned into float32 when they are loaded."""
+
+
+class NativeModel:
+    """A Llama, Mistral, Qwen 2 or Qwen 3 model in the core.
+
+    `exact`: activations in float32 instead of int8 with a scale for each block of 32. `threads`: all processors by
+    default. `isa`: one of `_native.instruction_sets()`, the best one by default, or NEXTOK_ISA.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, exact: bool = False, threads: int | None = None, isa: str | None = None
+    ) -> None:
+        config = checkpoint.config
+        self.vocab_size = config.vocab_size
+        self.context = config.context
+        self._core = _native.Model(
+            layers=config.layers,
+            width=config.width,
+            heads=config.heads,
+            kv_heads=config.kv_heads,
+            head_width=config.head_width,
+            hidden=config.hidden,
+            vocab=config.vocab_size,
+            context=config.context,
+            rope_width=config.rope_width,
+            rope_interleaved=config.rope_interleaved,
+            norm_epsilon=config.norm_epsilon,
+            frequencies=frequencies(config).tolist(),
+            threads=_checked_threads(threads),
+            exact=exact,
+            isa=isa or os.environ.get("NEXTOK_ISA") or _native.instruction_sets()[0],
+        )
+        for name, tensor in checkpoint.tensors.items():
+            self._take(name.removesuffix(".weight"), tensor)
+        self._core.finish()
+
+    def open(self) -> Any:
+        """An empty cache."""
+        return self._core.open()
+
+    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
+        """One forward pass in the core, then the readout."""
+        return read(self.logits(feeds), rows)
+
+    def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
+        """Read all tokens of a pass; the scores, [rows, vocab], of those whose logits are wanted."""
+        starts = accumulate((len(feed.tokens) for feed in feeds), initial=0)
+        tails = [tail for feed in feeds for tail in feed.tails]
+        logits: npt.NDArray[np.float32] = self._core.forward(
+            [feed.cache for feed in feeds],
+            _ints(index for index, feed in enumerate(feeds) for _ in feed.tokens),
+            _ints(token for feed in feeds for token in feed.tokens),
+            _ints(slot for feed in feeds for slot in feed.slots),
+            _ints(seen for feed in feeds for seen in feed.seen),
+            _ints(chain.from_iterable(tails)),
+            _ints(accumulate(map(len, tails))),
+            _ints(start + row for start, feed in zip(starts, feeds) for row in feed.rows),
+        )
+        return logits
+
+    def _take(self, name: str, tensor: Tensor) -> None:
+        if len(tensor.shape) == 1:
+            self._core.set_vector(name, tensor.float32())
+        elif tensor.kind in PANELS:
+            self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
+        else:
+            self._core.set_matrix(name, "F32", tensor.float32().reshape(-1).view(np.uint8), *tensor.shape)
+
+
+def _ints(numbers: Any) -> npt.NDArray[np.int32]:
+    return np.fromiter(numbers, np.int32)
+
+
+def _checked_threads(threads: int | None) -> int:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is None:
+        return processors
+    if type(threads) is not int or not 1 <= threads <= 256:
+        raise ValueError(f"threads must be a whole number from 1 to 256, got {threads!r}")
+    return threads

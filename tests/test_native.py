@@ -1,0 +1,292 @@
+"""The native core: the numpy model's numbers, and to the last bit independent of batch, chunks, branches, threads."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nextok as nt
+from nextok import _native
+from nextok.engine import Engine
+from nextok.errors import LogitsError
+from nextok.formats import open_model
+from nextok.formats.quants import KINDS
+from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
+from nextok.models.base import Feed
+from nextok.models.llama_numpy import LlamaNumpy
+from nextok.models.native import NativeModel
+from test_numpy_model import CLOSE, FIXTURE, TOKENS, difference, in_memory, straight, write_folder
+from toys import BEAMS, SAMPLINGS, STRATEGIES, Lent, asked, by_engine, by_reference, outcome
+
+ISAS = _native.instruction_sets()
+TEXTS = json.loads((Path(__file__).parent / "fixtures" / "greedy.json").read_text())["texts"]
+VOCAB = 97
+DICE = np.random.default_rng(3)
+LONG = DICE.integers(0, VOCAB, 150).tolist()
+
+
+def logits(model, *feeds):
+    return model.logits(feeds)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", FIXTURE)
+def test_exact_logits_equal_those_of_transformers(name, isa, tmp_path):
+    model = NativeModel(open_model(write_folder(tmp_path, name)), exact=True, isa=isa)
+    expected = np.array(FIXTURE[name]["logits"])
+    assert difference(logits(model, straight(model, TOKENS)), expected) < CLOSE
+
+
+# --- quantised weights, and the last bit ------------------------------------------------------------------------
+
+CONFIG = ModelConfig(
+    architecture="llama",
+    layers=2,
+    width=64,
+    heads=4,
+    kv_heads=2,
+    head_width=16,
+    hidden=96,
+    vocab_size=VOCAB,
+    context=256,
+    norm_epsilon=1e-5,
+    rope_theta=10_000.0,
+    rope_width=16,
+    rope_interleaved=True,
+)
+SHAPES = {"attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64)}
+SHAPES |= {"ffn_gate": (96, 64), "ffn_up": (96, 64), "ffn_down": (64, 96)}
+
+
+def quantised(name, kind, shape, dice):
+    """Random blocks of a storage format with scales that keep the numbers near one."""
+    known = KINDS[kind]
+    blocks = np.frombuffer(dice.bytes(known.size(shape)), known.layout).copy()
+    for field in blocks.dtype.names:
+        if blocks.dtype[field].base == np.float16:
+            size = 0.1 if kind == "Q8_0" else 1.0  # its codes are larger
+            blocks[field] = size * dice.uniform(0.004, 0.02, blocks[field].shape) * (-4 if field == "m" else 1)
+    data = np.frombuffer(blocks.tobytes(), np.uint8)
+    return Tensor(name, shape, kind, data, known.decode)
+
+
+def checkpoint(kind, seed=1):
+    """A small random Llama, its matrices in one storage format."""
+    dice = np.random.default_rng(seed)
+    tensors = {"output_norm.weight": in_memory("output_norm.weight", 1 + 0.2 * dice.standard_normal(64))}
+    tensors["token_embd.weight"] = in_memory("token_embd.weight", dice.standard_normal((VOCAB, 64)))
+    for layer in range(CONFIG.layers):
+        for part, shape in SHAPES.items():
+            name = f"blk.{layer}.{part}.weight"
+            tensors[name] = (
+                quantised(name, kind, shape, dice)
+                if kind != "F32"
+                else in_memory(name, 0.2 * dice.standard_normal(shape))
+            )
+        for part in ("attn_norm", "ffn_norm"):
+            name = f"blk.{layer}.{part}.weight"
+            tensors[name] = in_memory(name, 1 + 0.2 * dice.standard_normal(64))
+    return Checkpoint(CONFIG, tensors, {})
+
+
+FORMATS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F32"]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_storage_format_computes_what_its_numbers_say(kind, isa):
+    reference = LlamaNumpy(checkpoint(kind))
+    expected = reference.logits(reference.forward([straight(reference, LONG)]))
+    assert expected.std() > 0.5
+    exact = NativeModel(checkpoint(kind), exact=True, isa=isa)
+    assert difference(logits(exact, straight(exact, LONG)), expected) < CLOSE * np.abs(expected).max()
+    model = NativeModel(checkpoint(kind), isa=isa)
+    fast = logits(model, straight(model, LONG))
+    assert np.abs(fast - expected).mean() < 0.03 * expected.std()
+    assert (fast == logits(exact, straight(exact, LONG))).all() == (kind == "F32")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        (kind, isa, exact) for kind in ("Q4_1", "Q8_0", "Q5_0", "F32") for isa in ISAS for exact in (False, True)
+    ],
+    ids=str,
+)
+def model(request):
+    kind, isa, exact = request.param
+    return NativeModel(checkpoint(kind), exact=exact, isa=isa, threads=2)
+
+
+def last(model, tokens):
+    return logits(model, straight(model, tokens, rows=[len(tokens) - 1]))[0]
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 7, 8, 16, 33])
+def test_a_row_does_not_depend_on_the_other_rows_of_the_pass(model, rows):
+    texts = [LONG[i : i + 1 + 3 * i % 40] for i in range(rows)]
+    together = logits(model, *(straight(model, text, rows=[len(text) - 1]) for text in texts))
+    order = np.random.default_rng(rows).permutation(rows)
+    shuffled = logits(model, *(straight(model, texts[i], rows=[len(texts[i]) - 1]) for i in order))
+    for i in range(0, rows, 5):
+        assert (together[i] == last(model, texts[i])).all()
+    assert (shuffled == together[order]).all()
+
+
+@pytest.mark.parametrize("size", [1, 5, 64])
+def test_a_text_read_in_chunks_equals_the_whole_to_the_last_bit(model, size):
+    cache = model.open()
+    parts = [straight(model, LONG[i : i + size], cache, i) for i in range(0, len(LONG), size)]
+    assert (np.concatenate([logits(model, part) for part in parts]) == logits(model, straight(model, LONG))).all()
+
+
+def test_a_branch_equals_its_path_read_straight_to_the_last_bit(model):
+    cache = model.open()
+    logits(model, straight(model, LONG[:70], cache))
+    # Two branches of two tokens below the trunk, in slots that are out of order.
+    feed = Feed(cache, [5, 6, 7, 8], [75, 71, 90, 73], [70] * 4, [(75,), (71,), (75, 90), (71, 73)], [2, 3])
+    assert (logits(model, feed) == [last(model, [*LONG[:70], 5, 7]), last(model, [*LONG[:70], 6, 8])]).all()
+    cache.move([75, 90, 71, 73], [71, 70, 90, 75])
+    moved = Feed(cache, [9, 9], [100, 101], [70] * 2, [(71, 70, 100), (90, 75, 101)], [0, 1])
+    paths = [[*LONG[:70], 5, 7, 9], [*LONG[:70], 6, 8, 9]]
+    assert (logits(model, moved) == [last(model, path) for path in paths]).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3, 5])
+def test_threads_change_nothing(threads):
+    one, other = NativeModel(checkpoint("Q4_1"), threads=2), NativeModel(checkpoint("Q4_1"), threads=threads)
+    assert (logits(one, straight(one, LONG)) == logits(other, straight(other, LONG))).all()
+
+
+@pytest.mark.parametrize("name", SAMPLINGS | BEAMS)
+def test_the_engine_equals_the_reference_without_exception(name):
+    model = NativeModel(checkpoint("Q4_1"))
+    engine, running = Engine(model, budget=37), []
+    for seed in range(8):
+        request = asked(LONG[seed : seed + 40], seed=seed, stop_ids=frozenset({3}))
+        engine.submit(request, STRATEGIES[name], lambda event: None)
+        running.append((request, asked(LONG[seed : seed + 40], seed=seed, stop_ids=frozenset({3}))))
+    engine.run()
+    for request, alone in running:
+        by_reference(STRATEGIES[name], alone, model)
+        assert outcome(request) == outcome(alone)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_speculation_never_changes_the_text_without_exception(sampling):
+    model, other = NativeModel(checkpoint("Q4_1")), Lent(NativeModel(checkpoint("Q4_1", seed=2)))
+    drafts = [
+        nt.PromptLookup(shortest=1),
+        nt.DraftModel(other, 4),
+        nt.DraftModel(Lent(model), 4),
+        nt.TokenTree(other),
+    ]
+    for seed in range(6):
+        plain = asked(LONG[:20] * 2, seed=seed, max_tokens=30)
+        by_engine(SAMPLINGS[sampling], plain, model)
+        for draft in drafts:
+            speculative = asked(LONG[:20] * 2, seed=seed, max_tokens=30)
+            by_engine(nt.Speculate(draft, SAMPLINGS[sampling]), speculative, model)
+            assert outcome(speculative) == outcome(plain)
+
+
+# --- what the core refuses --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tokens": [VOCAB]},
+        {"tokens": [-1]},
+        {"slots": [-1]},
+        {"slots": [1 << 30]},
+        {"seen": [0]},
+        {"seen": [300]},
+        {"seen": [-5]},
+        {"tails": [(1 << 30,)]},
+        {"tails": [(-1,)]},
+        {"rows": [1]},
+        {"rows": [-1]},
+    ],
+    ids=str,
+)
+def test_every_index_is_checked_before_anything_is_touched(change):
+    model = NativeModel(checkpoint("Q8_0"))
+    feed = straight(model, [1])
+    for field, value in change.items():
+        setattr(feed, field, value)
+    with pytest.raises(ValueError, match=r"token|slot|row"):
+        logits(model, feed)
+    with pytest.raises(ValueError, match="slot"):
+        model.open().move([-1], [0])
+
+
+def test_scores_that_are_no_numbers_fail_their_own_request():
+    broken = checkpoint("F32")
+    broken.tensors["output_norm.weight"] = in_memory("output_norm.weight", np.full(64, np.nan))
+    request = asked([1, 2])
+    by_engine(nt.Greedy(), request, NativeModel(broken))
+    assert isinstance(request.error, LogitsError)
+
+
+def test_settings_are_refused_by_name(monkeypatch):
+    for threads in (0, 2.5, 1000):
+        with pytest.raises(ValueError, match="threads must be"):
+            NativeModel(checkpoint("Q8_0"), threads=threads)
+    monkeypatch.setenv("NEXTOK_ISA", "sse9")
+    with pytest.raises(ValueError, match="sse9"):
+        NativeModel(checkpoint("Q8_0"))
+
+
+# --- the real model -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.model
+def test_exact_precision_writes_the_texts_of_transformers():
+    lm = nt.load("smollm2", backend="native", precision="exact")
+    outputs = lm.generate([text["prompt"] for text in TEXTS.values()], max_tokens=64, ignore_eos=True)
+    for text, output in zip(TEXTS.values(), outputs):
+        assert output.tokens[: text["tie"]] == text["tokens"][: text["tie"]]
+
+
+@pytest.mark.model
+def test_fast_precision_stays_near(smollm2):
+    fast = nt.load("smollm2", backend="native").model
+    distances, same = [], []
+    for text in TEXTS.values():
+        tokens = text["prompt"] + text["tokens"]
+        exact = smollm2.model.logits(smollm2.model.forward([straight(smollm2.model, tokens)])).astype(np.float64)
+        near = logits(fast, straight(fast, tokens)).astype(np.float64)
+        p, q = (each - np.log(np.exp(each).sum(1, keepdims=True)) for each in (exact, near))
+        distances += (np.exp(p) * (p - q)).sum(1).tolist()
+        same += (exact.argmax(1) == near.argmax(1)).tolist()
+    assert np.mean(distances) < 0.01
+    assert np.mean(same) > 0.95
+
+
+@pytest.mark.model
+def test_a_crowd_on_the_real_model_equals_each_alone_without_exception():
+    lm = nt.load("smollm2")
+    strategies = [
+        nt.Greedy(),
+        nt.Sample(temperature=0.7),
+        nt.Sample(top_p=0.9),
+        nt.Beam(4),
+        nt.Speculate(nt.PromptLookup()),
+        nt.Speculate(nt.DraftModel(lm, 5), nt.Sample(temperature=0.7)),
+        nt.Speculate(nt.TokenTree(lm)),
+    ]
+    engine, running = Engine(lm.model, budget=64), []
+    for seed, text in enumerate(TEXTS.values()):
+        request, strategy = asked(text["prompt"], seed=seed, max_tokens=24), strategies[seed % len(strategies)]
+        engine.submit(request, strategy, lambda event: None)
+        running.append((request, strategy, asked(text["prompt"], seed=seed, max_tokens=24)))
+    engine.run()
+    for request, strategy, alone in running:
+        by_engine(strategy, alone, lm.model)
+        assert outcome(request) == outcome(alone)
+        if isinstance(strategy, nt.Speculate):
+            plain = asked(request.tree.path(request.prompt), seed=request.seed, max_tokens=24)
+            by_engine(strategy.sampling, plain, lm.model)
+            assert outcome(plain) == outcome(request)
