@@ -33,7 +33,7 @@ def ours(path):
     """Yield a function from a figure's key to tokens per second."""
     import nextok as nt
 
-    lm = nt.load(path)
+    lm = nt.load(path, backend=os.environ["BACKEND"])
     ids = lm.tokenizer.encode_chat(PROMPT)
 
     def measure(key):
@@ -112,6 +112,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="name or path of a GGUF model")
     parser.add_argument("--peer", help="a Python with torch and transformers")
+    parser.add_argument("--backend", default="native", choices=["native", "numpy"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -122,6 +123,7 @@ def main():
     from nextok.hub import resolve
 
     path = str(resolve(options.model).path)
+    os.environ["BACKEND"] = options.backend
     os.environ["PROMPT_IDS"] = json.dumps(nt.load_tokenizer(path).encode_chat(PROMPT))
     sides = {"nextok": Side(sys.executable, "ours", path)}
     if options.peer:
@@ -139,24 +141,25 @@ def main():
             results[name]["ratio"] = [round(ratios[i], 2) for i in (0, len(ratios) // 2, -1)]
             line += "ratio {1} ({0} to {2})".format(*results[name]["ratio"])
         print(line, flush=True)
-    save(path, results)
+    save(path, options.backend, results)
     return None
 
 
-def save(path, results):
+def save(path, backend, results):
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     cpu = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     record = {
         "date": date.today().isoformat(),
         "machine": {"cpu": cpu.partition(":")[2].strip() or platform.processor(), "cores": os.cpu_count()},
         "commit": commit,
+        "backend": backend,
         "model": Path(path).name,
         "tokens": TOKENS,
         "results": results,
     }
     folder = Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)
-    file = folder / f"decode-{record['date']}.json"
+    file = folder / f"decode-{backend}-{record['date']}.json"
     file.write_text(json.dumps(record, indent=1) + "\n")
     print(f"written to {file}")
 

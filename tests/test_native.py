@@ -222,11 +222,14 @@ def test_every_index_is_checked_before_anything_is_touched(change):
         model.open().move([-1], [0])
 
 
-def test_scores_that_are_no_numbers_fail_their_own_request():
-    broken = checkpoint("F32")
-    broken.tensors["output_norm.weight"] = in_memory("output_norm.weight", np.full(64, np.nan))
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["output_norm.weight", "blk.0.attn_norm.weight", "blk.1.ffn_norm.weight"])
+def test_scores_that_are_no_numbers_fail_their_own_request(name, value, isa):
+    broken = checkpoint("Q8_0")
+    broken.tensors[name] = in_memory(name, np.full(64, value))
     request = asked([1, 2])
-    by_engine(nt.Greedy(), request, NativeModel(broken))
+    by_engine(nt.Greedy(), request, NativeModel(broken, isa=isa))
     assert isinstance(request.error, LogitsError)
 
 

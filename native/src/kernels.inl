@@ -122,10 +122,17 @@ void product(const Matrix& matrix, const Activations& x, float* y, int stride, i
 
 void quantize(const float* x, int columns, int8_t* codes, float* scale, int32_t* sum) {
     for (int b = 0; b < columns / kColumns; b++) {
-        float largest = 0;
+        float largest = 0, poison = 0;
         for (int c = 0; c < kColumns; c++) {
             float size = std::fabs(x[b * kColumns + c]);
             largest = size > largest ? size : largest;
+            poison += size * 0.0f;
+        }
+        if (poison != 0) {  // infinite or not a number: no code can say so, but the scale can
+            for (int c = 0; c < kColumns; c++) codes[b * kColumns + c] = 0;
+            scale[b] = poison;
+            sum[b] = 0;
+            continue;
         }
         float per = largest / 127.0f, inverse = largest > 0 ? 127.0f / largest : 0.0f;
         int32_t total = 0;
