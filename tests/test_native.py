@@ -1,6 +1,9 @@
 """The native core: the numpy model's numbers, and to the last bit independent of batch, chunks, branches, threads."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +192,25 @@ def test_speculation_never_changes_the_text_without_exception(sampling):
             speculative = asked(LONG[:20] * 2, seed=seed, max_tokens=30)
             by_engine(nt.Speculate(draft, SAMPLINGS[sampling]), speculative, model)
             assert outcome(speculative) == outcome(plain)
+
+
+FORK = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from test_native import LONG, NativeModel, checkpoint, last
+model = NativeModel(checkpoint("Q4_1"), threads=3)
+before = last(model, LONG)
+child = os.fork()
+assert (last(model, LONG) == before).all()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_has_no_threads_and_goes_on_without_them():
+    command = [sys.executable, "-W", "ignore", "-c", FORK, str(Path(__file__).parent)]
+    subprocess.run(command, check=True, timeout=60)
 
 
 # --- what the core refuses --------------------------------------------------------------------------------------

@@ -272,6 +272,7 @@ void Model::normalise(const float* x, const std::vector<float>& weight, Rows& ou
 
 void Model::forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, float* logits) {
     const int n = int(tokens.size()), half = config_.rope_width / 2;
+    pool_.look_around();
     x_.assign(size_t(n) * width_, 0.0f);
     turns_.resize(size_t(n) * 2 * half);
     for (const Token& token : tokens) {

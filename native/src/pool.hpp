@@ -3,6 +3,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -18,6 +19,9 @@ class Pool {
 
     int size() const { return int(workers_.size()) + 1; }
 
+    // To be called before a pass: a forked child has none of its parent's threads and works alone.
+    void look_around();
+
     // Call work(first, last) on equal shares of 0 .. count, one a thread, and return when all are done.
     void share(int count, const std::function<void(int, int)>& work);
 
@@ -25,14 +29,19 @@ class Pool {
     void wait_and_work(int index);
 
     std::vector<std::thread> workers_;
+    long process_;
+    bool alone_ = false;
     std::atomic<uint64_t> round_{0};
     std::atomic<int> busy_{0};
     std::atomic<int> asleep_{0};
     std::atomic<bool> over_{false};
     const std::function<void(int, int)>* work_ = nullptr;
     int count_ = 0;
-    std::mutex mutex_;
-    std::condition_variable wake_;
+    struct Bed {
+        std::mutex mutex;
+        std::condition_variable wake;
+    };
+    std::unique_ptr<Bed> bed_ = std::make_unique<Bed>();
 };
 
 }  // namespace nextok
