@@ -331,3 +331,4 @@ def test_long_tails_cost_no_more_than_short_ones():
     engine.run()  # an earlier version recursed along the tail
     (memos,) = engine._memos.values()
     assert len(memos[TARGET].branch) > 2000
+    assert len(memos[TARGET]._views) <= 3

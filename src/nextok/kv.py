@@ -23,7 +23,7 @@ class Memo:
         self.cache = cache
         self.trunk: list[int] = []
         self.branch: dict[int, int] = {}  # node -> slot, of what has been read off the trunk
-        self._views: dict[int, tuple[int, tuple[int, ...]]] = {}  # of branch nodes, until the trunk is straightened
+        self._views: dict[int, tuple[int, tuple[int, ...]]] = {}  # of live branch nodes, until a straightening
         self._live: set[int] = set()  # the nodes in question at the last feed; all that is read leads to them
         self._free: list[int] = []  # heap of the empty slots below _end
         self._end = 0  # slots ever used
@@ -41,6 +41,8 @@ class Memo:
         asked = set(wanted)
         rows = [index for index, node in enumerate(nodes) if node in asked]
         views = [self._view(tree, node) for node in nodes]
+        # What grows next grows from here; older views would fill memory with the square of a tail's length.
+        self._views = {node: self._views[node] for node in self._live if node in self._views}
         feed = Feed(
             cache=self.cache,
             tokens=[tree.token[node] for node in nodes],
