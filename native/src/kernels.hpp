@@ -1,64 +1,59 @@
-// What each instruction set provides, and the layouts that it works on.
-//
-// A matrix [rows, columns] lies in panels of 16 rows x 32 columns, all column blocks of a panel one after another, so
-// that one pass streams through memory. A lane is a row. Each 64-byte line of codes holds four consecutive
-// columns of the 16 rows, as VNNI wants them.
+// What each instruction set provides.
 #pragma once
-#include <cstddef>
-#include <cstdint>
+#include "panels.hpp"
 
 namespace nextok {
-
-constexpr int kRows = 16;     // of a panel
-constexpr int kColumns = 32;  // of a block
-
-struct Panel4 {  // Q4_0, Q4_1: value = scale * code + offset
-    uint8_t codes[256];  // line j: columns 8j..8j+3 in the low nibbles, 8j+4..8j+7 in the high ones
-    uint16_t scale[16], offset[16];  // binary16
-};
-struct Panel8 {  // Q8_0: value = scale * (code - 128)
-    uint8_t codes[512];
-    uint16_t scale[16];
-};
-struct Panel5 {  // Q5_0, Q5_1, in bytes: value = scale * code + offset
-    uint8_t codes[512];
-    uint16_t scale[16], offset[16];
-};
-struct PanelF {  // any other format, as float32
-    float value[512];  // column by column
-};
-
-enum class Layout { four, eight, five, floats };
-
-struct Matrix {
-    Layout layout;
-    int rows, columns;  // padded to whole panels and blocks
-    const void* panels;
-};
 
 // Rows of activations: float32, and for the fast products int8 with one scale per block of 32.
 struct Activations {
     int rows, columns;
-    const float* values;     // [rows, columns]
-    const int8_t* codes;     // [rows, columns]; null: exact products
-    const float* scale;      // [rows, columns / 32]
-    const int32_t* sum;      // [rows, columns / 32] of the codes
+    const float* values;    // [rows, columns]
+    const int8_t* codes;    // [rows, columns]; null: exact products
+    const float* scale;     // [rows, columns / 32]
+    const float* weighted;  // [rows, columns / 32]: scale times the sum of the codes
+    const int32_t* minus;   // [rows, columns / 16]: minus the sum of the codes of each half block
+};
+
+// The same, where it is made.
+struct Quantised {
+    int8_t* codes;
+    float* scale;
+    float* weighted;
+    int32_t* minus;
+};
+
+constexpr int kSlots = 64;   // of a page of the cache
+constexpr int kQueries = 6;  // at most, that share one reading of a page
+
+// Attention over one page, whose keys are [width, 64] and whose values [64, width] in some number format. Widths are
+// multiples of 16; queries and sums have `stride` floats from one to the next.
+struct Paging {
+    int bytes;  // of a number
+    // out[q * out_stride + s] = query q . key of slot s, for the slots up to `count`, rounded up to 16 or 64.
+    void (*scores)(const float* queries, int n, int stride, const void* keys, int width, int count, float* out, int out_stride);
+    // sums[q] += weights[q * weight_stride + s] * value of slot s, for s below `count`.
+    void (*mix)(float* sums, int n, int stride, const float* weights, int weight_stride, const void* values, int width, int count);
+    void (*put)(const float* key, const float* value, int width, int slot, void* keys, void* values);
+    void (*copy_key)(const void* from_keys, int from, void* keys, int slot, int width);
+    void (*copy_value)(const void* from_values, int from, void* values, int slot, int width);
 };
 
 struct Kernels {
     const char* name;
     // y[row, first * 16 .. last * 16) = matrix panels [first, last) times each row; y has `stride` floats a row.
     void (*product)(const Matrix&, const Activations&, float* y, int stride, int first, int last);
-    void (*quantize)(const float* x, int columns, int8_t* codes, float* scale, int32_t* sum);
-    // Of attention; widths are multiples of 16.
-    void (*scores)(const float* query, const float* keys, int count, int width, float* out);  // query . each key
-    float (*softmax)(float* x, int n);  // x becomes e^(x - max), its sum is returned; padded with -inf to 16
-    void (*mix)(float* y, const float* weights, const float* values, int count, int width);  // y += weights . values
+    void (*quantize)(const float* x, int columns, Quantised out);
     void (*swiglu)(const float* gate, const float* up, int n, float* y);  // silu(gate) * up
     void (*rms_norm)(const float* x, const float* weight, float epsilon, int n, float* y);
+    // x becomes e^(x - its maximum), which is returned with the sum; n is a multiple of 16, padded with -inf.
+    void (*softmax)(float* x, int n, float* maximum, float* sum);
+    // A sum and its accumulators [width], seen from `maximum`, join what `other_...` have.
+    void (*fold)(float* maximum, float* sum, float* sums, const float* other_maximum, const float* other_sum, const float* other_sums, int width);
+    Paging half, full;
 };
 
 const Kernels& avx512_kernels();
+const Kernels& avxvnni_kernels();
 const Kernels& avx2_kernels();
 const Kernels& portable_kernels();
 

@@ -1,4 +1,4 @@
-#include "vector_avx2.hpp"
+#include "lanes_avx2.hpp"
 #include "kernels.inl"
 
 const nextok::Kernels& nextok::avx2_kernels() {

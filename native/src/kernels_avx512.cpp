@@ -1,4 +1,4 @@
-#include "vector_avx512.hpp"
+#include "lanes_avx512.hpp"
 #include "kernels.inl"
 
 const nextok::Kernels& nextok::avx512_kernels() {

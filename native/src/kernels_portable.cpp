@@ -1,4 +1,4 @@
-#include "vector_portable.hpp"
+#include "lanes_portable.hpp"
 #include "kernels.inl"
 
 const nextok::Kernels& nextok::portable_kernels() {

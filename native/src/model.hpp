@@ -1,10 +1,12 @@
 // The Llama family over a flat batch of tokens; the same shape as the numpy model, which is its oracle.
 #pragma once
+#include <functional>
 #include <memory>
-#include <optional>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "cache.hpp"
 #include "kernels.hpp"
 #include "pack.hpp"
 #include "pool.hpp"
@@ -21,35 +23,13 @@ struct Config {
 struct Linear {
     std::unique_ptr<Packed> weight;
     std::vector<float> bias;  // empty: none
+
+    int rows() const { return weight->matrix().rows; }  // padded to whole panels
 };
 
 struct Layer {
     std::vector<float> attention_norm, feed_forward_norm, q_norm, k_norm;
     Linear q, k, v, output, gate, up, down;
-};
-
-// Keys and values of one tree in pages of slots, so that growth never copies.
-class Cache {
-  public:
-    static constexpr int kSlots = 64;
-    explicit Cache(const Config& config);
-    Cache(const Cache&) = delete;
-    Cache& operator=(const Cache&) = delete;
-
-    void reserve(int end);
-    void move(const std::vector<int>& sources, const std::vector<int>& targets);
-    float* keys(int layer, int head, int slot) { return at(2 * layer, head, slot); }
-    float* values(int layer, int head, int slot) { return at(2 * layer + 1, head, slot); }
-    int end() const { return int(pages_.size()) * kSlots; }
-
-  private:
-    float* at(int plane, int head, int slot) {
-        size_t offset = (size_t(plane) * kv_heads_ + head) * kSlots + slot % kSlots;
-        return pages_[slot / kSlots].get() + offset * width_;
-    }
-
-    int layers_, kv_heads_, width_;  // width: of a head, padded to 16
-    std::vector<std::unique_ptr<float[]>> pages_;
 };
 
 // One token of a pass and what it sees: slots 0 .. seen - 1 of its cache, then those of its tail.
@@ -58,6 +38,25 @@ struct Token {
     const int* tail;
     int tail_length;
     Cache* cache;
+
+    int count() const { return seen + tail_length; }  // slots in sight; its position is one less
+};
+
+// Rows of float32, padded to whole blocks with zeros, and their int8 codes where the products are fast.
+class Rows {
+  public:
+    void resize(int rows, int columns, bool exact);
+    float* row(int i) { return &values_[size_t(i) * columns_]; }
+    void quantize(const Kernels& kernels, int row, int first, int last);  // of columns, whole blocks or up to the end
+    void quantize(const Kernels& kernels, int row) { quantize(kernels, row, 0, columns_); }
+    Activations view() const;
+
+  private:
+    int rows_ = 0, columns_ = 0;
+    bool exact_ = true;
+    std::vector<float> values_, scale_, weighted_;
+    std::vector<int8_t> codes_;
+    std::vector<int32_t> minus_;
 };
 
 class Model {
@@ -70,35 +69,62 @@ class Model {
     void set_matrix(const std::string& name, const std::string& kind, const uint8_t* data, size_t size, int rows, int columns);
     void finish() const;  // throws if a weight is missing or has another shape than the configuration says
 
-    // Read all tokens; logits [wanted, vocab] of those wanted, in order.
-    void forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, float* logits);
+    std::unique_ptr<Cache> open() const;
+
+    // Read all tokens; then call read(first, count, logits, stride) for those wanted, in order, some rows at a time.
+    using Read = std::function<void(int first, int count, const float* logits, int stride)>;
+    void forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, const Read& read);
 
     const Config& config() const { return config_; }
+    Pool& pool() { return pool_; }
     size_t bytes() const;
 
   private:
-    struct Rows;  // activations of a pass and what is quantised of them
+    // Some queries of one feed that share a key-value head, hence keys and values, and the chunks they look at.
+    struct Look {
+        int kv_head, feed, first, count;  // queries, counted over the tokens of the feed and the heads of the group
+        int first_chunk, last_chunk;
+    };
+    struct Scratch;  // of one thread in attention
 
+    Layer& layer_named(const std::string& name, std::string& part);
     Linear* linear_named(const std::string& name);
     std::vector<float>* vector_named(const std::string& name);
-    void normalise(const float* x, const std::vector<float>& weight, Rows& out);
-    void multiply(const std::vector<std::pair<const Linear*, float*>>& products, const Rows& x);
-    void add_product(const Linear& linear, const Rows& x, float* onto);
-    void place(int layer, const std::vector<Token>& tokens);
-    void attend(int layer, const std::vector<Token>& tokens, Rows& mixed);
-    void head_norm(float* head, const std::vector<float>& weight) const;
+
+    void prepare(const std::vector<Token>& tokens);
+    void plan_looks(const std::vector<Token>& tokens);
+    void embed(Team& team, const std::vector<Token>& tokens);
+    void normalise(Team& team, const float* x, const std::vector<float>& weight, Rows& out, int count);
     template <class Work>
-    void rows(int count, Work work);
+    void pieces(Team& team, std::initializer_list<const Linear*> linears, const Work& work);
+    void multiply(const Linear& linear, const Rows& x, float* y, int first, int last);
+    void add_product(Team& team, const Linear& linear, const Rows& x, int count);
+    void gate(Team& team, const Layer& layer, int count);
+    void place(Team& team, int layer, const std::vector<Token>& tokens);
+    void rotate(float* head, const float* turn, const std::vector<float>& norm) const;
+    void attend(Team& team, int layer, const std::vector<Token>& tokens);
+    void look_at(const Look& look, int chunk, int layer, const std::vector<Token>& tokens, Scratch& scratch);
+    void keep(const Look& look, int chunk, const Scratch& scratch);
+    void combine(Team& team, int count);
+    float* state(int token, int head, int split) { return &states_[((size_t(token) * config_.heads + head) * splits_ + split) * (head_ + 16)]; }
 
     Config config_;
-    bool exact_;
+    const bool exact_;
     const Kernels& kernels_;
     Pool pool_;
-    int width_, padded_head_;
-    Linear embedding_, head_;
+    std::mutex one_pass_;
+    const int width_, head_, group_;  // of the stream and of a head, padded; query heads that share a key-value head
+    Arena arena_;
+    Linear embedding_, output_;
     std::vector<float> norm_;
     std::vector<Layer> layers_;
-    std::vector<float> x_, turns_, q_, k_, v_, queries_, gate_, up_, y_;
+
+    // Of the pass in hand.
+    Rows normed_, mixed_, hidden_;
+    std::vector<float> x_, turns_, q_, k_, v_, queries_, keys_, states_, y_, gate_, up_, finals_, logits_;
+    std::vector<int> feeds_;  // the first token of each feed, and the end
+    std::vector<Look> looks_;
+    int splits_ = 1;
 };
 
 }  // namespace nextok

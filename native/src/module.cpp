@@ -2,9 +2,11 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <stdexcept>
 
 #include "model.hpp"
@@ -25,6 +27,7 @@ bool runs_here(const std::string& isa) {
     if (isa == "avx512")
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+    if (isa == "avxvnni") return runs_here("avx2") && __builtin_cpu_supports("avxvnni");
     if (isa == "avx2") return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 #endif
     return isa == "portable";
@@ -32,7 +35,7 @@ bool runs_here(const std::string& isa) {
 
 std::vector<std::string> instruction_sets() {
     std::vector<std::string> found;
-    for (const char* isa : {"avx512", "avx2", "portable"})
+    for (const char* isa : {"avx512", "avxvnni", "avx2", "portable"})
         if (runs_here(isa)) found.push_back(isa);
     return found;
 }
@@ -41,6 +44,7 @@ const Kernels& kernels_named(const std::string& isa) {
     if (!runs_here(isa)) throw std::invalid_argument("this processor does not run the instruction set " + isa);
 #if defined(__x86_64__)
     if (isa == "avx512") return avx512_kernels();
+    if (isa == "avxvnni") return avxvnni_kernels();
     if (isa == "avx2") return avx2_kernels();
 #endif
     return portable_kernels();
@@ -79,7 +83,10 @@ Logits forward(Model& model, nb::list caches, Ints feeds, Ints ids, Ints slots, 
     nb::capsule owner(logits, [](void* p) noexcept { delete[] static_cast<float*>(p); });
     {
         nb::gil_scoped_release release;
-        model.forward(tokens, rows, logits);
+        const int vocab = model.config().vocab;
+        model.forward(tokens, rows, [&](int first, int count, const float* own, int stride) {
+            for (int i = 0; i < count; i++) std::memcpy(logits + size_t(first + i) * vocab, own + size_t(i) * stride, vocab * sizeof(float));
+        });
     }
     return Logits(logits, {rows.size(), size_t(model.config().vocab)}, owner);
 }
@@ -114,7 +121,7 @@ NB_MODULE(_native, module) {
                  model.set_matrix(name, kind, data.data(), data.size(), rows, columns);
              })
         .def("finish", &Model::finish)
-        .def("open", [](const Model& model) { return new Cache(model.config()); }, nb::rv_policy::take_ownership)
+        .def("open", &Model::open)
         .def("forward", &forward)
         .def_prop_ro("weight_bytes", &Model::bytes);
 }

@@ -1,20 +1,40 @@
 // From the blocks of a model file to panels, exactly: codes are moved, scales are kept.
 #pragma once
 #include <cstdint>
-#include <memory>
 #include <string>
+#include <vector>
 
-#include "kernels.hpp"
+#include "panels.hpp"
 #include "pool.hpp"
 
 namespace nextok {
 
-// A matrix that owns its panels.
+// Memory for the weights of a model, in chunks of whole huge pages.
+class Arena {
+  public:
+    Arena() = default;
+    ~Arena();
+    Arena(const Arena&) = delete;
+    Arena& operator=(const Arena&) = delete;
+
+    uint8_t* take(size_t bytes);  // aligned to 64; a little behind the end may be read. Throws std::bad_alloc
+
+  private:
+    static constexpr size_t kHuge = size_t(2) << 20, kChunk = size_t(32) << 20, kTail = 64;
+
+    std::vector<uint8_t*> chunks_;
+    uint8_t* next_ = nullptr;
+    size_t left_ = 0;
+};
+
+std::vector<std::string> stored_kinds();  // the storage formats of files that have panels
+
+// A matrix in panels, in the memory of an arena.
 class Packed {
   public:
-    // `data`: rows x columns in the storage format `kind` (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 or F32), `size` bytes.
-    // Throws std::invalid_argument if the size is not what the shape needs.
-    Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Pool& pool);
+    // `data`: rows x columns in the storage format `kind`, `size` bytes. Throws std::invalid_argument if the size is
+    // not what the shape needs.
+    Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Arena& arena, Pool& pool);
 
     const Matrix& matrix() const { return matrix_; }
     size_t bytes() const { return bytes_; }
@@ -24,7 +44,6 @@ class Packed {
   private:
     int rows_;
     size_t bytes_;
-    std::unique_ptr<uint8_t[], void (*)(uint8_t*)> store_;
     Matrix matrix_;
 };
 

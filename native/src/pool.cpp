@@ -30,15 +30,25 @@ long this_process() {
 
 }  // namespace
 
-Pool::Pool(int threads) : process_(this_process()) {
-    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { wait_and_work(i); });
+void Team::meet() {
+    const uint32_t meeting = meetings_.load(std::memory_order_relaxed);
+    if (here_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
+        here_.store(0, std::memory_order_relaxed);
+        next_.store(0, std::memory_order_relaxed);
+        meetings_.store(meeting + 1, std::memory_order_release);
+        return;
+    }
+    for (int spins = 0; meetings_.load(std::memory_order_acquire) == meeting; spins++)
+        if (spins < kSpins) breathe();
+        else std::this_thread::yield();
 }
 
-void Pool::look_around() { alone_ = this_process() != process_; }
+Pool::Pool(int threads) : process_(this_process()) {
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this] { wait_and_work(); });
+}
 
 Pool::~Pool() {
-    look_around();
-    if (alone_) {  // threads that are not there can neither be joined nor woken: leave them and their bed behind
+    if (this_process() != process_) {  // threads that are not there can neither be joined nor woken: leave them and their bed behind
         new std::vector<std::thread>(std::move(workers_));
         bed_.release();
         return;
@@ -52,26 +62,25 @@ Pool::~Pool() {
     for (std::thread& worker : workers_) worker.join();
 }
 
-void Pool::share(int count, const std::function<void(int, int)>& work) {
-    if (workers_.empty() || alone_ || count < 2) {
-        work(0, count);
-        return;
-    }
+void Pool::together(const std::function<void(Team&)>& work) {
+    // A forked child has none of its parent's threads and works alone.
+    Team team(this_process() == process_ ? size() : 1);
+    if (team.size() == 1) return work(team);
     work_ = &work;
-    count_ = count;
+    team_ = &team;
     busy_.store(int(workers_.size()), std::memory_order_relaxed);
     round_.fetch_add(1);  // publishes the work
     if (asleep_.load() > 0) {
         std::lock_guard<std::mutex> lock(bed_->mutex);
         bed_->wake.notify_all();
     }
-    work(0, count / size());
+    work(team);
     for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; spins++)
         if (spins < kSpins) breathe();
         else std::this_thread::yield();
 }
 
-void Pool::wait_and_work(int index) {
+void Pool::wait_and_work() {
     uint64_t seen = 0;
     while (true) {
         for (int spins = 0; round_.load(std::memory_order_acquire) == seen; spins++) {
@@ -86,7 +95,7 @@ void Pool::wait_and_work(int index) {
         }
         seen = round_.load(std::memory_order_acquire);
         if (over_) return;
-        (*work_)(int(int64_t(count_) * index / size()), int(int64_t(count_) * (index + 1) / size()));
+        (*work_)(*team_);
         busy_.fetch_sub(1, std::memory_order_release);
     }
 }

@@ -1,5 +1,6 @@
-// A few threads that wait together: they spin for a moment and then sleep, so that an idle process uses no time.
+// A few threads that work together: they spin for a moment and then sleep, so that an idle process uses no time.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <functional>
@@ -10,6 +11,32 @@
 
 namespace nextok {
 
+// The threads during one piece of work. All of them run the same code and meet at the end of each share.
+class Team {
+  public:
+    explicit Team(int size) : size_(size) {}
+    Team(const Team&) = delete;
+    Team& operator=(const Team&) = delete;
+
+    int size() const { return size_; }
+
+    // Call work(first, last) for all of 0 .. count, in pieces of `grain` for whoever is free; return when all are done.
+    template <class Work>
+    void share(int count, int grain, const Work& work) {
+        for (int first; (first = next_.fetch_add(grain, std::memory_order_relaxed)) < count;)
+            work(first, std::min(first + grain, count));
+        meet();
+    }
+
+  private:
+    void meet();
+
+    const int size_;
+    std::atomic<int> next_{0};
+    std::atomic<int> here_{0};
+    std::atomic<uint32_t> meetings_{0};
+};
+
 class Pool {
   public:
     explicit Pool(int threads);
@@ -19,24 +46,26 @@ class Pool {
 
     int size() const { return int(workers_.size()) + 1; }
 
-    // To be called before a pass: a forked child has none of its parent's threads and works alone.
-    void look_around();
+    // Run work(team) on every thread at once; it may neither throw nor call the pool.
+    void together(const std::function<void(Team&)>& work);
 
-    // Call work(first, last) on equal shares of 0 .. count, one a thread, and return when all are done.
-    void share(int count, const std::function<void(int, int)>& work);
+    // Call work(first, last) on shares of 0 .. count.
+    template <class Work>
+    void share(int count, int grain, const Work& work) {
+        together([&](Team& team) { team.share(count, grain, work); });
+    }
 
   private:
-    void wait_and_work(int index);
+    void wait_and_work();
 
     std::vector<std::thread> workers_;
-    long process_;
-    bool alone_ = false;
+    const long process_;
     std::atomic<uint64_t> round_{0};
     std::atomic<int> busy_{0};
     std::atomic<int> asleep_{0};
     std::atomic<bool> over_{false};
-    const std::function<void(int, int)>* work_ = nullptr;
-    int count_ = 0;
+    const std::function<void(Team&)>* work_ = nullptr;
+    Team* team_ = nullptr;
     struct Bed {
         std::mutex mutex;
         std::condition_variable wake;

@@ -19,14 +19,10 @@ from nextok.models.frequencies import frequencies
 from nextok.query import Row
 from nextok.sampling.readout import read
 
-PANELS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
-"""Storage formats that the core computes in; all others are turned into float32 when they are loaded."""
-
-
 class NativeModel:
     """A Llama, Mistral, Qwen 2 or Qwen 3 model in the core.
 
-    `exact`: activations in float32 instead of int8 with a scale for each block of 32. `threads`: all processors by
+    `exact`: activations and cache in float32, instead of int8 with a scale for each block of 32 and float16. `threads`: all processors by
     default. `isa`: one of `_native.instruction_sets()`, the best one by default, or NEXTOK_ISA.
     """
 
@@ -84,10 +80,8 @@ class NativeModel:
     def _take(self, name: str, tensor: Tensor) -> None:
         if len(tensor.shape) == 1:
             self._core.set_vector(name, tensor.float32())
-        elif tensor.kind in PANELS:
-            self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
         else:
-            self._core.set_matrix(name, "F32", tensor.float32().reshape(-1).view(np.uint8), *tensor.shape)
+            self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
 
 
 def _ints(numbers: Any) -> npt.NDArray[np.int32]:

@@ -1,11 +1,16 @@
 // Sixteen lanes in plain C++: the meaning of every operation, for any processor.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 namespace {  // own to each translation unit: the same names mean other types in another one
 namespace lanes {
+
+constexpr int kTile = 4;           // rows of activations that share one reading of a panel
+constexpr int kQueriesAtOnce = 1;  // queries that share one reading of a page
 
 struct Floats {
     float v[16];
@@ -78,6 +83,51 @@ inline Floats halves(const uint16_t* p) {
     for (int i = 0; i < 16; i++) r.v[i] = half(p[i]);
     return r;
 }
+inline uint16_t to_half(float x) {  // to nearest, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
+    if (size > 0x7f800000) return uint16_t(sign | 0x7e00);
+    if (size >= 0x477ff000) return uint16_t(sign | 0x7c00);  // 65,520 and above
+    if (size < 0x38800000) return uint16_t(sign | uint32_t(std::nearbyint(std::fabs(x) * 16777216.0f)));  // in units of 2^-24
+    const uint32_t odd = size >> 13 & 1;
+    return uint16_t(sign | ((size - 0x38000000 + 0xfff + odd) >> 13));
+}
+inline void store(uint16_t* p, Floats a) {  // as binary16
+    for (int i = 0; i < 16; i++) p[i] = to_half(a.v[i]);
+}
+inline Floats brains(const uint16_t* p) {
+    Floats r;
+    for (int i = 0; i < 16; i++) {
+        uint32_t bits = uint32_t(p[i]) << 16;
+        std::memcpy(&r.v[i], &bits, 4);
+    }
+    return r;
+}
+inline Floats unsigned_bytes(const uint8_t* p) {
+    Floats r;
+    for (int i = 0; i < 16; i++) r.v[i] = p[i];
+    return r;
+}
+inline Floats signed_bytes(const int8_t* p) {
+    Floats r;
+    for (int i = 0; i < 16; i++) r.v[i] = p[i];
+    return r;
+}
+inline float greatest(Floats a) { return *std::max_element(a.v, a.v + 16); }
+inline float greatest_size(Floats a, Floats b) {  // as integers, what is no number is above all numbers
+    int32_t largest = 0;
+    for (const Floats& each : {a, b})
+        for (float x : each.v) {
+            int32_t bits;
+            std::memcpy(&bits, &x, 4);
+            largest = std::max(largest, bits & 0x7fffffff);
+        }
+    float f;
+    std::memcpy(&f, &largest, 4);
+    return f;
+}
+
 inline Ints int_all(int32_t x) {
     Ints r;
     for (int32_t& y : r.v) y = x;
@@ -88,19 +138,49 @@ inline Ints int_load(const uint8_t* p) {
     std::memcpy(r.v, p, sizeof r.v);
     return r;
 }
-inline Ints low_nibbles(Ints a) {
-    for (int32_t& x : a.v) x &= 0x0f0f0f0f;
+inline Ints int_add(Ints a, Ints b) {
+    for (int i = 0; i < 16; i++) a.v[i] += b.v[i];
     return a;
 }
-inline Ints high_nibbles(Ints a) {
-    for (int32_t& x : a.v) x = int32_t(uint32_t(x) >> 4) & 0x0f0f0f0f;
+inline Ints either(Ints a, Ints b) {
+    for (int i = 0; i < 16; i++) a.v[i] |= b.v[i];
     return a;
 }
-inline Ints byte_of(Ints a, int index) {
-    for (int32_t& x : a.v) x = int32_t(uint32_t(x) >> (8 * index)) & 255;
+inline Ints to_ints(Floats a) {
+    Ints r;
+    for (int i = 0; i < 16; i++) r.v[i] = int32_t(std::nearbyint(a.v[i]));
+    return r;
+}
+inline int32_t int_sum(Ints a) {
+    int32_t total = 0;
+    for (int32_t x : a.v) total += x;
+    return total;
+}
+inline void store_bytes(int8_t* p, Ints a) {
+    for (int i = 0; i < 16; i++) p[i] = int8_t(a.v[i]);
+}
+template <int Mask>
+inline Ints bits(Ints a) {
+    for (int32_t& x : a.v) x &= Mask * 0x01010101;
+    return a;
+}
+template <int Left>
+inline Ints shifted(Ints a) {  // what crosses from byte to byte is masked away by whoever shifts
+    for (int32_t& x : a.v) x = int32_t(Left > 0 ? uint32_t(x) << (Left > 0 ? Left : 0) : uint32_t(x) >> (Left < 0 ? -Left : 0));
+    return a;
+}
+template <int Power>
+inline Ints times_power_of_two(Ints a) {
+    for (int32_t& x : a.v) x *= 1 << Power;
+    return a;
+}
+template <int Index>
+inline Ints byte_of(Ints a) {
+    for (int32_t& x : a.v) x = int32_t(uint32_t(x) >> (8 * Index)) & 255;
     return a;
 }
 // acc + the product of four unsigned bytes of each lane with four signed bytes, the same for all lanes.
+template <int>
 inline Ints dot(Ints acc, Ints bytes, const int8_t* four) {
     for (int i = 0; i < 16; i++) {
         uint32_t w = uint32_t(bytes.v[i]);

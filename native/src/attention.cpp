@@ -1,0 +1,194 @@
+// Attention of a pass: who looks at what, a page at a time.
+//
+// A query looks at its path in chunks of a fixed number of positions, each with a softmax of its own, and these are
+// folded together in order. So the work can be divided among threads, and a result depends on nothing but its path:
+// not on the threads, not on the other queries that share the reading of a page, not on where in the cache slots lie.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "model.hpp"
+
+namespace nextok {
+namespace {
+
+constexpr int kChunk = 256;                 // positions
+constexpr int kScores = kChunk + kSlots;    // of a query, with room for a page that begins at the last position
+constexpr int kLooksForEach = 4;            // so that threads are busy for about the same time
+
+int up_to(int n, int to) { return (n + to - 1) / to * to; }
+
+}  // namespace
+
+struct Model::Scratch {
+    Scratch(int width, const Paging& paging)
+        : sums(size_t(kQueries) * width), keys(size_t(kSlots) * width * paging.bytes), values(keys.size()) {}
+
+    float weights[kQueries][kScores];
+    float maximum[kQueries], total[kQueries];
+    int limit[kQueries];  // positions of this chunk that a query sees
+    std::vector<float> sums;
+    std::vector<uint8_t> keys, values;  // a page of slots that lie here and there
+};
+
+void Model::plan_looks(const std::vector<Token>& tokens) {
+    looks_.clear();
+    int most = 1;
+    for (const Token& token : tokens) most = std::max(most, (token.count() + kChunk - 1) / kChunk);
+    for (size_t feed = 0; feed + 1 < feeds_.size(); feed++)
+        for (int kv_head = 0; kv_head < config_.kv_heads; kv_head++) {
+            const int queries = (feeds_[feed + 1] - feeds_[feed]) * group_;
+            for (int first = 0; first < queries; first += kQueries)
+                looks_.push_back({kv_head, int(feed), first, std::min(kQueries, queries - first), 0, most});
+        }
+    splits_ = int(looks_.size()) < kLooksForEach * pool_.size() ? most : 1;
+    if (splits_ == 1) return;
+    std::vector<Look> whole;
+    whole.swap(looks_);
+    for (const Look& look : whole)
+        for (int chunk = 0; chunk < most; chunk++) {
+            looks_.push_back(look);
+            looks_.back().first_chunk = chunk;
+            looks_.back().last_chunk = chunk + 1;
+        }
+}
+
+void Model::rotate(float* head, const float* turn, const std::vector<float>& norm) const {
+    if (!norm.empty()) {
+        float sum = 0;
+        for (int i = 0; i < config_.head_width; i++) sum += head[i] * head[i];
+        const float factor = 1.0f / std::sqrt(sum / float(config_.head_width) + config_.norm_epsilon);
+        for (int i = 0; i < config_.head_width; i++) head[i] = head[i] * factor * norm[i];
+    }
+    const int half = config_.rope_width / 2, step = config_.rope_interleaved ? 2 : 1;
+    float* second = head + (config_.rope_interleaved ? 1 : half);
+    for (int j = 0; j < half; j++) {
+        const float one = head[step * j], two = second[step * j];
+        head[step * j] = one * turn[j] - two * turn[half + j];
+        second[step * j] = two * turn[j] + one * turn[half + j];
+    }
+}
+
+void Model::place(Team& team, int index, const std::vector<Token>& tokens) {
+    const Layer& layer = layers_[index];
+    const int n = int(tokens.size()), w = config_.head_width, q_stride = layer.q.rows(), k_stride = layer.k.rows();
+    const float shrink = 1.0f / std::sqrt(float(w));
+    team.share(n, 1, [&](int i, int) {
+        const Token& token = tokens[i];
+        const float* turn = &turns_[size_t(i) * config_.rope_width];
+        for (int h = 0; h < config_.heads; h++) {
+            float* query = &queries_[((size_t(h / group_) * n + i) * group_ + h % group_) * head_];
+            std::memcpy(query, &q_[size_t(i) * q_stride + h * w], w * sizeof(float));
+            rotate(query, turn, layer.q_norm);
+            for (int c = 0; c < w; c++) query[c] *= shrink;
+        }
+        for (int h = 0; h < config_.kv_heads; h++) {
+            float* key = &keys_[(size_t(i) * config_.kv_heads + h) * 2 * head_];
+            std::memcpy(key, &k_[size_t(i) * k_stride + h * w], w * sizeof(float));
+            std::memcpy(key + head_, &v_[size_t(i) * k_stride + h * w], w * sizeof(float));
+            rotate(key, turn, layer.k_norm);
+            token.cache->put(index * config_.kv_heads + h, token.slot, key, key + head_);
+        }
+    });
+}
+
+void Model::attend(Team& team, int layer, const std::vector<Token>& tokens) {
+    thread_local std::unique_ptr<Scratch> scratch;
+    if (!scratch || scratch->sums.size() < size_t(kQueries) * head_) scratch = std::make_unique<Scratch>(head_, kernels_.full);
+    team.share(int(looks_.size()), 1, [&](int first, int) {
+        const Look& look = looks_[first];
+        for (int chunk = look.first_chunk; chunk < look.last_chunk; chunk++) {
+            look_at(look, chunk, layer, tokens, *scratch);
+            keep(look, chunk, *scratch);
+        }
+    });
+}
+
+void Model::look_at(const Look& look, int chunk, int layer, const std::vector<Token>& tokens, Scratch& scratch) {
+    const int n = int(tokens.size()), plane = layer * config_.kv_heads + look.kv_head, begin = chunk * kChunk;
+    const Token* feed = &tokens[feeds_[look.feed]];
+    Cache& cache = *feed->cache;
+    const Paging& paging = cache.paging();
+    const float* queries = &queries_[((size_t(look.kv_head) * n + feeds_[look.feed]) * group_ + look.first) * head_];
+    auto token_of = [&](int q) -> const Token& { return feed[(look.first + q) / group_]; };
+    auto trunk = [&](int q) { return std::min(std::max(token_of(q).seen - begin, 0), kChunk); };
+    // Call work(first query, queries, offset, slots, count) for what each token sees beyond the trunk, in pages.
+    auto tails = [&](auto work) {
+        for (int q = 0, own; q < look.count; q += own) {
+            const Token& token = token_of(q);
+            own = std::min(look.count - q, group_ - (look.first + q) % group_);
+            for (int at = std::max(begin, token.seen), end = std::min(begin + kChunk, token.count()); at < end; at += kSlots)
+                work(q, own, at - begin, token.tail + (at - token.seen), std::min(kSlots, end - at));
+        }
+    };
+
+    int most = 0, common = kChunk;
+    for (int q = 0; q < look.count; q++) {
+        scratch.limit[q] = std::min(std::max(token_of(q).count() - begin, 0), kChunk);
+        most = std::max(most, trunk(q));
+        common = std::min(common, trunk(q));
+    }
+    for (int at = 0; at < most; at += kSlots)
+        paging.scores(queries, look.count, head_, cache.keys(plane, begin + at), head_, std::min(kSlots, most - at), &scratch.weights[0][at], kScores);
+    tails([&](int q, int own, int at, const int* slots, int count) {
+        for (int s = 0; s < count; s++) cache.copy_key(plane, slots[s], scratch.keys.data(), s);
+        paging.scores(queries + size_t(q) * head_, own, head_, scratch.keys.data(), head_, count, &scratch.weights[q][at], kScores);
+    });
+    for (int q = 0; q < look.count; q++) {
+        const int padded = up_to(scratch.limit[q], 16);
+        std::fill(&scratch.weights[q][scratch.limit[q]], &scratch.weights[q][padded], -std::numeric_limits<float>::infinity());
+        if (padded) kernels_.softmax(scratch.weights[q], padded, &scratch.maximum[q], &scratch.total[q]);
+    }
+    std::fill(scratch.sums.begin(), scratch.sums.end(), 0.0f);
+    auto mix = [&](int q, int count, int at, const void* values, int slots) {
+        paging.mix(&scratch.sums[size_t(q) * head_], count, head_, &scratch.weights[q][at], kScores, values, head_, slots);
+    };
+    for (int at = 0; at < most; at += kSlots) {
+        const void* values = cache.values(plane, begin + at);
+        const int together = std::min(std::max(common - at, 0), kSlots);
+        if (together) mix(0, look.count, at, values, together);
+        for (int q = 0; q < look.count; q++) {
+            const int more = std::min(trunk(q) - at, kSlots) - together;
+            if (more > 0) mix(q, 1, at + together, static_cast<const uint8_t*>(values) + size_t(together) * head_ * paging.bytes, more);
+        }
+    }
+    tails([&](int q, int own, int at, const int* slots, int count) {
+        for (int s = 0; s < count; s++) cache.copy_value(plane, slots[s], scratch.values.data(), s);
+        mix(q, own, at, scratch.values.data(), count);
+    });
+}
+
+// What was seen of one chunk joins what was seen before.
+void Model::keep(const Look& look, int chunk, const Scratch& scratch) {
+    for (int q = 0; q < look.count; q++) {
+        const int token = feeds_[look.feed] + (look.first + q) / group_, head = look.kv_head * group_ + (look.first + q) % group_;
+        float* kept = state(token, head, splits_ == 1 ? 0 : chunk);
+        const float* sums = &scratch.sums[size_t(q) * head_];
+        if (scratch.limit[q] == 0) {
+            if (splits_ > 1) kept[1] = 0;
+        } else if (chunk == look.first_chunk) {
+            kept[0] = scratch.maximum[q];
+            kept[1] = scratch.total[q];
+            std::memcpy(kept + 16, sums, head_ * sizeof(float));
+        } else {
+            kernels_.fold(&kept[0], &kept[1], kept + 16, &scratch.maximum[q], &scratch.total[q], sums, head_);
+        }
+    }
+}
+
+void Model::combine(Team& team, int count) {
+    team.share(count, 1, [&](int i, int) {
+        for (int h = 0; h < config_.heads; h++) {
+            float* first = state(i, h, 0);
+            for (int split = 1; split < splits_; split++) {
+                const float* next = state(i, h, split);
+                if (next[1] != 0) kernels_.fold(&first[0], &first[1], first + 16, &next[0], &next[1], next + 16, head_);
+            }
+            float* out = mixed_.row(i) + h * config_.head_width;
+            for (int c = 0; c < config_.head_width; c++) out[c] = first[16 + c] / first[1];
+        }
+        mixed_.quantize(kernels_, i);
+    });
+}
+
+}  // namespace nextok

@@ -1,0 +1,106 @@
+// Matrix times rows of activations.
+//
+// A row's result never depends on the other rows: integer dot products are exact, and the float32 sums run over the
+// column blocks in the same order for every number of rows.
+
+constexpr size_t kAhead = 4096;       // bytes that are asked for before they are needed
+constexpr size_t kNear = 768 * 1024;  // bytes of activations that stay close while panels pass by
+
+template <class Panel>
+inline void ask_ahead(const Panel& panel, int block) {
+    constexpr size_t size = sizeof(Panel) / Panel::kBlocks;
+    const char* next = reinterpret_cast<const char*>(&panel) + block * size + kAhead;
+    for (size_t i = 0; i < size; i += 64) __builtin_prefetch(next + i);
+}
+
+template <int M, class Panel>
+inline void fast_tile(const Panel* panels, const Activations& x, int row, float* y, int stride) {
+    const int blocks = x.columns / kColumns;
+    Floats acc[M];
+    for (int m = 0; m < M; m++) acc[m] = zero();
+    for (int b = 0; b < blocks; b++) {
+        const Panel& panel = panels[b / Panel::kBlocks];
+        const int block = b % Panel::kBlocks;
+        const int8_t* codes = x.codes + size_t(row) * x.columns + b * kColumns;
+        const size_t at = size_t(row) * blocks + b;
+        ask_ahead(panel, block);
+        unrolled<0, kParts<Panel>>([&](auto part) {
+            constexpr int first = 8 / kParts<Panel> * part, last = first + 8 / kParts<Panel>;
+            Ints sum[M];
+            for (int m = 0; m < M; m++) sum[m] = start_of<Panel>(x.minus + 2 * (at + size_t(m) * blocks), part);
+            unrolled<first, last>([&](auto k) {
+                const Ints bytes = line<k>(panel, block);
+                for (int m = 0; m < M; m++) sum[m] = dot<kLargest<Panel>>(sum[m], bytes, codes + size_t(m) * x.columns + 4 * k);
+            });
+            const Floats scale = scale_of(panel, block, part);
+            for (int m = 0; m < M; m++) acc[m] = fma(to_floats(sum[m]), mul(scale, all(x.scale[at + size_t(m) * blocks])), acc[m]);
+        });
+        if constexpr (kCentre<Panel> == 0) {
+            const Floats offset = offset_of(panel, block, zero());
+            for (int m = 0; m < M; m++) acc[m] = fma(offset, all(x.weighted[at + size_t(m) * blocks]), acc[m]);
+        }
+    }
+    for (int m = 0; m < M; m++) store(y + size_t(row + m) * stride, acc[m]);
+}
+
+// Call work(c, weights) for the 32 columns of a block, with the weights of sixteen rows in float32.
+template <class Panel, class Work>
+inline void each_column(const Panel& panel, int block, Work work) {
+    if constexpr (kFloating<Panel>) {
+        for (int c = 0; c < kColumns; c++) work(c, column(panel, c));
+    } else {
+        unrolled<0, kParts<Panel>>([&](auto part) {
+            constexpr int first = 8 / kParts<Panel> * part, last = first + 8 / kParts<Panel>;
+            const Floats scale = scale_of(panel, block, part), offset = offset_of(panel, block, scale);
+            unrolled<first, last>([&](auto k) {
+                const Ints bytes = line<k>(panel, block);
+                unrolled<0, 4>([&](auto i) { work(4 * k + i, fma(to_floats(byte_of<i>(bytes)), scale, offset)); });
+            });
+        });
+    }
+}
+
+template <int M, class Panel>
+inline void exact_tile(const Panel* panels, const Activations& x, int row, float* y, int stride) {
+    Floats acc[M];
+    for (int m = 0; m < M; m++) acc[m] = zero();
+    for (int b = 0; b < x.columns / kColumns; b++) {
+        const Panel& panel = panels[b / Panel::kBlocks];
+        const float* values = x.values + size_t(row) * x.columns + b * kColumns;
+        ask_ahead(panel, b % Panel::kBlocks);
+        each_column(panel, b % Panel::kBlocks, [&](int c, Floats weights) {
+            for (int m = 0; m < M; m++) acc[m] = fma(weights, all(values[size_t(m) * x.columns + c]), acc[m]);
+        });
+    }
+    for (int m = 0; m < M; m++) store(y + size_t(row + m) * stride, acc[m]);
+}
+
+template <int M, class Panel>
+inline void tile(const Panel* panels, const Activations& x, int row, float* y, int stride) {
+    if constexpr (!kFloating<Panel>)
+        if (x.codes) return fast_tile<M>(panels, x, row, y, stride);
+    exact_tile<M>(panels, x, row, y, stride);
+}
+
+// Rows [row, last) in tiles of at most M.
+template <int M, class Panel>
+inline void tiles(const Panel* panels, const Activations& x, int row, int last, float* y, int stride) {
+    for (; row + M <= last; row += M) tile<M>(panels, x, row, y, stride);
+    if constexpr (M > 1)
+        if (row < last) tiles<M - 1>(panels, x, row, last, y, stride);
+}
+
+// Call work(panels of one row of panels, row, last, y) for the rows in groups that stay near.
+template <class Panel, class Work>
+void walk(const Panel* panels, const Matrix& matrix, const Activations& x, float* y, int first, int last, Work work) {
+    const int blocks = matrix.columns / kColumns / Panel::kBlocks;
+    const int group = std::max(1, int(kNear / size_t(matrix.columns)) / 16) * 16;
+    for (int row = 0; row < x.rows; row += group)
+        for (int p = first; p < last; p++) work(panels + size_t(p) * blocks, row, std::min(row + group, x.rows), y + p * kRows);
+}
+
+void product(const Matrix& matrix, const Activations& x, float* y, int stride, int first, int last) {
+    with_panels(matrix, [&](auto* panels) {
+        walk(panels, matrix, x, y, first, last, [&](auto* own, int row, int end, float* out) { tiles<kTile>(own, x, row, end, out, stride); });
+    });
+}
