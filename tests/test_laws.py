@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextok import prefix
 from nextok.engine import Engine
 from nextok.events import Beams, Finished, Token, Verified
 from nextok.strategies.beam import Beam
@@ -44,10 +45,20 @@ def one(spec, tree=None):
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(REQUESTS, min_size=1, max_size=8), st.sampled_from([1, 2, 5, 17, 512]), st.sampled_from([1, 3, 32]))
-def test_the_engine_equals_the_reference_in_any_crowd(specs, budget, seats):
-    engine, shared = Engine(TARGET, budget=budget, seats=seats), Tree()
-    running = []
+@given(
+    specs=st.lists(REQUESTS, min_size=1, max_size=8),
+    budget=st.sampled_from([1, 2, 5, 17, 512]),
+    seats=st.sampled_from([1, 3, 32]),
+    worthwhile=st.sampled_from([1, 2, 64]),
+)
+def test_the_engine_equals_the_reference_in_any_crowd(specs, budget, seats, worthwhile):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefix, "WORTHWHILE", worthwhile)  # so that short prompts share their beginnings too
+        the_crowd_equals_the_reference(specs, Engine(TARGET, budget=budget, seats=seats))
+
+
+def the_crowd_equals_the_reference(specs, engine):
+    running, shared = [], Tree()
     for spec in specs:
         for _ in range(spec["arrives"]):
             engine.step()

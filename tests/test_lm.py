@@ -266,7 +266,7 @@ def test_the_public_names_are_all_there_and_explained():
         ({"backend": "cuda"}, "backend must be one of"),
         ({"precision": "half"}, "precision must be one of"),
         ({"backend": "numpy", "threads": 2}, "OPENBLAS_NUM_THREADS"),
-        ({"quantize": "q8_0"}, "cannot quantize"),
+        ({"quantize": "q2"}, "quantize must be one of q8_0, q4_1"),
     ],
 )
 def test_load_refuses_what_its_backend_cannot_do(options, says):

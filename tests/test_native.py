@@ -131,7 +131,10 @@ def test_every_storage_format_computes_what_its_numbers_say(kind, isa):
 @pytest.fixture(
     scope="module",
     params=[
-        (kind, isa, exact) for kind in ("Q4_1", "Q8_0", "Q5_0", "Q6_K", "F16") for isa in ISAS for exact in (False, True)
+        (kind, isa, exact)
+        for kind in ("Q4_1", "Q8_0", "Q5_0", "Q6_K", "F16")
+        for isa in ISAS
+        for exact in (False, True)
     ],
     ids=str,
 )

@@ -24,9 +24,11 @@ void Cache::own(int slot) {
     page = std::move(copy);
 }
 
-void Cache::begin_like(const Cache& other, int slots) {
-    const int count = std::min((slots + kSlots - 1) / kSlots, other.pages());
-    pages_.assign(other.pages_.begin(), other.pages_.begin() + count);
+std::unique_ptr<Cache> Cache::fork(int end) const {
+    auto forked = std::make_unique<Cache>(planes_, width_, paging_);
+    const int count = std::min(end / kSlots + (end % kSlots > 0), pages());
+    forked->pages_.assign(pages_.begin(), pages_.begin() + count);
+    return forked;
 }
 
 void Cache::move(const std::vector<int>& sources, const std::vector<int>& targets) {

@@ -16,7 +16,7 @@ class Cache {
 
     void reserve(int end);  // have the slots below `end`
     void own(int slot);     // have it, in a page that nobody else sees: to be called before anything is written there
-    void begin_like(const Cache& other, int slots);  // an empty cache takes over the first slots of another one
+    std::unique_ptr<Cache> fork(int end) const;  // a cache that begins with the slots below `end`, in shared pages
     void move(const std::vector<int>& sources, const std::vector<int>& targets);
 
     void* keys(int plane, int slot) { return at(2 * plane, slot); }  // of the whole page: [width, 64]

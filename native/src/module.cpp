@@ -96,6 +96,11 @@ Logits forward(Model& model, nb::list caches, Ints feeds, Ints ids, Ints slots, 
 NB_MODULE(_native, module) {
     module.def("instruction_sets", &instruction_sets, "The instruction sets that this processor runs, best first.");
     nb::class_<Cache>(module, "Cache")
+        .def_prop_ro("pages", &Cache::pages)
+        .def("fork", [](const Cache& cache, int end) {
+            if (end < 0) throw std::invalid_argument("a cache cannot begin with a negative number of slots");
+            return cache.fork(end);
+        })
         .def("move", [](Cache& cache, std::vector<int> sources, std::vector<int> targets) {
             if (sources.size() != targets.size()) throw std::invalid_argument("a move needs a target for each source");
             for (const auto* each : {&sources, &targets})

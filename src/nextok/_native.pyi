@@ -16,6 +16,13 @@ class Cache:
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy slots; all are read before any is written."""
 
+    def fork(self, end: int) -> Cache:
+        """A cache that begins with this one's slots below `end`; the pages are shared until one of both writes."""
+
+    @property
+    def pages(self) -> int:
+        """Pages of 64 slots in use, shared ones included."""
+
 class Model:
     """Weights and threads."""
 

@@ -12,6 +12,7 @@ from nextok.errors import NextokError
 from nextok.events import Event
 from nextok.kv import Memo
 from nextok.models.base import Feed, Model
+from nextok.prefix import begun
 from nextok.query import TARGET, Query, Row
 from nextok.request import Request
 from nextok.strategies.base import Strategy
@@ -150,14 +151,23 @@ class Engine:
         shares: Shares = {}
         budget = self.budget
         for tree, nodes in wanted.items():
-            if budget > 0:
-                memos = self._memos.setdefault(tree, {})
-                if model not in memos:
-                    memos[model] = Memo(model.open())
-                shares[tree] = memos[model].feed(tree, nodes, live[tree], budget)
+            busy = {other: wanted[other][0] for other in shares}
+            if budget > 0 and (memo := self._memo(model, tree, nodes[0], busy)):
+                shares[tree] = memo.feed(tree, nodes, live[tree], budget)
                 budget -= len(shares[tree][0].tokens)
         self.tokens_read += self.budget - budget
         return shares
+
+    def _memo(self, model: Model, tree: Tree, node: int, busy: dict[Tree, int]) -> Memo | None:
+        """What the model has read of a tree; None if it is better to wait until another tree has been read."""
+        memos = self._memos.setdefault(tree, {})
+        if model not in memos:
+            others = {other: known[model] for other, known in self._memos.items() if model in known}
+            memo = begun(tree, node, model, others, busy)
+            if memo is None:
+                return None
+            memos[model] = memo
+        return memos[model]
 
     def _rows(self, shares: Shares, jobs: list[Job]) -> tuple[list[Row], list[tuple[Job, int]]]:
         """The readouts of a pass, and for each the job and node it answers."""

@@ -19,14 +19,15 @@ class Memo:
     slots. A decoding chain is all trunk and costs the same at every length.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, trunk: Iterable[int] = ()) -> None:
         self.cache = cache
-        self.trunk: list[int] = []
+        self.trunk = list(trunk)
+        self.settled = 0  # how much of the trunk had been read before the last feed
         self.branch: dict[int, int] = {}  # node -> slot, of what has been read off the trunk
         self._views: dict[int, tuple[int, tuple[int, ...]]] = {}  # of live branch nodes, until a straightening
         self._live: set[int] = set()  # the nodes in question at the last feed; all that is read leads to them
         self._free: list[int] = []  # heap of the empty slots below _end
-        self._end = 0  # slots ever used
+        self._end = len(self.trunk)  # slots ever used
 
     def feed(self, tree: Tree, wanted: list[int], live: Iterable[int], budget: int) -> tuple[Feed, list[int]]:
         """Up to `budget` tokens that lead to the `wanted` nodes, and those of the wanted nodes that it answers.
@@ -34,6 +35,7 @@ class Memo:
         `live` are all nodes in question on this tree, the wanted ones among them: their ancestors are kept.
         """
         self._keep(tree, live)
+        self.settled = len(self.trunk)
         nodes = self._missing(tree, wanted)[:budget]
         for node in nodes:
             if not self._has(tree, node):

@@ -5,6 +5,7 @@ import sys
 
 from nextok.errors import NextokError
 from nextok.formats import Checkpoint, open_model
+from nextok.formats.quantize import PACKERS, quantized
 from nextok.hub import progress_bar, resolve
 from nextok.lm import LM
 from nextok.models.base import Model
@@ -27,7 +28,7 @@ def load(
 
     `backend`: native (the C++ core), numpy (float32, written to be read), or auto: native where it was built.
     `precision`: of native activations, fast (int8, as llama.cpp) or exact (float32); numpy is always exact.
-    `threads`: of the native core, all processors by default. `quantize` is for a later version.
+    `threads`: of the native core, all processors by default. `quantize`: floating-point weights become q8_0 or q4_1.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option.
     """
     if backend not in BACKENDS:
@@ -36,11 +37,13 @@ def load(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if threads is not None and backend == "numpy":
         raise ValueError("the numpy backend has no threads option; set OPENBLAS_NUM_THREADS before Python starts")
-    if quantize is not None:
-        raise ValueError("nextok cannot quantize yet; leave quantize out, or load a file that is quantised")
+    if quantize is not None and quantize not in PACKERS:
+        raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
     with progress_bar() as report:
         source = resolve(model, report=report)
     checkpoint = open_model(source.path)
+    if quantize is not None:
+        checkpoint = quantized(checkpoint, quantize)
     tokenizer = read_tokenizer(source.path)  # before the weights, which take longer to find fault with
     return LM(_model(checkpoint, backend, precision, threads), tokenizer, source.name, source.origin)
 

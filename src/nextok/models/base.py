@@ -14,6 +14,10 @@ class Cache(Protocol):
         """Copy the slots `sources` to `targets`; all are read before any is written."""
         ...
 
+    def fork(self, end: int) -> "Cache":
+        """A cache of its own that begins with this one's slots below `end`."""
+        ...
+
 
 @dataclass(slots=True)
 class Feed:

@@ -8,6 +8,7 @@ width of a head, s slots in use.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,12 @@ class KeysAndValues:
         self._shape = (config.layers, 2, config.kv_heads)
         self._width = config.head_width
         self._slots = np.zeros((*self._shape, 64, self._width), np.float32)
+
+    def fork(self, end: int) -> "KeysAndValues":
+        """A cache of its own that begins with this one's slots below `end`."""
+        forked = copy(self)
+        forked._slots = self._slots[:, :, :, :end].copy()
+        return forked
 
     def layer(self, index: int, end: int) -> tuple[Array, Array]:
         """Keys and values of one layer up to slot `end`, each [g, end, w]; writable views."""

@@ -19,11 +19,13 @@ from nextok.models.frequencies import frequencies
 from nextok.query import Row
 from nextok.sampling.readout import read
 
+
 class NativeModel:
     """A Llama, Mistral, Qwen 2 or Qwen 3 model in the core.
 
-    `exact`: activations and cache in float32, instead of int8 with a scale for each block of 32 and float16. `threads`: all processors by
-    default. `isa`: one of `_native.instruction_sets()`, the best one by default, or NEXTOK_ISA.
+    `exact`: activations and cache in float32, instead of int8 with a scale for each block of 32 and float16.
+    `threads`: all processors by default. `isa`: one of `_native.instruction_sets()`, the best one by default, or
+    NEXTOK_ISA.
     """
 
     def __init__(

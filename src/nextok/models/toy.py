@@ -24,6 +24,12 @@ class ToyCache:
     def __init__(self) -> None:
         self.slots: dict[int, tuple[int, int]] = {}
 
+    def fork(self, end: int) -> "ToyCache":
+        """A cache of its own that begins with this one's slots below `end`."""
+        forked = ToyCache()
+        forked.slots = {slot: content for slot, content in self.slots.items() if slot < end}
+        return forked
+
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy slots; a slot that was never written copies as empty."""
         contents = [self.slots.get(source) for source in sources]
