@@ -1,129 +1,14 @@
 #include "pack.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 #include <type_traits>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "blocks.hpp"
 
 namespace nextok {
 namespace {
-
-// A run of 32 weights of one row, whatever the file called them: value = scale * code + offset, or code less a centre.
-struct Block {
-    uint8_t codes[32];
-    uint16_t scale, offset;  // binary16
-};
-
-float from_half(uint16_t h) {
-    uint32_t exponent = (h >> 10) & 31, fraction = h & 1023;
-    float size = exponent == 0    ? std::ldexp(float(fraction), -24)
-                 : exponent == 31 ? (fraction ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity())
-                                  : std::ldexp(float(fraction + 1024), int(exponent) - 25);
-    return h & 0x8000 ? -size : size;
-}
-
-// -factor * h for a power of two, exact but for overflow, which becomes infinite as it would in any arithmetic.
-uint16_t minus_times(uint16_t h, int power) {
-    uint32_t exponent = (h >> 10) & 31, fraction = h & 1023, sign = (h & 0x8000) ^ 0x8000;
-    if (exponent == 31) return uint16_t(sign | (h & 0x7fff));
-    if (exponent == 0) {
-        if (fraction == 0) return uint16_t(sign);
-        exponent = 1;
-        while (!(fraction & 1024)) {
-            if (power == 0) return uint16_t(sign | (fraction & 1023));
-            fraction <<= 1;
-            power--;
-        }
-        fraction &= 1023;
-    }
-    exponent += uint32_t(power);
-    return uint16_t(exponent >= 31 ? sign | 0x7c00 : sign | exponent << 10 | fraction);
-}
-
-uint16_t half_at(const uint8_t* p) { return uint16_t(p[0] | p[1] << 8); }
-
-void nibbles(const uint8_t* q, uint8_t* codes) {
-    for (int i = 0; i < 16; i++) {
-        codes[i] = q[i] & 15;
-        codes[i + 16] = q[i] >> 4;
-    }
-}
-
-void fifth_bits(const uint8_t* q, uint8_t* codes) {
-    for (int i = 0; i < 32; i++) codes[i] = uint8_t(codes[i] | ((q[i / 8] >> (i % 8)) & 1) << 4);
-}
-
-void read_q4_0(const uint8_t* p, Block& b) {
-    b.scale = half_at(p);
-    b.offset = minus_times(b.scale, 3);
-    nibbles(p + 2, b.codes);
-}
-void read_q4_1(const uint8_t* p, Block& b) {
-    b.scale = half_at(p);
-    b.offset = half_at(p + 2);
-    nibbles(p + 4, b.codes);
-}
-void read_q5_0(const uint8_t* p, Block& b) {
-    b.scale = half_at(p);
-    b.offset = minus_times(b.scale, 4);
-    nibbles(p + 6, b.codes);
-    fifth_bits(p + 2, b.codes);
-}
-void read_q5_1(const uint8_t* p, Block& b) {
-    b.scale = half_at(p);
-    b.offset = half_at(p + 2);
-    nibbles(p + 8, b.codes);
-    fifth_bits(p + 4, b.codes);
-}
-void read_q8_0(const uint8_t* p, Block& b) {
-    b.scale = half_at(p);
-    b.offset = 0;
-    for (int i = 0; i < 32; i++) b.codes[i] = uint8_t(p[2 + i] + 128);
-}
-
-// K formats: 8 runs of 32, or 16 runs of 16, with integer scales below those of the block of 256.
-struct BlockK {
-    uint8_t codes[256], scale[16], offset[8];
-    uint16_t per_scale, per_offset;
-};
-
-void read_scales_k(const uint8_t* p, BlockK& b) {  // 8 scales and 8 offsets of 6 bits in 12 bytes
-    for (int i = 0; i < 4; i++) {
-        b.scale[i] = p[i] & 63;
-        b.offset[i] = p[i + 4] & 63;
-        b.scale[i + 4] = uint8_t((p[i + 8] & 15) | (p[i] >> 6) << 4);
-        b.offset[i + 4] = uint8_t((p[i + 8] >> 4) | (p[i + 4] >> 6) << 4);
-    }
-}
-void read_q4_k(const uint8_t* p, BlockK& b) {
-    b.per_scale = half_at(p);
-    b.per_offset = minus_times(half_at(p + 2), 0);
-    read_scales_k(p + 4, b);
-    for (int i = 0; i < 256; i++) b.codes[i] = uint8_t(p[16 + i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15);
-}
-void read_q5_k(const uint8_t* p, BlockK& b) {
-    b.per_scale = half_at(p);
-    b.per_offset = minus_times(half_at(p + 2), 0);
-    read_scales_k(p + 4, b);
-    for (int i = 0; i < 256; i++)
-        b.codes[i] = uint8_t((p[48 + i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15) | (p[16 + i % 32] >> (i / 32) & 1) << 4);
-}
-void read_q6_k(const uint8_t* p, BlockK& b) {
-    for (int i = 0; i < 256; i++) {
-        const int half = i / 128, quarter = i % 128 / 32;
-        const int low = p[half * 64 + i % 64] >> (quarter < 2 ? 0 : 4) & 15, high = p[128 + half * 32 + i % 32] >> (2 * quarter) & 3;
-        b.codes[i] = uint8_t(low | high << 4);
-    }
-    std::memcpy(b.scale, p + 192, 16);
-    b.per_scale = half_at(p + 208);
-}
 
 // Where the code of column c of a block lies: line c / 4, byte 4 * lane + c % 4.
 void put_nibble(uint8_t* codes, int lane, int c, int code) { codes[64 * (c / 8) + 4 * lane + c % 4] |= uint8_t((code & 15) << (c % 8 < 4 ? 0 : 4)); }
@@ -223,12 +108,6 @@ int up(int n, int to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
-std::vector<std::string> stored_kinds() {
-    std::vector<std::string> kinds;
-    for (const Format& format : kFormats) kinds.push_back(format.kind);
-    return kinds;
-}
-
 Packed::Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Arena& arena, Pool& pool) : rows_(rows) {
     const Format& format = format_named(kind);
     if (rows < 1 || columns < 1 || columns % format.length)
@@ -245,32 +124,6 @@ Packed::Packed(const std::string& kind, const uint8_t* data, size_t size, int ro
         for (int r = panel * kRows; r < std::min((panel + 1) * kRows, rows); r++)
             format.take(data + size_t(r) * blocks * format.block_bytes, format.block_bytes, blocks, own, r % kRows);
     });
-}
-
-Arena::~Arena() {
-    for (uint8_t* chunk : chunks_) std::free(chunk);
-}
-
-uint8_t* Arena::take(size_t bytes) {
-    bytes = (bytes + 63) / 64 * 64 + kTail;
-    if (bytes > left_) {
-        const size_t size = (std::max(bytes, kChunk) + kHuge - 1) / kHuge * kHuge;
-        chunks_.reserve(chunks_.size() + 1);
-        next_ = static_cast<uint8_t*>(std::aligned_alloc(kHuge, size));
-        if (!next_) {
-            left_ = 0;
-            throw std::bad_alloc();
-        }
-        chunks_.push_back(next_);
-        left_ = size;
-#if defined(__linux__)
-        madvise(next_, size, MADV_HUGEPAGE);  // fewer address translations: a sixth more speed
-#endif
-    }
-    uint8_t* taken = next_;
-    next_ += bytes;
-    left_ -= bytes;
-    return taken;
 }
 
 namespace {

@@ -2,32 +2,12 @@
 #pragma once
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "arena.hpp"
 #include "panels.hpp"
 #include "pool.hpp"
 
 namespace nextok {
-
-// Memory for the weights of a model, in chunks of whole huge pages.
-class Arena {
-  public:
-    Arena() = default;
-    ~Arena();
-    Arena(const Arena&) = delete;
-    Arena& operator=(const Arena&) = delete;
-
-    uint8_t* take(size_t bytes);  // aligned to 64; a little behind the end may be read. Throws std::bad_alloc
-
-  private:
-    static constexpr size_t kHuge = size_t(2) << 20, kChunk = size_t(32) << 20, kTail = 64;
-
-    std::vector<uint8_t*> chunks_;
-    uint8_t* next_ = nullptr;
-    size_t left_ = 0;
-};
-
-std::vector<std::string> stored_kinds();  // the storage formats of files that have panels
 
 // A matrix in panels, in the memory of an arena.
 class Packed {
