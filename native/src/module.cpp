@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "model.hpp"
+#include "readout_python.hpp"
 
 namespace nb = nanobind;
 using namespace nextok;
@@ -88,6 +89,7 @@ Logits forward(Model& model, nb::list caches, Ints feeds, Ints ids, Ints slots, 
 
 NB_MODULE(_native, module) {
     module.def("instruction_sets", &instruction_sets, "The instruction sets that this processor runs, best first.");
+    bind_readout(module);
     nb::class_<Cache>(module, "Cache")
         .def("move", [](Cache& cache, std::vector<int> sources, std::vector<int> targets) {
             if (sources.size() != targets.size()) throw std::invalid_argument("a move needs a target for each source");
