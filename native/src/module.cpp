@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "model.hpp"
+#include "readout_python.hpp"
 
 namespace nb = nanobind;
 using namespace nextok;
@@ -95,6 +96,7 @@ Logits forward(Model& model, nb::list caches, Ints feeds, Ints ids, Ints slots, 
 
 NB_MODULE(_native, module) {
     module.def("instruction_sets", &instruction_sets, "The instruction sets that this processor runs, best first.");
+    bind_readout(module);
     nb::class_<Cache>(module, "Cache")
         .def_prop_ro("pages", &Cache::pages)
         .def("fork", [](const Cache& cache, int end) {

@@ -1,14 +1,20 @@
 """The C++ core; see native/src/module.cpp. Every index is checked there, and a wrong one raises ValueError."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from nextok.query import Row
 
 Ints = npt.NDArray[np.int32]
 
 def instruction_sets() -> list[str]:
     """The instruction sets that this processor runs, best first."""
+
+def read(logits: npt.NDArray[np.float32], rows: Iterable[Row]) -> list[Any]:
+    """Answer each row from `logits` [rows, vocab], as `sampling/readout.py` does."""
 
 class Cache:
     """Keys and values of one tree, in pages of slots."""

@@ -17,7 +17,6 @@ from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.query import Row
-from nextok.sampling.readout import read
 
 
 class NativeModel:
@@ -60,8 +59,8 @@ class NativeModel:
         return self._core.open()
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """One forward pass in the core, then the readout."""
-        return read(self.logits(feeds), rows)
+        """One forward pass, then the readout, both in the core."""
+        return _native.read(self.logits(feeds), rows)
 
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
         """Read all tokens of a pass; the scores, [rows, vocab], of those whose logits are wanted."""

@@ -33,10 +33,7 @@ def _read(logits: npt.NDArray[np.float32], row: Row) -> Choice | list[Candidate]
         values[list(row.forbidden)] = -np.inf
     best = int(np.argmax(values))  # the first NaN, if there is one
     if not np.isfinite(values[best]):
-        return LogitsError(
-            f"the model's scores for position {row.position} are {values[best]} at best, so no token can be chosen; "
-            "the model file is damaged, or its weights overflow"
-        )
+        return unreadable(row.position, values[best])
     if isinstance(row.read, Pick):
         sampler = row.read.sampler
         if sampler.noise:
@@ -46,6 +43,14 @@ def _read(logits: npt.NDArray[np.float32], row: Row) -> Choice | list[Candidate]
         logprobs = log_softmax(transform(values, row.read.transforms))
         return _candidates(logprobs, row.read.count)
     return _choice(logits, row.read.token, row.logprobs or 0)
+
+
+def unreadable(position: int, best: float) -> LogitsError:
+    """What is answered for a row whose largest score, or first NaN, is `best`."""
+    return LogitsError(
+        f"the model's scores for position {position} are {best} at best, so no token can be chosen; "
+        "the model file is damaged, or its weights overflow"
+    )
 
 
 def _draw(values: Values, row: Row) -> int:
