@@ -236,7 +236,7 @@ void Model::gate(Team& team, const Layer& layer, int count) {
     });
 }
 
-void Model::forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, const Read& read) {
+void Model::forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, const Reader& read) {
     std::lock_guard<std::mutex> lock(one_pass_);
     const int n = int(tokens.size());
     prepare(tokens);

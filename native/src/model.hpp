@@ -72,8 +72,8 @@ class Model {
     std::unique_ptr<Cache> open() const;
 
     // Read all tokens; then call read(first, count, logits, stride) for those wanted, in order, some rows at a time.
-    using Read = std::function<void(int first, int count, const float* logits, int stride)>;
-    void forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, const Read& read);
+    using Reader = std::function<void(int first, int count, const float* logits, int stride)>;
+    void forward(const std::vector<Token>& tokens, const std::vector<int>& wanted, const Reader& read);
 
     const Config& config() const { return config_; }
     Pool& pool() { return pool_; }

@@ -1,4 +1,4 @@
-// What Python sees: a model that takes weights, and passes over flat arrays.
+// What Python sees: a model that takes weights and answers passes.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -9,6 +9,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "feeds_python.hpp"
 #include "model.hpp"
 #include "readout_python.hpp"
 
@@ -19,7 +20,6 @@ namespace {
 
 using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Logits = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 bool runs_here(const std::string& isa) {
@@ -51,45 +51,37 @@ const Kernels& kernels_named(const std::string& isa) {
     return portable_kernels();
 }
 
-// Every index comes from outside and is checked before anything is touched.
-std::vector<Token> tokens_of(const Model& model, nb::list caches, Ints feeds, Ints ids, Ints slots, Ints seen, Ints tails, Ints tail_ends) {
-    const size_t n = ids.size();
-    if (feeds.size() != n || slots.size() != n || seen.size() != n || tail_ends.size() != n)
-        throw std::invalid_argument("the arrays of a pass must have one entry for each token");
-    std::vector<Token> tokens;
-    const int most = model.config().context;
-    for (size_t i = 0; i < n; i++) {
-        const int begin = i ? tail_ends(i - 1) : 0, end = tail_ends(i);
-        if (begin > end || end > int(tails.size())) throw std::invalid_argument("the tails of a pass are out of order");
-        if (feeds(i) < 0 || size_t(feeds(i)) >= nb::len(caches)) throw std::invalid_argument("a token names a cache that is not there");
-        if (ids(i) < 0 || ids(i) >= model.config().vocab) throw std::invalid_argument("a token id is outside the vocabulary");
-        if (seen(i) < 0 || seen(i) + (end - begin) < 1 || seen(i) + (end - begin) > most)
-            throw std::invalid_argument("a token sees more slots than the context holds, or none");
-        // Branches lie beside the trunk, so a slot may be beyond the context, but not by more than all tokens of a tree.
-        if (slots(i) < 0 || slots(i) >= (1 << 24)) throw std::invalid_argument("a slot is out of range");
-        for (int t = begin; t < end; t++)
-            if (tails(t) < 0 || tails(t) >= (1 << 24)) throw std::invalid_argument("a slot is out of range");
-        tokens.push_back({ids(i), slots(i), seen(i), tails.data() + begin, end - begin, nb::cast<Cache*>(caches[feeds(i)])});
-    }
-    return tokens;
-}
-
-Logits forward(Model& model, nb::list caches, Ints feeds, Ints ids, Ints slots, Ints seen, Ints tails, Ints tail_ends, Ints wanted) {
-    std::vector<Token> tokens = tokens_of(model, caches, feeds, ids, slots, seen, tails, tail_ends);
-    std::vector<int> rows(wanted.data(), wanted.data() + wanted.size());
-    for (int row : rows)
-        if (row < 0 || size_t(row) >= tokens.size()) throw std::invalid_argument("a wanted row is not among the tokens");
-    const size_t size = rows.size() * size_t(model.config().vocab);
-    float* logits = new float[size ? size : 1];
-    nb::capsule owner(logits, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+// Read all feeds; the scores [rows, vocab] of the tokens wanted.
+Logits logits(Model& model, nb::handle feeds) {
+    const Pass pass = pass_of(feeds, model.config());
+    const size_t vocab = model.config().vocab, size = pass.wanted.size() * vocab;
+    float* found = new float[size ? size : 1];
+    nb::capsule owner(found, [](void* p) noexcept { delete[] static_cast<float*>(p); });
     {
         nb::gil_scoped_release release;
-        const int vocab = model.config().vocab;
-        model.forward(tokens, rows, [&](int first, int count, const float* own, int stride) {
-            for (int i = 0; i < count; i++) std::memcpy(logits + size_t(first + i) * vocab, own + size_t(i) * stride, vocab * sizeof(float));
+        model.forward(pass.tokens, pass.wanted, [&](int first, int count, const float* own, int stride) {
+            for (int i = 0; i < count; i++) std::memcpy(found + (first + i) * vocab, own + size_t(i) * stride, vocab * sizeof(float));
         });
     }
-    return Logits(logits, {rows.size(), size_t(model.config().vocab)}, owner);
+    return Logits(found, {pass.wanted.size(), vocab}, owner);
+}
+
+// Read all feeds, then answer each row, without the scores ever leaving the core.
+nb::list answer(Model& model, nb::handle feeds, nb::handle rows) {
+    const Pass pass = pass_of(feeds, model.config());
+    const int vocab = model.config().vocab;
+    const std::vector<Read> reads = reads_of(rows, pass.wanted.size(), vocab);
+    std::vector<Answer> answers(reads.size());
+    {
+        nb::gil_scoped_release release;
+        model.forward(pass.tokens, pass.wanted, [&](int first, int count, const float* own, int stride) {
+            model.pool().share(int(reads.size()), 1, [&](int i, int) {
+                const int row = reads[i].row - first;
+                if (row >= 0 && row < count) answers[i] = read_row(own + size_t(row) * stride, vocab, reads[i]);
+            });
+        });
+    }
+    return replies_of(reads, answers);
 }
 
 }  // namespace
@@ -99,16 +91,13 @@ NB_MODULE(_native, module) {
     bind_readout(module);
     nb::class_<Cache>(module, "Cache")
         .def_prop_ro("pages", &Cache::pages)
-        .def("fork", [](const Cache& cache, int end) {
-            if (end < 0) throw std::invalid_argument("a cache cannot begin with a negative number of slots");
-            return cache.fork(end);
-        })
-        .def("move", [](Cache& cache, std::vector<int> sources, std::vector<int> targets) {
-            if (sources.size() != targets.size()) throw std::invalid_argument("a move needs a target for each source");
-            for (const auto* each : {&sources, &targets})
-                for (int slot : *each)
-                    if (slot < 0 || slot >= (1 << 24)) throw std::invalid_argument("a slot is out of range");
-            cache.move(sources, targets);
+        .def("fork", [](const Cache& cache, nb::handle end) { return cache.fork(slot_of(end)); })
+        .def("move", [](Cache& cache, nb::handle sources, nb::handle targets) {
+            std::vector<int> from, to;
+            for (nb::handle slot : sources) from.push_back(slot_of(slot));
+            for (nb::handle slot : targets) to.push_back(slot_of(slot));
+            if (from.size() != to.size()) throw std::invalid_argument("a move needs a target for each source");
+            cache.move(from, to);
         });
     nb::class_<Model>(module, "Model")
         .def("__init__",
@@ -129,6 +118,7 @@ NB_MODULE(_native, module) {
              })
         .def("finish", &Model::finish)
         .def("open", &Model::open)
-        .def("forward", &forward)
+        .def("logits", &logits)
+        .def("answer", &answer)
         .def_prop_ro("weight_bytes", &Model::bytes);
 }

@@ -65,7 +65,10 @@ Pool::~Pool() {
 void Pool::together(const std::function<void(Team&)>& work) {
     // A forked child has none of its parent's threads and works alone.
     Team team(this_process() == process_ ? size() : 1);
-    if (team.size() == 1) return work(team);
+    if (team.size() == 1) {
+        work(team);
+        return team.check();
+    }
     work_ = &work;
     team_ = &team;
     busy_.store(int(workers_.size()), std::memory_order_relaxed);
@@ -78,6 +81,7 @@ void Pool::together(const std::function<void(Team&)>& work) {
     for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; spins++)
         if (spins < kSpins) breathe();
         else std::this_thread::yield();
+    team.check();
 }
 
 void Pool::wait_and_work() {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -21,11 +22,20 @@ class Team {
     int size() const { return size_; }
 
     // Call work(first, last) for all of 0 .. count, in pieces of `grain` for whoever is free; return when all are done.
+    // If it throws, the others go on, and the pool throws the first exception when all work is over.
     template <class Work>
     void share(int count, int grain, const Work& work) {
-        for (int first; (first = next_.fetch_add(grain, std::memory_order_relaxed)) < count;)
-            work(first, std::min(first + grain, count));
+        try {
+            for (int first; (first = next_.fetch_add(grain, std::memory_order_relaxed)) < count;)
+                work(first, std::min(first + grain, count));
+        } catch (...) {
+            if (!failed_.test_and_set()) failure_ = std::current_exception();
+        }
         meet();
+    }
+
+    void check() const {
+        if (failure_) std::rethrow_exception(failure_);
     }
 
   private:
@@ -35,6 +45,8 @@ class Team {
     std::atomic<int> next_{0};
     std::atomic<int> here_{0};
     std::atomic<uint32_t> meetings_{0};
+    std::atomic_flag failed_ = ATOMIC_FLAG_INIT;
+    std::exception_ptr failure_;
 };
 
 class Pool {
@@ -46,7 +58,7 @@ class Pool {
 
     int size() const { return int(workers_.size()) + 1; }
 
-    // Run work(team) on every thread at once; it may neither throw nor call the pool.
+    // Run work(team) on every thread at once. It may throw within a share only, and not call the pool.
     void together(const std::function<void(Team&)>& work);
 
     // Call work(first, last) on shares of 0 .. count.

@@ -6,6 +6,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "numbers_python.hpp"
+
 namespace nextok {
 namespace nb = nanobind;
 namespace {
@@ -26,22 +28,6 @@ bool is(nb::handle object, const nb::object& type) {
 uint64_t word(nb::handle number) {
     const uint64_t value = PyLong_AsUnsignedLongLongMask(number.ptr());
     if (value == UINT64_MAX && PyErr_Occurred()) throw nb::python_error();
-    return value;
-}
-
-// A whole number from `least` up, cut to `most`.
-int count(nb::handle number, int least, int most, const char* says) {
-    int overflow;
-    const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
-    if (value == -1 && PyErr_Occurred()) throw nb::python_error();
-    if (overflow < 0 || (overflow == 0 && value < least)) throw std::invalid_argument(says);
-    return overflow > 0 || value > most ? most : int(value);
-}
-
-// A whole number from 0 up to `end`, without it.
-int index(nb::handle number, int end, const char* says) {
-    const int value = count(number, 0, end, says);
-    if (value == end) throw std::invalid_argument(says);
     return value;
 }
 

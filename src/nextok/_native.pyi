@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextok.models.base import Feed
 from nextok.query import Row
-
-Ints = npt.NDArray[np.int32]
 
 def instruction_sets() -> list[str]:
     """The instruction sets that this processor runs, best first."""
@@ -63,18 +62,11 @@ class Model:
     def open(self) -> Cache:
         """An empty cache."""
 
-    def forward(
-        self,
-        caches: list[Cache],
-        feeds: Ints,
-        ids: Ints,
-        slots: Ints,
-        seen: Ints,
-        tails: Ints,
-        tail_ends: Ints,
-        wanted: Ints,
-    ) -> npt.NDArray[np.float32]:
-        """Logits [wanted, vocab] of one pass; the arrays have one entry for each token."""
+    def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
+        """Scores [rows, vocab] of one pass, of the tokens whose logits are wanted."""
+
+    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
+        """One pass, and the answer to each of its rows."""
 
     @property
     def weight_bytes(self) -> int:

@@ -6,7 +6,6 @@ A row's logits do not depend, to the last bit, on what else is in the pass: see 
 
 import os
 from collections.abc import Sequence
-from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -60,33 +59,17 @@ class NativeModel:
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One forward pass, then the readout, both in the core."""
-        return _native.read(self.logits(feeds), rows)
+        return self._core.answer(feeds, rows)
 
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
         """Read all tokens of a pass; the scores, [rows, vocab], of those whose logits are wanted."""
-        starts = accumulate((len(feed.tokens) for feed in feeds), initial=0)
-        tails = [tail for feed in feeds for tail in feed.tails]
-        logits: npt.NDArray[np.float32] = self._core.forward(
-            [feed.cache for feed in feeds],
-            _ints(index for index, feed in enumerate(feeds) for _ in feed.tokens),
-            _ints(token for feed in feeds for token in feed.tokens),
-            _ints(slot for feed in feeds for slot in feed.slots),
-            _ints(seen for feed in feeds for seen in feed.seen),
-            _ints(chain.from_iterable(tails)),
-            _ints(accumulate(map(len, tails))),
-            _ints(start + row for start, feed in zip(starts, feeds) for row in feed.rows),
-        )
-        return logits
+        return self._core.logits(feeds)
 
     def _take(self, name: str, tensor: Tensor) -> None:
         if len(tensor.shape) == 1:
             self._core.set_vector(name, tensor.float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
-
-
-def _ints(numbers: Any) -> npt.NDArray[np.int32]:
-    return np.fromiter(numbers, np.int32)
 
 
 def _checked_threads(threads: int | None) -> int:

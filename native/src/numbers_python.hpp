@@ -1,0 +1,25 @@
+// Whole numbers from Python, in range or ValueError.
+#pragma once
+#include <nanobind/nanobind.h>
+
+#include <stdexcept>
+
+namespace nextok {
+
+// A whole number from `least` up, cut to `most`.
+inline int count(nanobind::handle number, int least, int most, const char* says) {
+    int overflow;
+    const long long value = PyLong_AsLongLongAndOverflow(number.ptr(), &overflow);
+    if (value == -1 && PyErr_Occurred()) throw nanobind::python_error();
+    if (overflow < 0 || (overflow == 0 && value < least)) throw std::invalid_argument(says);
+    return overflow > 0 || value > most ? most : int(value);
+}
+
+// A whole number from 0 up to `end`, without it.
+inline int index(nanobind::handle number, int end, const char* says) {
+    const int value = count(number, 0, end, says);
+    if (value == end) throw std::invalid_argument(says);
+    return value;
+}
+
+}  // namespace nextok
