@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench sanitize clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
@@ -19,8 +19,16 @@ check: $(VENV)/.test-installed
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/decode.py
 
+# The core alone under AddressSanitizer and UndefinedBehaviorSanitizer, then under ThreadSanitizer: some ten minutes.
+sanitize: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check cmake ninja
+	for checks in address,undefined thread; do \
+	  PATH=$(abspath $(BIN)):$$PATH cmake -G Ninja -S native -B build/$$checks -DNEXTOK_CHECKS=ON -DNEXTOK_SANITIZE=$$checks && \
+	  PATH=$(abspath $(BIN)):$$PATH cmake --build build/$$checks && build/$$checks/passes || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
