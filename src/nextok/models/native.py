@@ -53,6 +53,12 @@ class NativeModel:
         for name, tensor in checkpoint.tensors.items():
             self._take(name.removesuffix(".weight"), tensor)
         self._core.finish()
+        self._looked_up = _share_looked_up(checkpoint)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one token reads: every matrix, but of an embedding that is not the head too only its row."""
+        return round(self._core.weight_bytes * (1 - self._looked_up))
 
     def open(self) -> Any:
         """An empty cache."""
@@ -71,3 +77,9 @@ class NativeModel:
             self._core.set_vector(name, tensor.float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
+
+
+def _share_looked_up(checkpoint: Checkpoint) -> float:
+    """How much of all matrices is an embedding that is not the head as well."""
+    sizes = {name: len(tensor.data) for name, tensor in checkpoint.tensors.items() if len(tensor.shape) > 1}
+    return sizes["token_embd.weight"] / sum(sizes.values()) if "output.weight" in sizes else 0.0
