@@ -169,6 +169,7 @@ MODELS = ("list", "pull", "info", "verify", "rm")
         ("compare",),
         ("tokenize",),
         ("doctor",),
+        ("bench",),
         ("models",),
         *(("models", name) for name in MODELS),
     ],

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import nextok
-from nextok import hub
+from nextok import bench, hub
 from nextok.hub import Source
 from nextok.processors import checked_threads, default_threads, usable_cores, usable_processors
 from test_cli import run  # noqa: F401  # a fixture
@@ -107,11 +107,13 @@ def test_what_is_no_number_of_threads(threads):
 def loads(monkeypatch, tmp_path):
     """The options of every load."""
     options = []
+    monkeypatch.setattr(bench, "MEGABYTES", 8)
     monkeypatch.delenv("NEXTOK_THREADS", raising=False)
     monkeypatch.setattr(nextok, "load", lambda name, **given: options.append(given) or tiny_lm(context=400))
     monkeypatch.setattr(hub, "resolve", lambda name, **options: Source(tmp_path, name, "a test"))
     monkeypatch.setattr(hub, "list_models", list)
     monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
+    monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     return options
 
 
@@ -121,6 +123,7 @@ COMMANDS = [
     ("compare", "Hi", "--max-tokens", "3", "--draft", "tiny"),
     ("chat", "--max-tokens", "3"),
     ("doctor",),
+    ("bench", "--quick", "--rounds", "1"),
 ]
 
 

@@ -154,7 +154,7 @@ _NEEDS = (
 )
 _TYPED = {
     **{name: _flag(name) for name in ("max_tokens", "min_tokens", "logprobs", "seed", "temperature", "top_k")},
-    **{name: _flag(name) for name in ("top_p", "min_p", "length_penalty", "max_draft", "threads")},
+    **{name: _flag(name) for name in ("top_p", "min_p", "length_penalty", "max_draft", "threads", "rounds")},
     "width": "--num-beams",
     "n": "-n",
     "a stop string": "--stop",
