@@ -59,11 +59,14 @@ def test_every_figure_is_there(run, file, backend):  # noqa: F811
     facts = json.loads(out)
     assert set(facts) == {
         *("date", "model", "origin", "versions", "backend", "precision", "threads", "rounds", "quick", "work"),
+        "load_average",
         *("bandwidth_gb_per_second", "bytes_per_token", "limit_tokens_per_second", "share_of_limit", "greedy"),
         *("passes", "beam", "prefill", "load_seconds", "seconds_to_first_token", "peak_memory_bytes"),
         *("samples", "machine"),
     }
-    assert all(number > 0 and math.isfinite(number) for number in numbers({**facts, "machine": {}}))
+    assert all(
+        number > 0 and math.isfinite(number) for number in numbers({**facts, "machine": {}, "load_average": None})
+    )
     assert {figure: len(values) for figure, values in facts["samples"].items()} == dict.fromkeys(FIGURES, 2)
     assert (facts["backend"], facts["precision"]) == (backend, "fast" if backend == "native" else "exact")
     assert facts["threads"] == (facts["machine"]["threads"] if backend == "native" else None)

@@ -11,7 +11,7 @@ import typer
 
 from nextok.cli.flags import Json, Threads, option
 from nextok.cli.loaded import loaded
-from nextok.cli.machine import environment
+from nextok.cli.machine import environment, load_average
 from nextok.cli.models import size_text
 from nextok.cli.terminal import console, json_text, passing, visible
 
@@ -49,7 +49,7 @@ def bench(
 
     if not 1 <= rounds <= MOST_ROUNDS:
         raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}; 5 is usual, 1 the fastest")
-    machine = environment(how.threads)
+    machine, busy = environment(how.threads), load_average()
     options = asdict(how)
     lm = loaded(model, **options)
     work = (QUICK if quick else FULL).within(lm.model.context)
@@ -58,7 +58,8 @@ def bench(
         lm.generate([[0]] * 2, max_tokens=2)
     samples = measured(figures, rounds, during=passing)
     results = summary(samples, getattr(lm.model, "bytes_per_token", None), work.prefill)
-    settings = {**_loaded_as(lm, how, machine), "rounds": rounds, "quick": quick, "work": asdict(work)}
+    asked = {"rounds": rounds, "quick": quick, "work": asdict(work), "load_average": busy}
+    settings = _loaded_as(lm, how, machine) | asked
     if json:
         print(json_text({**_origin(lm), **settings, **results, "samples": samples, "machine": machine}))
     else:
@@ -142,5 +143,8 @@ def _show(lm: "LM", settings: dict[str, Any], machine: dict[str, Any], lines: li
         table.add_row(name, Text(median, "bold"), meaning, spread)
     out = console(sys.stdout)
     out.print(Text(visible(title), "bold"))
-    out.print(Text(visible(f"{machine['processor']} · {_counted(machine['cores'], 'core')}"), "dim"))
+    about = f"{machine['processor']} · {_counted(machine['cores'], 'core')}"
+    if settings["load_average"] is not None:
+        about += f" · load {settings['load_average']:.1f} before"
+    out.print(Text(visible(about), "dim"))
     out.print(table)

@@ -43,6 +43,13 @@ def environment(threads: int | None = None) -> dict[str, Any]:
     }
 
 
+def load_average() -> float | None:
+    """How many threads wanted a processor in the last minute, on average; None where the system does not say."""
+    with suppress(AttributeError, OSError):
+        return os.getloadavg()[0]
+    return None
+
+
 def _native_core() -> list[str]:
     """The instruction sets that the native core can use here, best first; empty if it was not built."""
     try:
