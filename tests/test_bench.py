@@ -181,6 +181,17 @@ def test_small_contexts_are_enough(context):
     ]
 
 
+def test_every_round_reads_prompts_that_are_new(monkeypatch):
+    lm, prompts = tiny_lm(), []
+    start = lm.start
+    monkeypatch.setattr(lm, "start", lambda ids, *given: prompts.append(tuple(ids)) or start(ids, *given))
+    measure = bench.measures(lm, bench.QUICK, model="tiny")["a prompt of 128 tokens"]
+    for count in (1, 2, 3):
+        measure()
+        assert lm.engine.tokens_read == count * 128
+    assert len(set(prompts)) == 3  # or the engine could know the beginning of one from another
+
+
 def test_a_context_may_be_too_small():
     with pytest.raises(LimitError, match="context is 7 tokens"):
         bench.FULL.within(7)

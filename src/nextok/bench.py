@@ -146,7 +146,7 @@ def _greedy(lm: "LM", count: int, work: Work) -> Measure:
     """Tokens per second of so many texts together, each counted from its first token on."""
 
     def measure() -> dict[str, float]:
-        prompts = [some_ids(lm, work.prompt)] * count
+        prompts = [some_ids(lm, work.prompt) for _ in range(count)]
         outputs = lm.generate(prompts, max_tokens=work.tokens, ignore_eos=True)
         for output in outputs:
             if output.error:
