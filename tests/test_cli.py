@@ -24,7 +24,7 @@ def tiny(monkeypatch, tmp_path):
     scores = {"broken": lambda path: [float("nan")] * VOCAB, "silent": saying("")}
     asked = []
 
-    def load(name):
+    def load(name, **options):
         asked.append(name)
         if name not in NAMES:
             raise ModelNotFoundError(f"no model {name!r}")
@@ -162,7 +162,7 @@ def test_statistics_and_logprobs_go_to_stderr(run):
 def test_stop_strings_and_the_context_end_a_text(run, monkeypatch):
     _, err, code = run("x" * 350, "--raw", "--max-tokens", "200")
     assert (code, err) == (0, "nextok: cut at the model's context of 400 tokens\n")
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(saying("one two three")))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(saying("one two three")))
     assert run("\n", "--raw", "--stop", "two", "--stop", "x")[0] == "one \n"
     assert run("\n", "--raw")[0] == "one two three\n"
     assert (
@@ -173,7 +173,7 @@ def test_stop_strings_and_the_context_end_a_text(run, monkeypatch):
 
 def test_control_characters_reach_a_pipe_but_not_a_terminal(run, monkeypatch):
     said = "a\x1b[31mb\x07\x9b\x7f\tc\rd"
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(saying(said)))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(saying(said)))
     assert run("\n", "--raw")[0] == said + "\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert run("\n", "--raw")[0] == "a\\x1b[31mb\\x07\\x9b\\x7f\tc\\x0dd\n"
@@ -249,7 +249,7 @@ def test_what_is_wrong_is_said_in_one_line(run, arguments, code, says):
 
 
 def raising(error):
-    def load(name):
+    def load(name, **options):
         raise error
 
     return load
@@ -290,7 +290,7 @@ def test_ctrl_c_ends_with_what_exists(run, monkeypatch, arguments):
             raise KeyboardInterrupt
         return hashed(VOCAB, 5)(path)
 
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(scores))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(scores))
     out, err, code = run(*arguments, "--stats")
     assert code == 130
     assert len(out.encode()) > 3

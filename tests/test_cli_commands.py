@@ -50,7 +50,7 @@ def test_ctrl_c_keeps_what_was_said_and_leaves_a_pipe(run, monkeypatch):  # noqa
             raise KeyboardInterrupt
         return hashed(VOCAB, 5)(path)
 
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(scores))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(scores))
     out, err, code = run("chat", piped="Hi\nagain\n")
     assert (code, err) == (130, "nextok: interrupted\n")
     assert out.endswith("\n")
@@ -151,7 +151,7 @@ def test_doctor_finds_what_disagrees(run, monkeypatch):  # noqa: F811
     def fickle(path):
         return hashed(VOCAB, next(calls))(path)
 
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(fickle))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(fickle))
     out, _, code = run("doctor", "tiny")
     assert code == 1
     assert "FAIL" in out
@@ -169,6 +169,7 @@ MODELS = ("list", "pull", "info", "verify", "rm")
         ("compare",),
         ("tokenize",),
         ("doctor",),
+        ("bench",),
         ("models",),
         *(("models", name) for name in MODELS),
     ],

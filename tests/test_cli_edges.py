@@ -87,7 +87,7 @@ def test_a_message_names_the_option_as_it_was_typed(run, arguments, says):  # no
 
 @pytest.mark.parametrize("arguments", [("Hi",), ("chat",), ("compare", "Hi")], ids=" ".join)
 def test_a_template_that_writes_nothing(run, monkeypatch, arguments):  # noqa: F811
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(template="{% if false %}{% endif %}"))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(template="{% if false %}{% endif %}"))
     out, err, code = run(*arguments)
     assert (out, code) == ("", 3)
     assert "the chat template of tiny writes nothing: --raw" in err
@@ -108,7 +108,7 @@ def test_doctor_without_the_model_or_with_what_is_no_model(run, monkeypatch, tmp
 
 @pytest.mark.parametrize("arguments", [(), ("-n", "2"), ("--num-beams", "2")], ids=" ".join)
 def test_nothing_is_invented_for_what_was_never_generated(run, monkeypatch, arguments):  # noqa: F811
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(interrupted))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(interrupted))
     out, err, code = run("Hi", "--stats", *arguments)
     assert (out, code) == ("", 130)
     assert err.endswith("nextok: interrupted\n")
@@ -143,7 +143,7 @@ def test_a_seed_in_a_greedy_chat_changes_nothing_and_says_so(run):  # noqa: F811
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_a_comparison_that_never_began_says_so(run, monkeypatch, arguments):  # noqa: F811
-    monkeypatch.setattr(nextok, "load", lambda name: tiny_lm(interrupted))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(interrupted))
     assert run("compare", "Hi", *arguments)[1:] == ("nextok: interrupted\n", 130)
 
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "bandwidth.hpp"
 #include "feeds_python.hpp"
 #include "instruction_sets.hpp"
 #include "model.hpp"
@@ -60,6 +61,7 @@ nb::list answer(Model& model, nb::handle feeds, nb::handle rows) {
 
 NB_MODULE(_native, module) {
     module.def("instruction_sets", &instruction_sets, "The instruction sets that this processor runs, best first.");
+    module.def("read_bandwidth", &read_bandwidth, nb::arg("threads"), nb::arg("megabytes"), nb::call_guard<nb::gil_scoped_release>());
     bind_readout(module);
     nb::class_<Cache>(module, "Cache")
         .def_prop_ro("pages", &Cache::pages)

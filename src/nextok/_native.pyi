@@ -12,6 +12,9 @@ from nextok.query import Row
 def instruction_sets() -> list[str]:
     """The instruction sets that this processor runs, best first."""
 
+def read_bandwidth(threads: int, megabytes: int) -> float:
+    """How fast this many threads read that much memory together, in GB/s (10^9 bytes); the best of several reads."""
+
 def read(logits: npt.NDArray[np.float32], rows: Iterable[Row]) -> list[Any]:
     """Answer each row from `logits` [rows, vocab], as `sampling/readout.py` does."""
 

@@ -9,6 +9,7 @@ from nextok.formats.quantize import PACKERS, quantized
 from nextok.hub import progress_bar, resolve
 from nextok.lm import LM
 from nextok.models.base import Model
+from nextok.processors import checked_threads
 from nextok.text import Tokenizer
 from nextok.text import load_tokenizer as read_tokenizer
 
@@ -28,7 +29,8 @@ def load(
 
     `backend`: native (the C++ core), numpy (float32, written to be read), or auto: native where it was built.
     `precision`: of native activations, fast (int8, as llama.cpp) or exact (float32); numpy is always exact.
-    `threads`: of the native core, all processors by default. `quantize`: floating-point weights become q8_0 or q4_1.
+    `threads`: of the native core, by default one for each core of the machine. `quantize`: floating-point weights
+    become q8_0 or q4_1.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option.
     """
     if backend not in BACKENDS:
@@ -37,6 +39,7 @@ def load(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if threads is not None and backend == "numpy":
         raise ValueError("the numpy backend has no threads option; set OPENBLAS_NUM_THREADS before Python starts")
+    checked_threads(threads)
     if quantize is not None and quantize not in PACKERS:
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
     with progress_bar() as report:

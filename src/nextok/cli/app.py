@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nextok.cli.bench import bench
 from nextok.cli.chat import chat
 from nextok.cli.command import command
 from nextok.cli.compare import compare
@@ -28,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
 def _application() -> typer.Typer:
     app = typer.Typer(add_completion=False, context_settings=_SETTINGS, epilog=EXIT_CODES)
     app.callback(epilog=EXIT_CODES)(_program)
-    for function in (generate, chat, compare, tokenize, doctor):
+    for function in (generate, chat, compare, tokenize, doctor, bench):
         app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(command(function))
     app.add_typer(models(_SETTINGS), name="models")
     return app

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "doctor")
+COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "doctor", "bench")
 OF_THE_PROGRAM = ("-h", "--help", "--version")
 EVERYWHERE = ("--debug", "--no-color")
 

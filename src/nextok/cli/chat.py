@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explained
-from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, StrategyFlags, System
+from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, StrategyFlags, System, Threads
 from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import loaded
 from nextok.cli.prompts import clean
@@ -29,6 +29,7 @@ Ctrl-C ends an answer; what was written of it stays in the conversation."""
 def chat(
     strategy: StrategyFlags,
     model: ModelName = "smollm2",
+    threads: Threads = None,
     system: System = None,
     max_tokens: MaxTokens = 512,
     stop: Stop = None,
@@ -39,9 +40,10 @@ def chat(
     from nextok.options import Options
 
     Options(max_tokens=max_tokens, stop=tuple(stop or ()), seed=strategy.seed)  # refused before anything is loaded
-    chosen = strategy.strategy(1, partial(loaded, quiet=quiet))
+    load = partial(loaded, threads=threads, quiet=quiet)
+    chosen = strategy.strategy(1, load)
     told = None if system is None else clean(system)
-    talk = Talk(loaded(model, quiet=quiet), chosen, told, max_tokens, tuple(stop or ()), strategy.seed, stats, quiet)
+    talk = Talk(load(model), chosen, told, max_tokens, tuple(stop or ()), strategy.seed, stats, quiet)
     read(talk.lm, "?", told, raw=False)  # refused now, not later
     person = sys.stdin is not None and sys.stdin.isatty()
     if person and not quiet:

@@ -1,13 +1,14 @@
 """`nextok compare`: one prompt, every strategy."""
 
-import sys
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, draft_named
+from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, Threads, draft_named
 from nextok.cli.generate import Raw, asked, read
 from nextok.cli.loaded import loaded
 from nextok.cli.report import choice_json, cost_json, timings_json
-from nextok.cli.terminal import console, json_text, visible
+from nextok.cli.terminal import console, json_text, passing, visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def compare(
     prompt: Prompt = None,
     model: ModelName = "smollm2",
+    threads: Threads = None,
     draft: DraftName = None,
     max_tokens: MaxTokens = 64,
     seed: Seed = 0,
@@ -34,8 +36,9 @@ def compare(
 
     question = asked(prompt, system, raw)
     options = Options(max_tokens=max_tokens, seed=seed)
-    lm = loaded(model, quiet=quiet)
-    strategies = _strategies(draft, quiet)
+    load = partial(loaded, threads=threads, quiet=quiet)
+    lm = load(model)
+    strategies = _strategies(draft, load)
     outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
     if json:
         rows = [
@@ -48,7 +51,7 @@ def compare(
         raise KeyboardInterrupt
 
 
-def _strategies(draft: str | None, quiet: bool) -> "dict[str, Strategy]":
+def _strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[str, Strategy]":
     """Each strategy under what it is called in the table."""
     import nextok as nt
 
@@ -59,9 +62,7 @@ def _strategies(draft: str | None, quiet: bool) -> "dict[str, Strategy]":
         "speculative\nprompt lookup": nt.Speculate(nt.PromptLookup()),
     }
     if draft not in (None, "prompt-lookup"):
-        strategies[f"speculative\n{draft}"] = nt.Speculate(
-            draft_named(str(draft), 10, lambda name: loaded(name, quiet=quiet))
-        )
+        strategies[f"speculative\n{draft}"] = nt.Speculate(draft_named(str(draft), 10, load))
     return strategies
 
 
@@ -75,16 +76,11 @@ def _outputs(
     lm.start(ids, Greedy(), Options(max_tokens=1)).wait()
     outputs = []
     for name, strategy in strategies.items():
-        watched = sys.stderr.isatty() and not quiet
-        if watched:
-            print(f"{visible(name.replace(chr(10), ', '))} ...", end="", file=sys.stderr, flush=True)
         try:
-            output = lm.start(ids, strategy, options).wait()
+            with passing(name.replace("\n", ", "), quiet=quiet):
+                output = lm.start(ids, strategy, options).wait()
         except KeyboardInterrupt:
             break
-        finally:
-            if watched:
-                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         if output.error:
             raise output.error
         outputs.append(output)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nextok.cli.failures import FAILED, explained
-from nextok.cli.flags import Json
+from nextok.cli.flags import Json, Threads
+from nextok.cli.loaded import loaded
 from nextok.cli.machine import environment
 from nextok.cli.models import size_text
 from nextok.cli.terminal import console, json_text, visible
@@ -32,11 +33,11 @@ class Check:
     detail: str
 
 
-def doctor(model: Name = "smollm2", json: Json = False) -> None:
+def doctor(model: Name = "smollm2", threads: Threads = None, json: Json = False) -> None:
     """Report the environment, then check a model that is here: its file, and that its strategies agree."""
-    facts, checks = environment(), [_checked("model file", lambda: _file(model))]
+    facts, checks = environment(threads), [_checked("model file", lambda: _file(model))]
     if checks[0].passed:
-        checks += _agreements(model)
+        checks += _agreements(model, threads)
     if json:
         print(json_text({"environment": facts, "model": model, "checks": [asdict(check) for check in checks]}))
     else:
@@ -68,12 +69,12 @@ def _file(model: str) -> tuple[bool | None, str]:
     return True, source.origin
 
 
-def _agreements(model: str) -> list[Check]:
+def _agreements(model: str, threads: int | None) -> list[Check]:
     """What must hold of any model, on a few tokens."""
     import nextok as nt
 
     try:
-        lm = nt.load(model)
+        lm = loaded(model, threads=threads)
         greedy = lm.generate(PROMPT, max_tokens=TOKENS)
     except Exception as error:
         return [Check("model runs", False, explained(error)[1])]

@@ -35,6 +35,10 @@ ModelName = Annotated[
     str,
     typer.Option("--model", "-m", envvar="NEXTOK_MODEL", metavar="NAME", help="A known name, a path or a hub id."),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", envvar="NEXTOK_THREADS", metavar="N", help="Threads; by default one for each core."),
+]
 System = Annotated[
     str | None, option("--system", metavar="TEXT", text="What the model is told before the conversation.")
 ]
@@ -150,7 +154,7 @@ _NEEDS = (
 )
 _TYPED = {
     **{name: _flag(name) for name in ("max_tokens", "min_tokens", "logprobs", "seed", "temperature", "top_k")},
-    **{name: _flag(name) for name in ("top_p", "min_p", "length_penalty", "max_draft")},
+    **{name: _flag(name) for name in ("top_p", "min_p", "length_penalty", "max_draft", "threads", "rounds")},
     "width": "--num-beams",
     "n": "-n",
     "a stop string": "--stop",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextok.cli.failures import INTERRUPTED
-from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, StrategyFlags, System, TextFlags, option
+from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, StrategyFlags, System, TextFlags, Threads, option
 from nextok.cli.loaded import loaded
 from nextok.cli.prompts import clean, prompt_text
 from nextok.cli.report import as_json, draws, in_words
@@ -40,15 +40,16 @@ def generate(
     shown: OutputFlags,
     prompt: Prompt = None,
     model: ModelName = "smollm2",
+    threads: Threads = None,
     system: System = None,
     raw: Raw = False,
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
     question = asked(prompt, system, raw)
     options = text.options(strategy)
-    chosen = strategy.strategy(text.n, partial(loaded, quiet=shown.quiet))
+    chosen = strategy.strategy(text.n, partial(loaded, threads=threads, quiet=shown.quiet))
     started_at = time.perf_counter()
-    lm = loaded(model, quiet=shown.quiet)
+    lm = loaded(model, threads=threads, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
     page = Page()

@@ -1,4 +1,4 @@
-"""What nextok runs on, as far as it matters to its speed; nothing here may fail."""
+"""What nextok runs on, as far as it matters to its speed; no part of it may fail because it is not known."""
 
 import os
 import platform
@@ -11,11 +11,12 @@ USEFUL = ("fma", "f16c", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_b
 USEFUL_ON_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
 
 
-def environment() -> dict[str, Any]:
-    """The program, the machine and the folders, in the order of a report."""
+def environment(threads: int | None = None) -> dict[str, Any]:
+    """The program, the machine and the folders, in the order of a report; ValueError for a bad number of threads."""
     from nextok import __version__
     from nextok.hub import cache_folder
     from nextok.loading import BACKENDS
+    from nextok.processors import checked_threads, usable_cores, usable_processors
 
     name, instructions = _processor()
     memory, available = _memory()
@@ -26,16 +27,27 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": name,
         "instructions": instructions,
-        "cores": _cores(),
+        "processors": len(usable_processors()),
+        "cores": usable_cores(),
+        "threads": checked_threads(threads),
         "memory_bytes": memory,
         "memory_available_bytes": available,
         "numpy": _numpy(),
-        "threads": os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or "all cores",
+        "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS")
+        or os.environ.get("OMP_NUM_THREADS")
+        or "all processors",
         "backends": [backend for backend in BACKENDS if backend != "auto"],
         "native_core": _native_core(),
         "cache": str(folder),
         "cache_free_bytes": _free(folder),
     }
+
+
+def load_average() -> float | None:
+    """How many threads wanted a processor in the last minute, on average; None where the system does not say."""
+    with suppress(AttributeError, OSError):
+        return os.getloadavg()[0]
+    return None
 
 
 def _native_core() -> list[str]:
@@ -56,11 +68,6 @@ def _processor() -> tuple[str, list[str]]:
     flags = facts.get("flags", facts.get("Features", "")).split()
     name = facts.get("model name") or platform.processor() or platform.machine()
     return name, [flag for flag in (*USEFUL, *USEFUL_ON_ARM) if flag in flags]
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> tuple[int | None, int | None]:

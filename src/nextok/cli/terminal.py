@@ -4,6 +4,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -37,6 +39,19 @@ def json_text(value: Any) -> str:
 def note(text: str) -> None:
     """Say something to the person at stderr, where it cannot be taken for generated text."""
     print(visible(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def passing(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Say at the bottom of stderr what is being done, for as long as it is; nothing unless a person watches."""
+    watched = sys.stderr.isatty() and not quiet
+    if watched:
+        print(f"{visible(text)} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if watched:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def console(stream: TextIO | None = None) -> "Console":

@@ -99,6 +99,12 @@ class LlamaNumpy:
         self._layers = [_layer(tensors, f"blk.{index}.") for index in range(self.config.layers)]
         self._frequencies = frequencies(self.config)
 
+    @property
+    def bytes_per_token(self) -> int:
+        """What one token reads: every matrix once; of an embedding that is not the head too, only its row."""
+        matrices = [each for layer in self._layers for each in (layer.qkv, layer.output, layer.gate_up, layer.down)]
+        return sum(matrix.nbytes for matrix in (*matrices, self._head))
+
     def open(self) -> KeysAndValues:
         """An empty cache."""
         return KeysAndValues(self.config)

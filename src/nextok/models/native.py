@@ -15,6 +15,7 @@ from nextok import _native
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
+from nextok.processors import checked_threads
 from nextok.query import Row
 
 
@@ -22,7 +23,7 @@ class NativeModel:
     """A Llama, Mistral, Qwen 2 or Qwen 3 model in the core.
 
     `exact`: activations and cache in float32, instead of int8 with a scale for each block of 32 and float16.
-    `threads`: all processors by default. `isa`: one of `_native.instruction_sets()`, the best one by default, or
+    `threads`: one for each core by default. `isa`: one of `_native.instruction_sets()`, the best one by default, or
     NEXTOK_ISA.
     """
 
@@ -45,13 +46,19 @@ class NativeModel:
             rope_interleaved=config.rope_interleaved,
             norm_epsilon=config.norm_epsilon,
             frequencies=frequencies(config).tolist(),
-            threads=_checked_threads(threads),
+            threads=checked_threads(threads),
             exact=exact,
             isa=isa or os.environ.get("NEXTOK_ISA") or _native.instruction_sets()[0],
         )
         for name, tensor in checkpoint.tensors.items():
             self._take(name.removesuffix(".weight"), tensor)
         self._core.finish()
+        self._looked_up = _share_looked_up(checkpoint)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one token reads: every matrix, but of an embedding that is not the head too only its row."""
+        return round(self._core.weight_bytes * (1 - self._looked_up))
 
     def open(self) -> Any:
         """An empty cache."""
@@ -72,10 +79,7 @@ class NativeModel:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
 
 
-def _checked_threads(threads: int | None) -> int:
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if threads is None:
-        return processors
-    if type(threads) is not int or not 1 <= threads <= 256:
-        raise ValueError(f"threads must be a whole number from 1 to 256, got {threads!r}")
-    return threads
+def _share_looked_up(checkpoint: Checkpoint) -> float:
+    """How much of all matrices is an embedding that is not the head as well."""
+    sizes = {name: len(tensor.data) for name, tensor in checkpoint.tensors.items() if len(tensor.shape) > 1}
+    return sizes["token_embd.weight"] / sum(sizes.values()) if "output.weight" in sizes else 0.0

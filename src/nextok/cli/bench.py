@@ -1,0 +1,150 @@
+"""`nextok bench`: how fast a model writes here, beside what the memory allows."""
+
+import platform
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from nextok.cli.flags import Json, Threads, option
+from nextok.cli.loaded import loaded
+from nextok.cli.machine import environment, load_average
+from nextok.cli.models import size_text
+from nextok.cli.terminal import console, json_text, passing, visible
+
+if TYPE_CHECKING:
+    from nextok.lm import LM
+
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to measure.", envvar="NEXTOK_MODEL")]
+MOST_ROUNDS = 1000
+Line = tuple[str, str, str, str]
+"""Of the table: what was measured, its median, what that means, and from where to where the rounds went."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFlags:
+    """How the model is loaded."""
+
+    threads: Threads = None
+    backend: Annotated[
+        Literal["auto", "native", "numpy"], option("--backend", metavar="NAME", text="auto, native or numpy.")
+    ] = "auto"
+    precision: Annotated[
+        Literal["fast", "exact"], option("--precision", metavar="NAME", text="fast (int8 activations) or exact.")
+    ] = "fast"
+
+
+def bench(
+    how: LoadFlags,
+    model: Name = "smollm2",
+    rounds: Annotated[int, option("--rounds", metavar="N", text="Measure so often; medians are shown.")] = 5,
+    quick: Annotated[bool, option("--quick", text="Fewer tokens for each figure.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure a model on this machine: its speed in every use, beside the limit that the memory sets."""
+    from nextok.bench import FULL, QUICK, measured, measures, summary
+
+    if not 1 <= rounds <= MOST_ROUNDS:
+        raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}; 5 is usual, 1 the fastest")
+    machine, busy = environment(how.threads), load_average()
+    options = asdict(how)
+    lm = loaded(model, **options)
+    work = (QUICK if quick else FULL).within(lm.model.context)
+    figures = measures(lm, work, model=model, **options)
+    with passing("warming up"):
+        lm.generate([[0]] * 2, max_tokens=2)
+    samples = measured(figures, rounds, during=passing)
+    results = summary(samples, getattr(lm.model, "bytes_per_token", None), work.prefill)
+    asked = {"rounds": rounds, "quick": quick, "work": asdict(work), "load_average": busy}
+    settings = _loaded_as(lm, how, machine) | asked
+    if json:
+        print(json_text({**_origin(lm), **settings, **results, "samples": samples, "machine": machine}))
+    else:
+        _show(lm, settings, machine, list(_lines(results, samples)))
+
+
+def _loaded_as(lm: "LM", how: LoadFlags, machine: dict[str, Any]) -> dict[str, Any]:
+    """What became of the options: numpy is always exact, with threads of its own; it stands in for a missing core."""
+    from nextok.models.llama_numpy import LlamaNumpy
+
+    if isinstance(lm.model, LlamaNumpy):
+        return {"backend": "numpy", "precision": "exact", "threads": None}
+    return {"backend": "native", "precision": how.precision, "threads": machine["threads"]}
+
+
+def _origin(lm: "LM") -> dict[str, Any]:
+    from nextok import __version__
+
+    versions = {"nextok": __version__, "python": platform.python_version()}
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    return {"date": date, "model": lm.name, "origin": lm.origin, "versions": versions}
+
+
+def _lines(results: dict[str, Any], samples: dict[str, list[float]]) -> Iterator[Line]:
+    """The table, from the machine to the model."""
+    limit, read = results["limit_tokens_per_second"], results["bytes_per_token"]
+
+    def line(name: str, figure: str, unit: str, *, meaning: str = "", scale: float = 1) -> Line:
+        low, middle, high = _spread([scale * value for value in samples[figure]])
+        return name, f"{middle} {unit}", meaning, f"{low} to {high}" if len(samples[figure]) > 1 else ""
+
+    yield line("memory bandwidth", "bandwidth", "GB/s")
+    yield "weights of a token", size_text(read) if read else "unknown", "", ""
+    yield "limit of one text", f"{_three_digits(limit)} tokens/s" if limit else "unknown", "bandwidth / weights", ""
+    one = results["greedy"][0]["tokens_per_second"]
+    for each in results["greedy"]:
+        texts, speed = each["texts"], each["tokens_per_second"]
+        share = f"{results['share_of_limit']:.0%} of the limit" if limit else ""
+        meaning = share if texts == 1 else f"{speed / one:.2f} x one text"
+        yield line(f"greedy, {_counted(texts, 'text')}", f"greedy {texts}", "tokens/s", meaning=meaning)
+    yield line(f"beam search, width {results['beam']['width']}", "beam", "steps/s")
+    for each in results["passes"]:
+        rows, meaning = each["rows"], f"{each['ratio_to_one_row']:.2f} x one row"
+        meaning = "" if rows == 1 else meaning
+        yield line(f"pass of {_counted(rows, 'row')}", f"pass {rows}", "ms", meaning=meaning, scale=1000)
+    yield line(f"prompt of {_counted(results['prefill']['tokens'], 'token')}", "prefill", "tokens/s")
+    yield line("loading", "load", "s")
+    yield line("start to first token", "first token", "s")
+    peak = results["peak_memory_bytes"]
+    yield "memory at the peak", size_text(peak) if peak else "unknown", "", ""
+
+
+def _spread(values: list[float]) -> list[str]:
+    """The least, the median and the most, with three digits."""
+    import statistics
+
+    return [_three_digits(value) for value in (min(values), statistics.median(values), max(values))]
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _show(lm: "LM", settings: dict[str, Any], machine: dict[str, Any], lines: list[Line]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{lm.name} · {settings['backend']}, {settings['precision']}"
+    if settings["threads"]:
+        title += f" · {_counted(settings['threads'], 'thread')}"
+    several = settings["rounds"] > 1
+    table = Table("", box=None, pad_edge=False, header_style="dim")
+    table.add_column(f"median of {settings['rounds']}" if several else "one round", justify="right", no_wrap=True)
+    table.add_column("")
+    table.add_column("lowest to highest" if several else "", justify="right", style="dim", no_wrap=True)
+    for name, median, meaning, spread in lines:
+        table.add_row(name, Text(median, "bold"), meaning, spread)
+    out = console(sys.stdout)
+    out.print(Text(visible(title), "bold"))
+    about = f"{machine['processor']} · {_counted(machine['cores'], 'core')}"
+    if settings["load_average"] is not None:
+        about += f" · load {settings['load_average']:.1f} before"
+    out.print(Text(visible(about), "dim"))
+    out.print(table)

@@ -1,0 +1,73 @@
+"""How many threads are worth starting: one for each core, and no more than a container allows."""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+MOST_THREADS = 256
+ROOT = Path("/")
+
+
+def checked_threads(threads: int | None) -> int:
+    """The number of threads asked for, or by default the one that fits this machine; ValueError if it cannot be."""
+    if threads is None:
+        return default_threads()
+    if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(
+            f"threads must be a whole number from 1 to {MOST_THREADS}, got {threads!r}; "
+            f"leave it out for {default_threads()}, one for each core"
+        )
+    return threads
+
+
+def default_threads(root: Path = ROOT) -> int:
+    """One for each core, or fewer where a control group gives this process less time than that."""
+    return max(1, min(MOST_THREADS, usable_cores(root), *_quotas(root)))
+
+
+def usable_processors() -> list[int]:
+    """The logical processors, hyperthreads among them, that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def usable_cores(root: Path = ROOT, processors: Iterable[int] | None = None) -> int:
+    """The cores behind these processors: two hyperthreads of a core share what a matrix product needs."""
+    return len({_core(root, each) for each in (usable_processors() if processors is None else processors)})
+
+
+def _core(root: Path, processor: int) -> str:
+    """A name of the core that this processor is part of; where the system does not say, it is one by itself."""
+    try:
+        topology = root / f"sys/devices/system/cpu/cpu{processor}/topology"
+        return (topology / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(processor)
+
+
+def _quotas(root: Path) -> Iterator[int]:
+    """How many processors each control group around this process may keep busy; nothing without a limit."""
+    for folder in _control_groups(root):
+        with suppress(OSError, ValueError):  # version 2: "max 100000" or "150000 100000"
+            quota, period = (folder / "cpu.max").read_text().split()
+            yield int(quota) // int(period)
+        with suppress(OSError, ValueError):  # version 1: -1 without a limit
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            if int(quota) > 0:
+                yield int(quota) // int(period)
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """The folders of this process's groups, outermost first; a container does not see those outside it."""
+    mount = root / "sys/fs/cgroup"
+    yield from (mount, mount / "cpu")
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "cpu" in controllers.split(","):
+                folder = mount / "cpu" if controllers else mount
+                for part in PurePosixPath(path).parts[1:]:
+                    folder /= part
+                    yield folder
