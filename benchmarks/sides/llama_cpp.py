@@ -71,8 +71,11 @@ class Side:
         return best[0]
 
     def _faster(self, name, prepare):
-        """The work with or without flash attention, whichever was faster when it was first asked for."""
+        """The work with or without flash attention, whichever is faster; with it the first time, which warms up."""
         if name not in self.notes:
+            self.notes[name] = None
+            return prepare(True)
+        if self.notes[name] is None:
             seconds = {True: [], False: []}
             for flash in seconds:
                 while len(seconds[flash]) < 2 or sum(seconds[flash]) < 1:

@@ -52,5 +52,5 @@ class Side:
         if self.filled != depth:
             self.cache, self.filled = DynamicCache(config=self.model.config), depth
             self._pass(filler(depth), self.cache)
-        self.cache.crop(depth - 1)
+        self.cache.crop(depth - 1 - self.cache.get_seq_length())  # negative: as many are dropped
         return lambda: self._generate([filler(depth)], tokens, past_key_values=self.cache)
