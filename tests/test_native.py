@@ -125,7 +125,7 @@ def test_every_storage_format_computes_what_its_numbers_say(kind, isa):
     fast = logits(model, straight(model, LONG))
     # Floating weights meet floating activations, and only the cache is shorter by half.
     assert np.abs(fast - expected).mean() < (0.001 if kind in FLOATS else 0.03) * expected.std()
-    assert (fast != expected).any()
+    assert (fast != expected).any() or (kind in FLOATS and isa == "portable")
 
 
 @pytest.fixture(
@@ -314,10 +314,12 @@ def test_exact_precision_writes_the_texts_of_transformers():
 @pytest.mark.model
 def test_fast_precision_stays_near(smollm2):
     """Over more than 5,000 positions: the distance of the distributions, and how often the best token is the same."""
-    fast, here = nt.load("smollm2", backend="native").model, Path(__file__).parent
-    prose = [smollm2.tokenizer.encode(path.read_text()) for path in (here.parent / "LICENSE", here / "corpus.py")]
+    lm = nt.load("smollm2", backend="native")
+    fast, licence = lm.model, lm.tokenizer.encode((Path(__file__).parent.parent / "LICENSE").read_text())
     texts = [text["prompt"] + text["tokens"] for text in TEXTS.values()]
-    texts += [tokens[start : start + 500] for tokens in prose for start in range(0, len(tokens), 500)]
+    texts += [licence[start : start + 500] for start in range(0, len(licence), 500)]
+    sampled = lm.generate([text["prompt"] for text in TEXTS.values()], nt.Sample(), max_tokens=96, seed=1)
+    texts += [text["prompt"] + output.tokens for text, output in zip(TEXTS.values(), sampled)]
     distances, same = [], []
     for tokens in texts:
         exact = smollm2.model.logits(smollm2.model.forward([straight(smollm2.model, tokens)])).astype(np.float64)

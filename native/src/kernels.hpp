@@ -49,7 +49,7 @@ struct Kernels {
     void (*softmax)(float* x, int n, float* maximum, float* sum);
     // A sum and its accumulators [width], seen from `maximum`, join what `other_...` have.
     void (*fold)(float* maximum, float* sum, float* sums, const float* other_maximum, const float* other_sum, const float* other_sums, int width);
-    Paging half, full;
+    Paging half, full;  // in float16, where that is no loss of time, and in float32
 };
 
 const Kernels& avx512_kernels();

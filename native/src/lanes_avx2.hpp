@@ -11,6 +11,7 @@ namespace lanes {
 
 constexpr int kTile = 3;           // rows of activations that share one reading of a panel
 constexpr int kQueriesAtOnce = 1;  // queries that share one reading of a page
+constexpr bool kCheapHalves = true;  // so that it pays to keep the cache in them
 
 struct Floats {
     __m256 a, b;

@@ -13,6 +13,7 @@ using Ints = __m512i;
 
 constexpr int kTile = 8;           // rows of activations that share one reading of a panel
 constexpr int kQueriesAtOnce = 6;  // queries that share one reading of a page
+constexpr bool kCheapHalves = true;  // so that it pays to keep the cache in them
 
 inline Floats zero() { return _mm512_setzero_ps(); }
 inline Floats all(float x) { return _mm512_set1_ps(x); }

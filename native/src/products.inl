@@ -75,19 +75,16 @@ inline void exact_tile(const Panel* panels, const Activations& x, int row, float
     for (int m = 0; m < M; m++) store(y + size_t(row + m) * stride, acc[m]);
 }
 
-template <int M, class Panel>
-inline void tile(const Panel* panels, const Activations& x, int row, float* y, int stride) {
-    if constexpr (!kFloating<Panel>)
-        if (x.codes) return fast_tile<M>(panels, x, row, y, stride);
-    exact_tile<M>(panels, x, row, y, stride);
-}
-
 // Rows [row, last) in tiles of at most M.
-template <int M, class Panel>
+template <int M, bool Fast, class Panel>
 inline void tiles(const Panel* panels, const Activations& x, int row, int last, float* y, int stride) {
-    for (; row + M <= last; row += M) tile<M>(panels, x, row, y, stride);
+    for (; row + M <= last; row += M)
+        if constexpr (Fast)
+            fast_tile<M>(panels, x, row, y, stride);
+        else
+            exact_tile<M>(panels, x, row, y, stride);
     if constexpr (M > 1)
-        if (row < last) tiles<M - 1>(panels, x, row, last, y, stride);
+        if (row < last) tiles<M - 1, Fast>(panels, x, row, last, y, stride);
 }
 
 // Call work(panels of one row of panels, row, last, y) for the rows in groups that stay near.
@@ -101,6 +98,14 @@ void walk(const Panel* panels, const Matrix& matrix, const Activations& x, float
 
 void product(const Matrix& matrix, const Activations& x, float* y, int stride, int first, int last) {
     with_panels(matrix, [&](auto* panels) {
-        walk(panels, matrix, x, y, first, last, [&](auto* own, int row, int end, float* out) { tiles<kTile>(own, x, row, end, out, stride); });
+        constexpr bool floating = kFloating<std::remove_const_t<std::remove_pointer_t<decltype(panels)>>>;
+        walk(panels, matrix, x, y, first, last, [&](auto* own, int row, int end, float* out) {
+            if constexpr (floating)
+                return tiles<kTile, false>(own, x, row, end, out, stride);
+            else if (x.codes)
+                return tiles<kTile, true>(own, x, row, end, out, stride);
+            else  // seldom used, so not worth much code
+                return tiles<std::min(kTile, 4), false>(own, x, row, end, out, stride);
+        });
     });
 }
