@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "model.hpp"
 
@@ -53,6 +54,7 @@ void Model::plan_looks(const std::vector<Token>& tokens) {
         }
 }
 
+// Rotary position embedding of one head, after its norm where the model has one: pairs turn by position * frequency.
 void Model::rotate(float* head, const float* turn, const std::vector<float>& norm) const {
     if (!norm.empty()) {
         float sum = 0;
@@ -60,35 +62,51 @@ void Model::rotate(float* head, const float* turn, const std::vector<float>& nor
         const float factor = 1.0f / std::sqrt(sum / float(config_.head_width) + config_.norm_epsilon);
         for (int i = 0; i < config_.head_width; i++) head[i] = head[i] * factor * norm[i];
     }
-    const int half = config_.rope_width / 2, step = config_.rope_interleaved ? 2 : 1;
-    float* second = head + (config_.rope_interleaved ? 1 : half);
-    for (int j = 0; j < half; j++) {
-        const float one = head[step * j], two = second[step * j];
-        head[step * j] = one * turn[j] - two * turn[half + j];
-        second[step * j] = two * turn[j] + one * turn[half + j];
-    }
+    const int half = config_.rope_width / 2;
+    const float* __restrict cosine = turn;
+    const float* __restrict sine = turn + half;
+    auto turned = [&](float* __restrict first, float* __restrict second, auto step) {
+        for (int j = 0; j < half; j++) {
+            const float one = first[step * j], two = second[step * j];
+            first[step * j] = one * cosine[j] - two * sine[j];
+            second[step * j] = two * cosine[j] + one * sine[j];
+        }
+    };
+    if (config_.rope_interleaved)
+        turned(head, head + 1, std::integral_constant<int, 2>{});
+    else
+        turned(head, head + half, std::integral_constant<int, 1>{});
 }
 
+// Queries to where attention finds them together, keys and values into the cache. A head at a time, since the slots of
+// one head share cache lines, which two threads should not both write.
 void Model::place(Team& team, int index, const std::vector<Token>& tokens) {
     const Layer& layer = layers_[index];
-    const int n = int(tokens.size()), w = config_.head_width, q_stride = layer.q.rows(), k_stride = layer.k.rows();
-    const float shrink = 1.0f / std::sqrt(float(w));
-    team.share(n, 1, [&](int i, int) {
-        const Token& token = tokens[i];
-        const float* turn = &turns_[size_t(i) * config_.rope_width];
-        for (int h = 0; h < config_.heads; h++) {
+    const int n = int(tokens.size()), w = config_.head_width, rope = config_.rope_width;
+    auto place_query = [&](int h) {
+        const float shrink = 1.0f / std::sqrt(float(w));
+        for (int i = 0; i < n; i++) {
             float* query = &queries_[((size_t(h / group_) * n + i) * group_ + h % group_) * head_];
-            std::memcpy(query, &q_[size_t(i) * q_stride + h * w], w * sizeof(float));
-            rotate(query, turn, layer.q_norm);
+            std::memcpy(query, &q_[size_t(i) * layer.q.rows() + h * w], w * sizeof(float));
+            rotate(query, &turns_[size_t(i) * rope], layer.q_norm);
             for (int c = 0; c < w; c++) query[c] *= shrink;
         }
-        for (int h = 0; h < config_.kv_heads; h++) {
+    };
+    auto place_key = [&](int h) {
+        for (int i = 0; i < n; i++) {
             float* key = &keys_[(size_t(i) * config_.kv_heads + h) * 2 * head_];
-            std::memcpy(key, &k_[size_t(i) * k_stride + h * w], w * sizeof(float));
-            std::memcpy(key + head_, &v_[size_t(i) * k_stride + h * w], w * sizeof(float));
-            rotate(key, turn, layer.k_norm);
-            token.cache->put(index * config_.kv_heads + h, token.slot, key, key + head_);
+            const size_t at = size_t(i) * layer.k.rows() + h * w;
+            std::memcpy(key, &k_[at], w * sizeof(float));
+            std::memcpy(key + head_, &v_[at], w * sizeof(float));
+            rotate(key, &turns_[size_t(i) * rope], layer.k_norm);
+            tokens[i].cache->put(index * config_.kv_heads + h, tokens[i].slot, key, key + head_);
         }
+    };
+    team.share(config_.kv_heads + config_.heads, 1, [&](int h, int) {
+        if (h < config_.kv_heads)
+            place_key(h);
+        else
+            place_query(h - config_.kv_heads);
     });
 }
 

@@ -215,8 +215,12 @@ void Model::multiply(const Linear& linear, const Rows& x, float* y, int first, i
 void Model::add_product(Team& team, const Linear& linear, const Rows& x, int count) {
     pieces(team, {&linear}, [&](const Linear&, int first, int last) {
         multiply(linear, x, y_.data(), first, last);
-        for (int row = 0; row < count; row++)
-            for (int i = first * kRows; i < std::min(last * kRows, config_.width); i++) x_[size_t(row) * width_ + i] += y_[size_t(row) * linear.rows() + i];
+        const int begin = first * kRows, end = std::min(last * kRows, config_.width);
+        for (int row = 0; row < count; row++) {
+            float* __restrict to = &x_[size_t(row) * width_];
+            const float* __restrict from = &y_[size_t(row) * linear.rows()];
+            for (int i = begin; i < end; i++) to[i] += from[i];
+        }
     });
 }
 

@@ -3,18 +3,35 @@
 // A row's result never depends on the other rows: integer dot products are exact, and the float32 sums run over the
 // column blocks in the same order for every number of rows.
 
-constexpr size_t kAhead = 4096;       // bytes that are asked for before they are needed
-constexpr size_t kNear = 768 * 1024;  // bytes of activations that stay close while panels pass by
+constexpr size_t kSoon = 1536, kLater = 24 * 1024;  // bytes ahead of use: into the first cache, into a farther one
+constexpr size_t kNear = 24 * 1024;  // bytes of activations that stay in the first cache while panels pass by
 
-template <class Panel>
-inline void ask_ahead(const Panel& panel, int block) {
-    constexpr size_t size = sizeof(Panel) / Panel::kBlocks;
-    const char* next = reinterpret_cast<const char*>(&panel) + block * size + kAhead;
-    for (size_t i = 0; i < size; i += 64) __builtin_prefetch(next + i);
-}
+// Asks for weights before they are needed. Where several tiles of rows read the same panels, each of them asks for its
+// share of the next ones, so that memory is never idle.
+class Ahead {
+  public:
+    Ahead(int turn, int turns, size_t bytes) : next_(turn), turns_(turns), distance_(turns == 1 ? kSoon : bytes) {}
+
+    template <class Panel>
+    void ask(const Panel& panel, int b) {
+        if (b != next_) return;
+        next_ += turns_;
+        constexpr size_t size = sizeof(Panel) / Panel::kBlocks;
+        const char* from = reinterpret_cast<const char*>(&panel) + b % Panel::kBlocks * size + distance_;
+        for (size_t i = 0; i < size; i += 64) {
+            __builtin_prefetch(from + i, 0, 3);
+            __builtin_prefetch(from + i + kLater, 0, 1);
+        }
+    }
+
+  private:
+    int next_;
+    const int turns_;
+    const size_t distance_;
+};
 
 template <int M, class Panel>
-inline void fast_tile(const Panel* panels, const Activations& x, int row, float* y, int stride) {
+inline void fast_tile(const Panel* panels, const Activations& x, int row, Ahead ahead, float* y, int stride) {
     const int blocks = x.columns / kColumns;
     Floats acc[M];
     for (int m = 0; m < M; m++) acc[m] = zero();
@@ -23,7 +40,7 @@ inline void fast_tile(const Panel* panels, const Activations& x, int row, float*
         const int block = b % Panel::kBlocks;
         const int8_t* codes = x.codes + size_t(row) * x.columns + b * kColumns;
         const size_t at = size_t(row) * blocks + b;
-        ask_ahead(panel, block);
+        ahead.ask(panel, b);
         unrolled<0, kParts<Panel>>([&](auto part) {
             constexpr int first = 8 / kParts<Panel> * part, last = first + 8 / kParts<Panel>;
             Ints sum[M];
@@ -61,13 +78,13 @@ inline void each_column(const Panel& panel, int block, Work work) {
 }
 
 template <int M, class Panel>
-inline void exact_tile(const Panel* panels, const Activations& x, int row, float* y, int stride) {
+inline void exact_tile(const Panel* panels, const Activations& x, int row, Ahead ahead, float* y, int stride) {
     Floats acc[M];
     for (int m = 0; m < M; m++) acc[m] = zero();
     for (int b = 0; b < x.columns / kColumns; b++) {
         const Panel& panel = panels[b / Panel::kBlocks];
         const float* values = x.values + size_t(row) * x.columns + b * kColumns;
-        ask_ahead(panel, b % Panel::kBlocks);
+        ahead.ask(panel, b);
         each_column(panel, b % Panel::kBlocks, [&](int c, Floats weights) {
             for (int m = 0; m < M; m++) acc[m] = fma(weights, all(values[size_t(m) * x.columns + c]), acc[m]);
         });
@@ -75,16 +92,21 @@ inline void exact_tile(const Panel* panels, const Activations& x, int row, float
     for (int m = 0; m < M; m++) store(y + size_t(row + m) * stride, acc[m]);
 }
 
-// Rows [row, last) in tiles of at most M.
+// Rows [row, last) in tiles of at most M, the first of which is tile `turn` of `turns`.
 template <int M, bool Fast, class Panel>
-inline void tiles(const Panel* panels, const Activations& x, int row, int last, float* y, int stride) {
+inline void tiles(const Panel* panels, const Activations& x, int row, int last, int turn, int turns, float* y, int stride) {
+    const size_t bytes = sizeof(Panel) * (x.columns / kColumns / Panel::kBlocks);
     for (; row + M <= last; row += M)
         if constexpr (Fast)
-            fast_tile<M>(panels, x, row, y, stride);
+            fast_tile<M>(panels, x, row, Ahead(turn++, turns, bytes), y, stride);
         else
-            exact_tile<M>(panels, x, row, y, stride);
+            exact_tile<M>(panels, x, row, Ahead(turn++, turns, bytes), y, stride);
     if constexpr (M > 1)
-        if (row < last) tiles<M - 1, Fast>(panels, x, row, last, y, stride);
+        if (row < last) tiles<M - 1, Fast>(panels, x, row, last, turn, turns, y, stride);
+}
+template <int M, bool Fast, class Panel>
+inline void tiles(const Panel* panels, const Activations& x, int row, int last, float* y, int stride) {
+    tiles<M, Fast>(panels, x, row, last, 0, (last - row + M - 1) / M, y, stride);
 }
 
 // Call work(panels of one row of panels, row, last, y) for the rows in groups that stay near.
