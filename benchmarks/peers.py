@@ -249,7 +249,10 @@ def chosen(options):
     if options.model:
         model = str(Path(options.model).resolve())
         builds = dict.fromkeys(entry["python"] for entry in entries.values() if entry["kind"] == "llama_cpp")
-        sides = {build.partition("/")[0]: {"kind": "llama_cpp", "python": build, "model": model} for build in builds}
+        sides = {
+            build.removesuffix("/bin/python"): {"kind": "llama_cpp", "python": build, "model": model}
+            for build in builds
+        }
         entries = {"nextok": {"kind": "nextok", "model": model}, **sides}
     wanted = [part for part in options.sides.split(",") if part]
     return {who: entry for who, entry in entries.items() if not wanted or any(part in who for part in wanted)}

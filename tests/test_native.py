@@ -332,6 +332,29 @@ def test_fast_precision_stays_near(smollm2):
     assert np.mean(same) > 0.96
 
 
+MEMORY = """
+import re
+from pathlib import Path
+from nextok.formats import open_model
+from nextok.hub import resolve
+from nextok.models.native import NativeModel
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+path = resolve("smollm2").path
+before = peak()
+NativeModel(open_model(path))
+print((peak() - before) / path.stat().st_size)
+"""
+
+
+@pytest.mark.model
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell peak memory")
+def test_the_weights_are_not_in_memory_twice():
+    """Once they are in panels, the pages of the file are given back."""
+    ratio = subprocess.run([sys.executable, "-c", MEMORY], check=True, timeout=120, capture_output=True, text=True)
+    assert float(ratio.stdout) < 1.3
+
+
 @pytest.mark.model
 def test_a_crowd_on_the_real_model_equals_each_alone_without_exception():
     lm = nt.load("smollm2")

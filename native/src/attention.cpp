@@ -195,7 +195,7 @@ void Model::keep(const Look& look, int chunk, const Scratch& scratch) {
 }
 
 void Model::combine(Team& team, int count) {
-    team.share(count, 1, [&](int i, int) {
+    each_row(team, count, [&](int i) {
         for (int h = 0; h < config_.heads; h++) {
             float* first = state(i, h, 0);
             for (int split = 1; split < splits_; split++) {

@@ -168,7 +168,7 @@ void Model::prepare(const std::vector<Token>& tokens) {
 
 void Model::embed(Team& team, const std::vector<Token>& tokens) {
     const int half = config_.rope_width / 2;
-    team.share(int(tokens.size()), 1, [&](int i, int) {
+    each_row(team, int(tokens.size()), [&](int i) {
         embedding_.weight->row(tokens[i].id, &x_[size_t(i) * width_]);
         float* turn = &turns_[size_t(i) * config_.rope_width];
         for (int j = 0; j < half; j++) {
@@ -179,7 +179,7 @@ void Model::embed(Team& team, const std::vector<Token>& tokens) {
 }
 
 void Model::normalise(Team& team, const float* x, const std::vector<float>& weight, Rows& out, int count) {
-    team.share(count, 1, [&](int i, int) {
+    each_row(team, count, [&](int i) {
         kernels_.rms_norm(x + size_t(i) * width_, weight.data(), config_.norm_epsilon, config_.width, out.row(i));
         out.quantize(kernels_, i);
     });

@@ -91,6 +91,14 @@ class Model {
     Linear* linear_named(const std::string& name);
     std::vector<float>* vector_named(const std::string& name);
 
+    // Call work(row) for all rows, neighbours by the same thread, as they share cache lines.
+    template <class Work>
+    static void each_row(Team& team, int count, const Work& work) {
+        team.share(count, std::max(1, count / (4 * team.size())), [&](int first, int last) {
+            for (int row = first; row < last; row++) work(row);
+        });
+    }
+
     void prepare(const std::vector<Token>& tokens);
     void plan_looks(const std::vector<Token>& tokens);
     void embed(Team& team, const std::vector<Token>& tokens);

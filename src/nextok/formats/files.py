@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
 from nextok.errors import ModelFileError, ModelNotFoundError
 
 AGAIN = "the file is damaged, download it again"
@@ -51,6 +54,21 @@ def map_file(path: Path) -> mmap.mmap:
         if os.fstat(file.fileno()).st_size == 0:
             raise ModelFileError("the file is empty: download it again")
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def forget(data: npt.NDArray[np.uint8]) -> None:
+    """Give back the memory of bytes that lie in a mapped file; whoever looks at them again reads them again.
+
+    Otherwise a model that has been repacked would be in memory twice until the process ends.
+    """
+    whole: Any = data
+    while isinstance(whole, np.ndarray):
+        whole = whole.base
+    mapped = whole.obj if isinstance(whole, memoryview) else whole
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        offset = data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+        start = offset - offset % mmap.PAGESIZE
+        mapped.madvise(mmap.MADV_DONTNEED, start, offset + data.nbytes - start)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

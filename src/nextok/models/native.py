@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextok import _native
+from nextok.formats.files import forget
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
@@ -50,7 +51,8 @@ class NativeModel:
             exact=exact,
             isa=isa or os.environ.get("NEXTOK_ISA") or _native.instruction_sets()[0],
         )
-        for name, tensor in checkpoint.tensors.items():
+        # The largest first: while one is repacked, it is in memory twice.
+        for name, tensor in sorted(checkpoint.tensors.items(), key=lambda item: -item[1].data.nbytes):
             self._take(name.removesuffix(".weight"), tensor)
         self._core.finish()
         self._looked_up = _share_looked_up(checkpoint)
@@ -77,6 +79,7 @@ class NativeModel:
             self._core.set_vector(name, tensor.float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
+            forget(tensor.data)
 
 
 def _share_looked_up(checkpoint: Checkpoint) -> float:
