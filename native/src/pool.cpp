@@ -10,7 +10,8 @@
 namespace nextok {
 namespace {
 
-constexpr int kSpins = 20000;  // about 100 microseconds: longer than the pauses within one pass
+constexpr int kSpins = 20000;   // almost a millisecond: longer than the pauses between passes
+constexpr int kBriefly = 1000;  // longer than the others need for a share; else somebody is off his processor, and may want this one
 
 inline void breathe() {
 #if defined(__x86_64__)
@@ -39,7 +40,7 @@ void Team::meet() {
         return;
     }
     for (int spins = 0; meetings_.load(std::memory_order_acquire) == meeting; spins++)
-        if (spins < kSpins) breathe();
+        if (spins < kBriefly) breathe();
         else std::this_thread::yield();
 }
 
