@@ -57,18 +57,17 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def forget(data: npt.NDArray[np.uint8]) -> None:
-    """Give back the memory of bytes that lie in a mapped file; whoever looks at them again reads them again.
+    """Give back the memory of the mapped file that these bytes lie in; whoever looks at it again reads it again.
 
-    Otherwise a model that has been repacked would be in memory twice until the process ends.
+    Otherwise a model that has been repacked would be in memory twice until the process ends. The whole file, since
+    the system maps the neighbours of what is read as well.
     """
     whole: Any = data
     while isinstance(whole, np.ndarray):
         whole = whole.base
     mapped = whole.obj if isinstance(whole, memoryview) else whole
     if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        offset = data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
-        start = offset - offset % mmap.PAGESIZE
-        mapped.madvise(mmap.MADV_DONTNEED, start, offset + data.nbytes - start)
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
