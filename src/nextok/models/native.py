@@ -79,7 +79,7 @@ class NativeModel:
             self._core.set_vector(name, tensor.float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
-            forget(tensor.data)
+        forget(tensor.data)
 
 
 def _share_looked_up(checkpoint: Checkpoint) -> float:
