@@ -16,11 +16,12 @@ from nextok.engine import Engine
 from nextok.errors import LogitsError
 from nextok.formats import open_model
 from nextok.formats.quants import KINDS
-from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
+from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
 from test_numpy_model import CLOSE, FIXTURE, TOKENS, difference, in_memory, straight, write_folder
+from test_numpy_model import CONFIG as SMALL
 from toys import BEAMS, SAMPLINGS, STRATEGIES, Lent, asked, by_engine, by_reference, outcome
 
 ISAS = _native.instruction_sets()
@@ -44,20 +45,8 @@ def test_exact_logits_equal_those_of_transformers(name, isa, tmp_path):
 
 # --- quantised weights, and the last bit ------------------------------------------------------------------------
 
-CONFIG = ModelConfig(
-    architecture="llama",
-    layers=2,
-    width=64,
-    heads=4,
-    kv_heads=2,
-    head_width=16,
-    hidden=96,
-    vocab_size=VOCAB,
-    context=512,
-    norm_epsilon=1e-5,
-    rope_theta=10_000.0,
-    rope_width=16,
-    rope_interleaved=True,
+CONFIG = replace(
+    SMALL, width=64, head_width=16, rope_width=16, rope_interleaved=True, hidden=96, vocab_size=VOCAB, context=512
 )
 WIDE = replace(CONFIG, width=256, hidden=512, head_width=64, rope_width=64)  # K formats have blocks of 256
 SIZES = {"Q8_0": 0.1, "Q4_K": 0.02, "Q5_K": 0.01, "Q6_K": 0.005}  # of a scale, for weights of about the same size
@@ -333,17 +322,14 @@ def test_fast_precision_stays_near(smollm2):
 
 
 MEMORY = """
-import re
-from pathlib import Path
+from nextok.footprint import peak_memory
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.native import NativeModel
-def peak():
-    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 path = resolve("smollm2").path
-before = peak()
+before = peak_memory()
 NativeModel(open_model(path))
-print((peak() - before) / path.stat().st_size)
+print((peak_memory() - before) / path.stat().st_size)
 """
 
 

@@ -37,15 +37,7 @@ FAR = 1e-2  # a mistake must move some logit by this much, a hundred times what 
 
 def straight(model, tokens, cache=None, start=0, rows=None) -> Feed:
     """A plain run of tokens after `start` others; by default every one of them is read out."""
-    positions = list(range(start, start + len(tokens)))
-    return Feed(
-        cache=cache or model.open(),
-        tokens=list(tokens),
-        slots=positions,
-        seen=[position + 1 for position in positions],
-        tails=[()] * len(tokens),
-        rows=list(range(len(tokens))) if rows is None else rows,
-    )
+    return Feed.straight(cache or model.open(), tokens, start, rows)
 
 
 def logits(model, *feeds):

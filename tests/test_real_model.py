@@ -45,12 +45,6 @@ def request_of(smollm2):
     return make
 
 
-def straight(model, tokens, rows) -> Feed:
-    """A whole text, of which these rows are read out."""
-    slots = list(range(len(tokens)))
-    return Feed(model.open(), tokens, slots, [slot + 1 for slot in slots], [()] * len(tokens), rows)
-
-
 # --- the same as transformers, as far as float32 decides --------------------------------------------------------
 
 
@@ -82,14 +76,15 @@ def test_greedy_texts_equal_those_of_transformers_alone(name, smollm2):
 def test_the_best_logits_equal_those_of_transformers(name, model):
     tokens = TEXTS[name]["prompt"] + TEXTS[name]["tokens"][:-1]
     rows = [len(TEXTS[name]["prompt"]) - 1 + best["step"] for best in TEXTS[name]["best"]]
-    for logits, best in zip(model.logits(model.forward([straight(model, tokens, rows)])), TEXTS[name]["best"]):
+    feed = Feed.straight(model.open(), tokens, rows=rows)
+    for logits, best in zip(model.logits(model.forward([feed])), TEXTS[name]["best"]):
         assert np.argsort(-logits)[:5].tolist() == best["tokens"]
         assert np.abs(logits[best["tokens"]] - best["logits"]).max() < 2e-3
 
 
 def test_many_prompts_in_one_pass_give_the_logits_of_each_alone(model):
     def feed(prompt):
-        return straight(model, prompt, [len(prompt) - 1])
+        return Feed.straight(model.open(), prompt, rows=[len(prompt) - 1])
 
     together = model.logits(model.forward([feed(text["prompt"]) for text in TEXTS.values()]))
     for text, logits in zip(TEXTS.values(), together):

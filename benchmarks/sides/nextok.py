@@ -32,8 +32,8 @@ class Side:
 
     def rows(self, count):
         model, cache, start = self.lm.model, self.lm.model.open(), len(self.prompt)
-        model.answer([straight(cache, 0, self.prompt, [start - 1])], [Row(0, GREEDY, 0, start)])
-        feed = straight(cache, start, filler(count), list(range(count)))
+        model.answer([Feed.straight(cache, self.prompt, rows=[start - 1])], [Row(0, GREEDY, 0, start)])
+        feed = Feed.straight(cache, filler(count), start)
         rows = [Row(index, GREEDY, 0, start + index + 1) for index in range(count)]
         return lambda: [[choice.token] for choice in model.answer([feed], rows)]
 
@@ -46,9 +46,3 @@ class Side:
     def _continue(self, depth, tokens):
         options = Options(max_tokens=tokens, ignore_eos=True)
         return [self.lm.start(filler(depth), nt.Greedy(), options, self.read[depth]).wait().tokens]
-
-
-def straight(cache, start, tokens, rows):
-    """A run of tokens after `start` others, of which these rows are read out."""
-    slots = list(range(start, start + len(tokens)))
-    return Feed(cache, tokens, slots, [slot + 1 for slot in slots], [()] * len(tokens), rows)

@@ -17,8 +17,6 @@ constexpr int kChunk = 256;                 // positions
 constexpr int kScores = kChunk + kSlots;    // of a query, with room for a page that begins at the last position
 constexpr int kLooksForEach = 4;            // so that threads are busy for about the same time
 
-int up_to(int n, int to) { return (n + to - 1) / to * to; }
-
 }  // namespace
 
 struct Model::Scratch {

@@ -11,8 +11,6 @@ namespace {
 constexpr int kPieces = 8;      // of a product for each thread, so that a slow one holds up nobody
 constexpr int kReadRows = 64;   // rows of logits held in memory together: of 49,152 tokens 12 MB
 
-int up_to(int n, int to) { return (n + to - 1) / to * to; }
-
 }  // namespace
 
 void Rows::resize(int rows, int columns, bool exact) {

@@ -64,7 +64,6 @@ NB_MODULE(_native, module) {
     module.def("read_bandwidth", &read_bandwidth, nb::arg("threads"), nb::arg("megabytes"), nb::call_guard<nb::gil_scoped_release>());
     bind_readout(module);
     nb::class_<Cache>(module, "Cache")
-        .def_prop_ro("pages", &Cache::pages)
         .def("fork", [](const Cache& cache, nb::handle end) { return cache.fork(slot_of(end)); })
         .def("move", [](Cache& cache, nb::handle sources, nb::handle targets) {
             std::vector<int> from, to;

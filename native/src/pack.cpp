@@ -104,16 +104,14 @@ const Format& format_named(const std::string& kind) {
     throw std::invalid_argument("no panel layout for " + kind + "; turn it into F32 first");
 }
 
-int up(int n, int to) { return (n + to - 1) / to * to; }
-
 }  // namespace
 
 Packed::Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Arena& arena, Pool& pool) : rows_(rows) {
     const Format& format = format_named(kind);
     if (rows < 1 || columns < 1 || columns % format.length)
         throw std::invalid_argument("a matrix needs rows, and columns in whole blocks of " + std::to_string(format.length));
-    const size_t blocks = columns / format.length, padded = up(columns, kColumns) / format.length;
-    const int panels = up(rows, kRows) / kRows;
+    const size_t blocks = columns / format.length, padded = up_to(columns, kColumns) / format.length;
+    const int panels = up_to(rows, kRows) / kRows;
     if (size != size_t(rows) * blocks * format.block_bytes) throw std::invalid_argument("the data of a matrix has not the size of its shape");
     bytes_ = size_t(panels) * padded * format.panel_bytes;
     uint8_t* store = arena.take(bytes_);

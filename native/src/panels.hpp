@@ -10,6 +10,8 @@
 
 namespace nextok {
 
+constexpr int up_to(int n, int to) { return (n + to - 1) / to * to; }  // whole ones
+
 constexpr int kRows = 16;     // of a panel
 constexpr int kColumns = 32;  // of a block: the columns that share a scale
 

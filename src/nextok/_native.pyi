@@ -27,10 +27,6 @@ class Cache:
     def fork(self, end: int) -> Cache:
         """A cache that begins with this one's slots below `end`; the pages are shared until one of both writes."""
 
-    @property
-    def pages(self) -> int:
-        """Pages of 64 slots in use, shared ones included."""
-
 class Model:
     """Weights and threads."""
 

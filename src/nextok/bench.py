@@ -186,7 +186,6 @@ def _pass(lm: "LM", rows: int, work: Work) -> Measure:
 
 def _straight(cache: Any, ids: list[int], start: int) -> tuple[list[Feed], list[Row]]:
     """Tokens one after another behind `start` others, each with the greedy choice of what follows."""
-    slots = [start + index for index in range(len(ids))]
-    feed = Feed(cache, ids, slots, [slot + 1 for slot in slots], [()] * len(ids), list(range(len(ids))))
     pick = Pick(Sampler(noise=False))
-    return [feed], [Row(index, pick, seed=0, position=slot + 1) for index, slot in enumerate(slots)]
+    rows = [Row(index, pick, seed=0, position=start + index + 1) for index in range(len(ids))]
+    return [Feed.straight(cache, ids, start)], rows

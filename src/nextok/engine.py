@@ -151,19 +151,18 @@ class Engine:
         shares: Shares = {}
         budget = self.budget
         for tree, nodes in wanted.items():
-            busy = {other: wanted[other][0] for other in shares}
-            if budget > 0 and (memo := self._memo(model, tree, nodes[0], busy)):
+            if budget > 0 and (memo := self._memo(model, tree, wanted, shares)):
                 shares[tree] = memo.feed(tree, nodes, live[tree], budget)
                 budget -= len(shares[tree][0].tokens)
         self.tokens_read += self.budget - budget
         return shares
 
-    def _memo(self, model: Model, tree: Tree, node: int, busy: dict[Tree, int]) -> Memo | None:
+    def _memo(self, model: Model, tree: Tree, wanted: dict[Tree, list[int]], shares: Shares) -> Memo | None:
         """What the model has read of a tree; None if it is better to wait until another tree has been read."""
         memos = self._memos.setdefault(tree, {})
         if model not in memos:
             others = {other: known[model] for other, known in self._memos.items() if model in known}
-            memo = begun(tree, node, model, others, busy)
+            memo = begun(tree, wanted[tree][0], model, others, {busy: wanted[busy][0] for busy in shares})
             if memo is None:
                 return None
             memos[model] = memo

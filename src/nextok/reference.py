@@ -33,15 +33,7 @@ def _answer(target: Model, request: Request, query: Query, position: int) -> Any
     model: Any = target if query.model is TARGET else query.model
     node = query.nodes[position]
     tokens = request.tree.path(node)
-    positions = list(range(len(tokens)))
-    feed = Feed(
-        cache=model.open(),
-        tokens=tokens,
-        slots=positions,
-        seen=[position + 1 for position in positions],
-        tails=[()] * len(tokens),
-        rows=[len(tokens) - 1],
-    )
+    feed = Feed.straight(model.open(), tokens, rows=[len(tokens) - 1])
     reply = model.answer([feed], [request.row(0, node, query, position)])[0]
     if isinstance(reply, Exception):
         raise reply

@@ -35,6 +35,13 @@ class Feed:
     tails: list[tuple[int, ...]]
     rows: list[int]  # which of the tokens need logits, ascending
 
+    @classmethod
+    def straight(cls, cache: Any, tokens: Sequence[int], start: int = 0, rows: Sequence[int] | None = None) -> "Feed":
+        """A run of tokens after `start` others; every one of them is read out unless `rows` says which."""
+        slots = list(range(start, start + len(tokens)))
+        wanted = range(len(tokens)) if rows is None else rows
+        return cls(cache, list(tokens), slots, [slot + 1 for slot in slots], [()] * len(tokens), list(wanted))
+
     def position(self, index: int) -> int:
         """How many tokens come before token `index` on its path."""
         return self.seen[index] + len(self.tails[index]) - 1
