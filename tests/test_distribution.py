@@ -15,7 +15,7 @@ import pytest
 from nextok.events import Verified
 from nextok.query import pick
 from nextok.reference import drive
-from nextok.sampling import readout
+from nextok.sampling import filters, readout
 from nextok.strategies.sample import Sample
 from nextok.strategies.speculate import Speculate
 from toys import DRAFTS, TARGET, VOCAB, asked
@@ -181,15 +181,15 @@ def one_token_less(values, p):
 
 
 def one_token_more(values, p):
-    return readout.largest(values, len(nucleus(values, p)) + 1)
+    return filters.largest(values, len(nucleus(values, p)) + 1)
 
 
-nucleus = readout._nucleus
+nucleus = filters._nucleus
 
 
 @pytest.mark.parametrize("wrong", [one_token_less, one_token_more])
 def test_negative_control_a_wrong_filter_is_noticed(wrong, monkeypatch):
-    monkeypatch.setattr(readout, "_nucleus", wrong)
+    monkeypatch.setattr(filters, "_nucleus", wrong)
     assert not fits(drawn(Sample(top_p=0.8)), exact(Sample(top_p=0.8)))
 
 

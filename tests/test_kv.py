@@ -5,7 +5,7 @@ import random
 from nextok.kv import Memo
 from nextok.models.toy import ToyCache, ToyModel
 from nextok.query import Pick, Row
-from nextok.sampling.transforms import Sampler
+from nextok.sampling.sampler import Sampler
 from nextok.tree import ROOT, Tree
 
 

@@ -11,7 +11,8 @@ from nextok import _native
 from nextok.errors import LogitsError
 from nextok.query import Candidate, Choice, Pick, Row, Score, Top
 from nextok.sampling import readout
-from nextok.sampling.transforms import MinP, Sampler, Temperature, TopK, TopP
+from nextok.sampling.sampler import Sampler
+from nextok.sampling.transforms import MinP, Temperature, TopK, TopP
 
 INF = math.inf
 ROWS = {

@@ -9,17 +9,26 @@ from hypothesis import strategies as st
 
 from nextok.errors import LogitsError
 from nextok.query import Candidate, Choice, Pick, Row, Score, Top
-from nextok.sampling.noise import gumbel, stream
-from nextok.sampling.readout import largest, log_softmax, read, transform
-from nextok.sampling.transforms import MinP, Sampler, Temperature, TopK, TopP
+from nextok.sampling.filters import largest, log_softmax
+from nextok.sampling.filters import transform as transformed
+from nextok.sampling.noise import gumbel
+from nextok.sampling.readout import read
+from nextok.sampling.sampler import Sampler
+from nextok.sampling.seeds import stream
+from nextok.sampling.transforms import Forbid, MinP, Temperature, TopK, TopP
 from nextok.strategies.sample import Greedy, Sample
 
 GREEDY = Greedy().sampler
+NOT_1 = Forbid(frozenset({1}))
 LOGITS = st.lists(
     st.one_of(st.sampled_from([0.0, 1.0, -1.0, 2.0]), st.floats(-30, 30, width=32), st.just(-math.inf)),
     min_size=1,
     max_size=40,
 ).filter(lambda row: max(row) > -math.inf)
+
+
+def transform(logits, transforms):
+    return transformed(logits, transforms, Row(0, Top(1), 0, 0))
 
 
 def kept(logits, *transforms):
@@ -83,7 +92,7 @@ def test_filters_agree_with_their_definitions(logits, top_p, min_p, top_k, tempe
 def test_the_callers_logits_are_untouched():
     logits = np.array([1.0, 2.0, 3.0], np.float32)
     before = logits.copy()
-    read(logits[None], [Row(0, Pick(Sample(0.5, top_k=1).sampler), 0, 0, frozenset({2}), 3)])
+    read(logits[None], [Row(0, Pick(Sampler((NOT_1, Temperature(0.5), TopK(1)))), 0, 0, 3)])
     assert (logits == before).all()
 
 
@@ -100,10 +109,10 @@ def test_order_of_transforms_is_the_samplers():
 
 
 def test_forbidden_tokens_are_never_chosen_nor_listed():
-    assert answer([1, 9, 5], Pick(GREEDY), forbidden=frozenset({1})) == Choice(2)
-    assert [token for token, _ in answer([1, 9, 5], Top(3), forbidden=frozenset({1}))] == [2, 0]
+    assert answer([1, 9, 5], Pick(Sampler((NOT_1,), noise=False))) == Choice(2)
+    assert [token for token, _ in answer([1, 9, 5], Top(3, (NOT_1,)))] == [2, 0]
     for seed in range(200):
-        assert answer([0, 9, 0], Pick(Sampler()), forbidden=frozenset({1}), seed=seed).token != 1
+        assert answer([0, 9, 0], Pick(Sampler((NOT_1,))), seed=seed).token != 1
 
 
 def test_logprobs_are_the_models_own():

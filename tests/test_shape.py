@@ -19,6 +19,10 @@ PURE = (
     "strategies",
     "drafts",
     "sampling.transforms",
+    "sampling.penalties",
+    "sampling.past",
+    "sampling.sampler",
+    "sampling.seeds",
     "sampling",
 )
 

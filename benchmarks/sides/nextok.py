@@ -4,7 +4,7 @@ import nextok as nt
 from nextok.models.base import Feed
 from nextok.options import Options
 from nextok.query import Pick, Row
-from nextok.sampling.transforms import Sampler
+from nextok.sampling.sampler import Sampler
 from nextok.tree import Tree
 from sides import filler
 

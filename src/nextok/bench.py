@@ -13,7 +13,7 @@ from nextok.footprint import PROMPT, footprint, some_ids
 from nextok.models.base import Feed
 from nextok.processors import checked_threads
 from nextok.query import Pick, Row
-from nextok.sampling.transforms import Sampler
+from nextok.sampling.sampler import Sampler
 from nextok.strategies.beam import Beam
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
 """A chat of many turns that reads every message once."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from nextok.lm import LM
-from nextok.options import Options
+from nextok.options import Options, Wishes
 from nextok.strategies.base import Strategy
 from nextok.strategies.sample import Greedy
 from nextok.stream import Stream
@@ -23,15 +22,11 @@ class Conversation:
         self,
         text: str,
         strategy: Strategy = Greedy(),
-        *,
-        max_tokens: int = 256,
-        stop: str | Sequence[str] = (),
-        seed: int | None = None,
+        **options: Unpack[Wishes],
     ) -> Stream:
         """Stream the answer to `text`; hand it to `keep` when it is done, or the turn is forgotten."""
-        options = Options(max_tokens=max_tokens, stop=stop, seed=seed)
         ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}])
-        return self.lm.start(ids, strategy, options, self._tree)
+        return self.lm.start(ids, strategy, Options(**options), self._tree)
 
     def keep(self, text: str, answer: str) -> None:
         """Make a turn part of the conversation."""

@@ -42,3 +42,9 @@ class DownloadError(NextokError, OSError):
 
 class LogitsError(NextokError, ArithmeticError):
     """A row of scores has no finite value, so no token can be chosen from it."""
+
+
+class DeadEndError(NextokError, ValueError):
+    """The rules of a request leave no token that could come next."""
+
+    exit_code = 4

@@ -13,12 +13,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """What was chosen after `node`, with raw log-probabilities; only for requests that ask for them."""
+    """What was chosen after `node`, with log-probabilities; only for requests that ask for them.
+
+    The first ones are those of the model's own scores, the processed ones those that were drawn from.
+    """
 
     node: int
     token: int
     logprob: float | None
     top: tuple[tuple[int, float], ...]  # the most probable tokens there, best first
+    processed: float | None = None
+    processed_top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

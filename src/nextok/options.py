@@ -1,20 +1,46 @@
 """What a caller may ask of one generation besides its strategy, checked before any model runs."""
 
+import math
 import operator
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
+from nextok.grammar import Grammar
 from nextok.request import Limits
+from nextok.sampling.penalties import BadWords
+from nextok.sampling.sampler import Transform
+from nextok.sampling.transforms import Add, Allow, Forbid, checked
+from nextok.text.tokenizer import Tokenizer
 
 MOST_SAMPLES = 256
 MOST_ALTERNATIVES = 1000
+MOST_BIAS = 1e6
+
+
+class Wishes(TypedDict, total=False):
+    """What a caller may say as keyword arguments of `LM.generate`, `LM.stream` and `LM.chat`."""
+
+    max_tokens: int  # to generate at most; 256
+    min_tokens: int  # before a stop counts
+    stop: str | Sequence[str]  # the text ends before one of these
+    stop_token_ids: Sequence[int]  # tokens that end the text, besides the model's own
+    ignore_eos: bool  # the model's own end tokens end nothing
+    seed: int | None  # None draws one and reports it
+    n: int  # samples of the prompt, which is read once
+    logprobs: int | None  # report log-probabilities, with so many alternatives
+    prompt_logprobs: bool  # of the prompt's tokens as well
+    logit_bias: Mapping[int, float]  # added to these tokens' scores; -inf forbids one
+    allowed_token_ids: Sequence[int] | None  # no other token can be chosen
+    forbidden_token_ids: Sequence[int]  # these cannot be chosen
+    bad_words: Sequence[str | Sequence[int]]  # texts or token ids that are never completed
+    grammar: Grammar | None  # the text must follow it
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The keyword arguments of `LM.generate`, with the meanings given there."""
+    """The wishes of one call, checked, with their defaults."""
 
     max_tokens: int = 256
     min_tokens: int = 0
@@ -24,6 +50,12 @@ class Options:
     seed: int | None = None
     n: int = 1
     logprobs: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: Sequence[int] | None = None
+    forbidden_token_ids: Sequence[int] = ()
+    bad_words: Sequence[str | Sequence[int]] = ()
+    grammar: Grammar | None = None
+    prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
         _whole("max_tokens", self.max_tokens, 1, 1 << 31)
@@ -36,6 +68,13 @@ class Options:
         for stop in self.stop_strings:
             if not isinstance(stop, str) or not stop:
                 raise ValueError(f"a stop string must be text and not empty, got {stop!r}")
+        for token, bias in self.logit_bias.items():
+            if bias != -math.inf:
+                checked(f"the logit_bias of token {token!r}", bias, -MOST_BIAS, MOST_BIAS, " (-inf forbids a token)")
+        if isinstance(self.bad_words, str) or not all(self.bad_words):
+            raise ValueError(
+                f"bad_words must be texts or lists of token ids, none of them empty, got {self.bad_words!r}"
+            )
 
     @property
     def stop_strings(self) -> Sequence[str]:
@@ -55,6 +94,26 @@ class Options:
             vocab_size=vocab_size,
         )
 
+    def masks(self, tokenizer: Tokenizer, vocab_size: int) -> Callable[[], tuple[Transform, ...]]:
+        """Makes, for each request, what these wishes do to every row of scores: bias, what is allowed, grammar."""
+        bias = {checked_ids([token], vocab_size)[0]: float(value) for token, value in self.logit_bias.items()}
+        forbidden = {*checked_ids(self.forbidden_token_ids, vocab_size)}
+        forbidden |= {token for token, value in bias.items() if value == -math.inf}
+        added = {token: value for token, value in bias.items() if token not in forbidden}
+        masks: list[Transform] = [Add(tuple(added), tuple(added.values()))] if added else []
+        if self.allowed_token_ids is not None:
+            masks.append(_allow({*checked_ids(self.allowed_token_ids, vocab_size)} - forbidden))
+        elif len(forbidden) >= vocab_size:
+            raise ValueError(f"all {vocab_size} tokens are forbidden; allow at least one")
+        elif forbidden:
+            masks.append(Forbid(frozenset(forbidden)))
+        if sequences := [each for word in self.bad_words for each in _spellings(word, tokenizer, vocab_size)]:
+            masks.append(BadWords(tuple(dict.fromkeys(sequences))))
+        if self.grammar is None:
+            return lambda: tuple(masks)
+        compiled = self.grammar.compiled(tokenizer, vocab_size)
+        return lambda: (*masks, compiled.begin())
+
     def drawn_seed(self) -> int:
         """The seed that was given, or a new one."""
         return secrets.randbits(48) if self.seed is None else self.seed
@@ -72,6 +131,24 @@ def checked_ids(ids: Sequence[Any], vocab_size: int) -> list[int]:
         if not 0 <= token < vocab_size:
             raise ValueError(f"token id {token} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
     return plain
+
+
+def _spellings(word: str | Sequence[int], tokenizer: Tokenizer, vocab_size: int) -> list[tuple[int, ...]]:
+    """The token ids of a bad word: as they were given, or of a text at the start and in the middle of a line."""
+    if not isinstance(word, str):
+        return [tuple(checked_ids(word, vocab_size))]
+    return [tuple(tokenizer.encode(text, special=False)) for text in (word, " " + word.lstrip())]
+
+
+def _allow(tokens: set[int]) -> Allow:
+    if not tokens:
+        raise ValueError(
+            "allowed_token_ids leaves no token that is not forbidden; allow one, or leave it out to allow all"
+        )
+    mask = bytearray(max(tokens) // 8 + 1)
+    for token in tokens:
+        mask[token >> 3] |= 1 << (token & 7)
+    return Allow(bytes(mask))
 
 
 def _whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:

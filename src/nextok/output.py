@@ -5,11 +5,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """A generated token's raw log-probability, and the most probable tokens at its place, best first."""
+    """A generated token's log-probability, and the most probable tokens at its place, best first.
+
+    `logprob` and `top` are those of the model's own scores; the processed ones those of what was drawn from, after
+    masks, penalties and filters.
+    """
 
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...]
+    processed: float
+    processed_top: tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,29 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """How probable a given text is: `logprobs[i]` and `top[i]`, the best tokens there, belong to `tokens[i]`.
+
+    The first token has no log-probability.
+    """
+
+    tokens: list[int]
+    logprobs: list[float | None]
+    top: list[tuple[tuple[int, float], ...]]
+
+    @property
+    def total(self) -> float:
+        """The natural log-probability of the text after its first token."""
+        return sum(logprob for logprob in self.logprobs if logprob is not None)
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """The result for one prompt; with several choices, the properties are those of the first."""
 
     choices: tuple[Completion, ...]
     stats: Stats
+    prompt_logprobs: Scores | None = None
 
     @property
     def text(self) -> str:
@@ -91,16 +115,3 @@ class Output:
     def error(self) -> Exception | None:
         """What went wrong, if the text ended in an error."""
         return self.choices[0].error
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """How probable a given text is: `logprobs[i]` belongs to `tokens[i]`; the first has none."""
-
-    tokens: list[int]
-    logprobs: list[float | None]
-
-    @property
-    def total(self) -> float:
-        """The natural log-probability of the text after its first token."""
-        return sum(logprob for logprob in self.logprobs if logprob is not None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from nextok.events import Chosen, Event
-from nextok.sampling.transforms import Sampler, Transform
+from nextok.sampling.sampler import Sampler, Transform
 
 TARGET = "target"
 """The model whose text is being written; any other model in a query is the model object itself."""
@@ -21,13 +21,27 @@ class Candidate(NamedTuple):
     logprob: float
 
 
+class Drawn(NamedTuple):
+    """A token drawn without replacement, its natural log-probability, and that plus its Gumbel noise."""
+
+    token: int
+    logprob: float
+    perturbed: float
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The token at one node; its raw log-probability and the best alternatives where they were asked for."""
+    """The token at one node, and where they were asked for its log-probability and the best alternatives.
+
+    `logprob` and `top` are those of the model's own scores, the processed ones of the distribution after the
+    transforms, from which it was drawn.
+    """
 
     token: int
     logprob: float | None = None
     top: tuple[Candidate, ...] = ()
+    processed: float | None = None
+    processed_top: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +49,15 @@ class Pick:
     """Draw one token from the node's scores. Reply: a Choice."""
 
     sampler: Sampler
+
+    @property
+    def transforms(self) -> tuple[Transform, ...]:
+        """What happens to the scores first."""
+        return self.sampler.transforms
+
+    def after(self, transforms: tuple[Transform, ...]) -> "Pick":
+        """The same with other transforms."""
+        return Pick(Sampler(transforms, self.sampler.noise))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +67,40 @@ class Top:
     count: int
     transforms: tuple[Transform, ...] = ()
 
+    def after(self, transforms: tuple[Transform, ...]) -> "Top":
+        """The same with other transforms."""
+        return Top(self.count, transforms)
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """A sample of `count` different tokens: those with the largest sum of log-probability and noise. Reply: Drawn.
+
+    The noise belongs to the whole path, so that two nodes at one position draw independently. (Gumbel top-k:
+    Kool et al., arXiv 1903.06059.)
+    """
+
+    count: int
+    transforms: tuple[Transform, ...] = ()
+
+    def after(self, transforms: tuple[Transform, ...]) -> "Draws":
+        """The same with other transforms."""
+        return Draws(self.count, transforms)
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """How probable a given token is. Reply: a Choice with that token."""
 
     token: int
+    transforms: tuple[Transform, ...] = ()
+
+    def after(self, transforms: tuple[Transform, ...]) -> "Score":
+        """The same with other transforms."""
+        return Score(self.token, transforms)
 
 
-Read = Pick | Top | Score
+Read = Pick | Top | Draws | Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +118,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One readout of one row of logits, with everything a backend needs to know for it."""
+    """One readout of one row of logits, with everything a backend needs to know for it.
+
+    None of the transforms of `read` looks back any more.
+    """
 
     index: int  # of the row, counted over all feeds of the pass in their order
     read: Read
     seed: int
     position: int  # of the token to be chosen, in its whole path
-    forbidden: frozenset[int] = frozenset()  # tokens that may not be chosen here
     logprobs: int | None = None  # how many alternatives to report; None: no log-probabilities at all
 
 
@@ -90,8 +140,13 @@ def pick(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Deco
     choices = yield Query(tuple(nodes), (Pick(sampler),), model)
     for node, choice in choices.items():
         if choice.logprob is not None and model is TARGET:
-            yield Chosen(node, choice.token, choice.logprob, choice.top)
+            yield chosen(node, choice)
     return {node: choice.token for node, choice in choices.items()}
+
+
+def chosen(node: int, choice: Choice) -> Chosen:
+    """The event that tells what was chosen after a node."""
+    return Chosen(node, choice.token, choice.logprob, choice.top, choice.processed, choice.processed_top)
 
 
 def top(
@@ -102,7 +157,17 @@ def top(
     return candidates
 
 
-def score(nodes: Sequence[int], tokens: Sequence[int]) -> Decoding[dict[int, Choice]]:
+def draws(
+    nodes: Iterable[int], count: int, transforms: tuple[Transform, ...] = ()
+) -> Decoding[dict[int, list[Drawn]]]:
+    """`count` different tokens drawn after each node, as {node: [Drawn]}, the most perturbed first."""
+    drawn: dict[int, list[Drawn]] = yield Query(tuple(nodes), (Draws(count, transforms),))
+    return drawn
+
+
+def score(
+    nodes: Sequence[int], tokens: Sequence[int], transforms: tuple[Transform, ...] = ()
+) -> Decoding[dict[int, Choice]]:
     """The Choice of each token under its node, as {node: Choice}."""
-    choices: dict[int, Choice] = yield Query(tuple(nodes), tuple(Score(token) for token in tokens))
+    choices: dict[int, Choice] = yield Query(tuple(nodes), tuple(Score(token, transforms) for token in tokens))
     return choices

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 
 from nextok.errors import LimitError
 from nextok.events import Finished, Token
-from nextok.query import Query, Row
+from nextok.query import Draws, Query, Read, Row
+from nextok.sampling.past import Ledger, Past
+from nextok.sampling.sampler import Transform
+from nextok.sampling.seeds import salted
+from nextok.sampling.transforms import Forbid
 from nextok.tree import Tree
 
 
@@ -31,9 +35,20 @@ class Limits:
 
 
 class Request:
-    """A prompt (a node of `tree`), its limits and its seed; `commit` is the only way its text grows."""
+    """A prompt (a node of `tree`), its limits and its seed; `commit` is the only way its text grows.
 
-    def __init__(self, tree: Tree, prompt: int, limits: Limits, seed: int = 0, logprobs: int | None = None) -> None:
+    `masks` are applied to every row of scores before what the strategy wants: the rules of this text.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        prompt: int,
+        limits: Limits,
+        seed: int = 0,
+        logprobs: int | None = None,
+        masks: tuple[Transform, ...] = (),
+    ) -> None:
         if prompt < 0:
             raise ValueError("the prompt is empty; give at least one token")
         length = tree.depth[prompt] + 1
@@ -48,9 +63,11 @@ class Request:
         self.limits = limits
         self.seed = seed
         self.logprobs = logprobs
+        self.masks = masks
         self.tokens: list[int] = []  # generated so far
         self.finish_reason: str | None = None
         self.error: Exception | None = None
+        self._ledger: Ledger | None = None  # from when a transform first looks back
 
     @property
     def room(self) -> int:
@@ -67,6 +84,8 @@ class Request:
                 return
             self.tip = self.tree.add(self.tip, token)
             self.tokens.append(token)
+            if self._ledger:
+                self._ledger.add(token)
             yield Token(token, self.tip)
             if reason := self.ending(self.tip):
                 yield self.finish(reason)
@@ -93,15 +112,42 @@ class Request:
 
     def row(self, index: int, node: int, query: Query, position: int) -> Row:
         """The readout of `node`, entry `position` of `query`, from row `index` of a pass."""
-        early = self._length(node) < self.limits.min_tokens
-        return Row(
-            index,
-            query.read(position),
-            self.seed,
-            self.tree.depth[node] + 1,
-            self.limits.stop_ids if early else frozenset(),
-            self.logprobs,
-        )
+        read, seed = self._after(node, query.read(position)), self.seed
+        if isinstance(read, Draws):
+            seed = salted(seed, self.tree.path(node, above=self.prompt))
+        return Row(index, read, seed, self.tree.depth[node] + 1, self.logprobs)
+
+    def past(self, node: int) -> Past:
+        """The text that ends in `node`, which is the end of the prompt or below it."""
+        tree, tail, above = self.tree, list[int](), node
+        while above not in (self.tip, self.prompt):
+            tail.append(tree.token[above])
+            above = tree.parent[above]
+        step = None if node == self.prompt else (tree.parent[node], tree.token[node])
+        return Past(self._ledger_at(above), tail[::-1], node, step)
+
+    def _ledger_at(self, node: int) -> Ledger:
+        """The index of the committed text, or of the prompt alone."""
+        if node != self.tip:
+            return Ledger(self.tree.path(node), self.limits.token_bytes)
+        if self._ledger is None:
+            self._ledger = Ledger(self.tree.path(self.prompt), self.limits.token_bytes)
+            for token in self.tokens:
+                self._ledger.add(token)
+        return self._ledger
+
+    def _after(self, node: int, read: Read) -> Read:
+        """What `read` means at this node: the masks first, and for a transform that looks back what it found."""
+        length = self._length(node)
+        if length < 0:
+            return read.after(())  # the prompt was not written by any rules
+        early = (Forbid(self.limits.stop_ids),) if length < self.limits.min_tokens else ()
+        transforms = (*early, *self.masks, *read.transforms)
+        if not any(hasattr(each, "at") for each in transforms):
+            return read.after(transforms) if early or self.masks else read
+        past = self.past(node)
+        found = [each.at(past) if hasattr(each, "at") else each for each in transforms]
+        return read.after(tuple(each for each in found if each is not None))
 
     def _length(self, node: int) -> int:
         return self.tree.depth[node] - self.tree.depth[self.prompt]

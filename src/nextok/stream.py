@@ -9,6 +9,7 @@ from nextok.engine import Engine, Job
 from nextok.output import Output, Stats
 from nextok.request import Request
 from nextok.strategies.base import Strategy
+from nextok.strategies.rescore import Echo
 from nextok.writer import Writer
 
 
@@ -27,13 +28,20 @@ class Stream(Iterator[Piece]):
     interrupted (Ctrl-C), the request is cancelled and `output()` has what exists.
     """
 
-    def __init__(self, engine: Engine, requests: Sequence[Request], strategy: Strategy, hypotheses: int = 0) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        requests: Sequence[Request],
+        strategy: Strategy,
+        hypotheses: int = 0,
+        prompt_logprobs: bool = False,
+    ) -> None:
         self._engine = engine
+        self._prompt_logprobs = prompt_logprobs
         self._writers = [Writer(request, hypotheses) for request in requests]
         self._started_at = time.perf_counter()
-        self._jobs: list[Job] = [
-            engine.submit(request, strategy, writer) for request, writer in zip(requests, self._writers)
-        ]
+        strategies = [Echo(strategy) if prompt_logprobs else strategy, *[strategy] * (len(requests) - 1)]
+        self._jobs: list[Job] = list(map(engine.submit, requests, strategies, self._writers))
         finalize(self, engine.abandon, self._jobs).atexit = False  # whoever drops a stream wants no more of it
 
     def __next__(self) -> Piece:
@@ -78,7 +86,10 @@ class Stream(Iterator[Piece]):
     def output(self) -> Output:
         """The result so far."""
         completions = [completion for writer in self._writers for completion in writer.completions()]
-        return Output(tuple(completions), self._stats(sum(len(choice.tokens) for choice in completions)))
+        stats = self._stats(sum(len(choice.tokens) for choice in completions))
+        return Output(
+            tuple(completions), stats, self._writers[0].prompt_logprobs() if self._prompt_logprobs else None
+        )
 
     def _stats(self, generated_tokens: int) -> Stats:
         writers, now = self._writers, time.perf_counter()

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Iterable
 
 from nextok.events import Beams, Chosen, Event, Finished, Hypothesis, Token, Verified
-from nextok.output import Completion, TokenLogprob
+from nextok.output import Completion, Scores, TokenLogprob
 from nextok.request import Request
 from nextok.text.held import HeldText
+from nextok.tree import ROOT
 
 
 class Writer:
@@ -31,8 +32,8 @@ class Writer:
             case Token(_, node):
                 self._mark_first_token()
                 self._write(_feed(self.request, self._held, [node]))
-            case Chosen(node, token, logprob, top) if logprob is not None:
-                self._chosen[node, token] = TokenLogprob(token, logprob, top)
+            case Chosen(node, token, float(logprob), top, float(processed), processed_top):
+                self._chosen[node, token] = TokenLogprob(token, logprob, top, processed, processed_top)
             case Verified(drafted, accepted):
                 self.verifications += 1
                 self.drafted += drafted
@@ -52,7 +53,13 @@ class Writer:
                 return [self._hypothesis(beam) for beam in best]
         return [self._completion("".join(self._text), self.request.tip, self.request.finish_reason)]
 
-    def logprobs(self, node: int, above: int) -> list[TokenLogprob]:
+    def prompt_logprobs(self) -> Scores:
+        """What was told of the prompt's tokens."""
+        tokens = self.request.tree.path(self.request.prompt)
+        told = self._logprobs(self.request.prompt, ROOT)
+        return Scores(tokens, [None, *(each.logprob for each in told)], [(), *(each.top for each in told)])
+
+    def _logprobs(self, node: int, above: int) -> list[TokenLogprob]:
         """What was told of the tokens below `above`, down to `node`."""
         tree = self.request.tree
         keys = [(tree.parent[node], tree.token[node]) for node in tree.nodes(node, above)]
@@ -66,7 +73,7 @@ class Writer:
 
     def _completion(self, text: str, node: int, reason: str | None, score: float | None = None) -> Completion:
         tokens = self.request.tree.path(node, above=self.request.prompt)
-        logprobs = self.logprobs(node, self.request.prompt)
+        logprobs = self._logprobs(node, self.request.prompt)
         known = self.request.logprobs is not None and len(logprobs) == len(tokens)  # not of a beam cut short
         return Completion(
             text=text,

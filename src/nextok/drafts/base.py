@@ -5,7 +5,7 @@ from typing import Protocol
 
 from nextok.query import Decoding
 from nextok.request import Request
-from nextok.sampling.transforms import Sampler
+from nextok.sampling.sampler import Sampler
 
 Propose = Callable[[], Decoding[list[int]]]
 """Guess below the request's tip; returns the guessed nodes, parents first. It may ask models, and may be empty."""

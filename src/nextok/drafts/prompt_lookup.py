@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from nextok.drafts.base import Propose, checked_max_draft
 from nextok.query import Decoding
 from nextok.request import Request
-from nextok.sampling.transforms import Sampler
+from nextok.sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)

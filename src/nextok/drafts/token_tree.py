@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from nextok.drafts.base import Lender, Propose, checked_lender, shared_ids
 from nextok.query import Decoding, top
 from nextok.request import Request
-from nextok.sampling.transforms import Sampler
+from nextok.sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.processors import checked_threads
 from nextok.query import Row
+from nextok.sampling.readout import read
 
 
 class NativeModel:
@@ -67,8 +68,8 @@ class NativeModel:
         return self._core.open()
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """One forward pass, then the readout, both in the core."""
-        return self._core.answer(feeds, rows)
+        """One forward pass, then the readout."""
+        return read(self._core.logits(feeds), rows)
 
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
         """Read all tokens of a pass; the scores, [rows, vocab], of those whose logits are wanted."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from nextok.models.base import Feed
 from nextok.query import Row
-from nextok.sampling.noise import mix
 from nextok.sampling.readout import read
+from nextok.sampling.seeds import mix
 
 Scores = Callable[[tuple[int, ...]], Sequence[float]]
 """Logits of every token after the given ones."""

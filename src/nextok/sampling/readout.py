@@ -1,7 +1,4 @@
-"""What transforms and reads mean, in numpy: the reference that every other backend must agree with.
-
-Logits arrive in float32 and are worked on in float64; a removed token is -inf. Ties go to the lowest token id.
-"""
+"""From rows of logits to answers, in numpy: the reference that every other backend must agree with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,40 +6,59 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nextok.errors import LogitsError
-from nextok.query import Candidate, Choice, Pick, Row, Top
+from nextok.errors import DeadEndError, LogitsError
+from nextok.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
+from nextok.sampling.filters import Values, largest, log_softmax, remember, transform
 from nextok.sampling.noise import gumbel
-from nextok.sampling.transforms import MinP, Temperature, TopK, TopP, Transform
+from nextok.sampling.transforms import Surprise
 
 Logits = npt.NDArray[np.float32]  # [rows, vocab]
-Values = npt.NDArray[np.float64]  # [vocab]
+Answer = Choice | list[Candidate] | list[Drawn] | Exception
 
 
 def read(logits: Logits, rows: Sequence[Row], first: int = 0) -> list[Any]:
     """Answer each row from `logits` [rows, vocab], of which the first is row `first` of the pass.
 
-    The answers are a Choice, Candidates, or the LogitsError of that row alone.
+    The answers are a Choice, Candidates, Drawns, or the exception of that row alone.
     """
     return [_read(logits[row.index - first], row) for row in rows]
 
 
-def _read(logits: npt.NDArray[np.float32], row: Row) -> Choice | list[Candidate] | LogitsError:
-    values: Any = logits
-    if row.forbidden:
-        values = logits.copy()
-        values[list(row.forbidden)] = -np.inf
-    best = int(np.argmax(values))  # the first NaN, if there is one
-    if not np.isfinite(values[best]):
+def _read(logits: npt.NDArray[np.float32], row: Row) -> Answer:
+    first = int(np.argmax(logits))  # the first NaN, if there is one
+    if not np.isfinite(logits[first]):
+        return unreadable(row.position, logits[first])
+    match row.read:
+        case Pick(sampler) if not (sampler.transforms or sampler.noise):
+            return Choice(first) if row.logprobs is None else _choice(logits, logits.astype(np.float64), first, row)
+    try:
+        values = transform(logits, row.read.transforms, row)
+    except Exception as error:  # a custom transform's own
+        return error
+    best = int(np.argmax(values))
+    if np.isnan(values[best]) or values[best] == np.inf:
         return unreadable(row.position, values[best])
-    if isinstance(row.read, Pick):
-        sampler = row.read.sampler
-        if sampler.noise:
-            best = _draw(transform(values, sampler.transforms), row)
-        return _choice(logits, best, row.logprobs)
-    if isinstance(row.read, Top):
-        logprobs = log_softmax(transform(values, row.read.transforms))
-        return _candidates(logprobs, row.read.count)
-    return _choice(logits, row.read.token, row.logprobs or 0)
+    return _answer(logits, values, best, row)
+
+
+def _answer(logits: npt.NDArray[np.float32], values: Values, best: int, row: Row) -> Answer:
+    """What the transformed values of a row say; nothing may be left of them."""
+    empty = values[best] == -np.inf
+    match row.read:
+        case Pick():
+            return dead_end(row.position) if empty else _choice(logits, values, _chosen(values, best, row), row)
+        case Score(token):
+            return _choice(logits, values, token, row)
+        case Top(count):
+            tops = [] if empty else _candidates(log_softmax(values), count)
+            for token, logprob in tops:
+                remember(row.read.transforms, token, logprob)
+            return tops
+        case Draws(count):
+            drawn = [] if empty else _drawn(log_softmax(values), count, row)
+            for token, logprob, _ in drawn:
+                remember(row.read.transforms, token, logprob)
+            return drawn
 
 
 def unreadable(position: int, best: float) -> LogitsError:
@@ -53,17 +69,36 @@ def unreadable(position: int, best: float) -> LogitsError:
     )
 
 
-def _draw(values: Values, row: Row) -> int:
-    survivors = np.flatnonzero(values > -np.inf)
-    return int(survivors[np.argmax(values[survivors] + gumbel(row.seed, row.position, survivors))])
+def dead_end(position: int) -> DeadEndError:
+    """What is answered for a row of which the transforms leave nothing."""
+    return DeadEndError(
+        f"no token is allowed at position {position}: grammar, allowed and forbidden tokens and penalties "
+        "leave none; relax one of them"
+    )
 
 
-def _choice(logits: npt.NDArray[np.float32], token: int, alternatives: int | None) -> Choice:
-    """The chosen token with its raw log-probability: that of the model's own logits, before any transform."""
-    if alternatives is None:
+def _chosen(values: Values, best: int, row: Row) -> int:
+    if isinstance(row.read, Pick) and row.read.sampler.noise:
+        survivors = np.flatnonzero(values > -np.inf)
+        return int(survivors[np.argmax(values[survivors] + gumbel(row.seed, row.position, survivors))])
+    return best
+
+
+def _choice(logits: npt.NDArray[np.float32], values: Values, token: int, row: Row) -> Choice:
+    """The chosen token; with its log-probabilities before and after the transforms if somebody wants them."""
+    transforms = row.read.transforms
+    if row.logprobs is None and not isinstance(row.read, Score):
+        if any(isinstance(each, Surprise) for each in transforms):
+            remember(transforms, token, float(log_softmax(values)[token]))
         return Choice(token)
-    logprobs = log_softmax(logits.astype(np.float64))
-    return Choice(token, float(logprobs[token]), tuple(_candidates(logprobs, alternatives)))
+    raw = log_softmax(logits.astype(np.float64))
+    count = row.logprobs or 0
+    top = tuple(_candidates(raw, count))
+    if not transforms:
+        return Choice(token, float(raw[token]), top, float(raw[token]), top)
+    processed = log_softmax(values) if (values > -np.inf).any() else values
+    remember(transforms, token, float(processed[token]))
+    return Choice(token, float(raw[token]), top, float(processed[token]), tuple(_candidates(processed, count)))
 
 
 def _candidates(logprobs: Values, count: int) -> list[Candidate]:
@@ -71,59 +106,8 @@ def _candidates(logprobs: Values, count: int) -> list[Candidate]:
     return [Candidate(int(token), float(logprobs[token])) for token in tokens if logprobs[token] > -np.inf]
 
 
-def log_softmax(values: Values) -> Values:
-    """Natural log-probabilities of a row that has at least one finite value."""
-    shifted = values - values.max()
-    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
-
-
-def largest(values: Values, k: int) -> npt.NDArray[np.int64]:
-    """The ids of the k largest values, largest first; of equal ones the lowest ids are taken, lowest first."""
-    if k <= 0:
-        return np.empty(0, np.int64)
-    if k < len(values):
-        threshold = np.partition(values, len(values) - k)[len(values) - k]
-        above = np.flatnonzero(values > threshold)
-        level = np.flatnonzero(values == threshold)[: k - len(above)]
-        ids = np.sort(np.concatenate([above, level]))
-    else:
-        ids = np.arange(len(values))
-    return ids[np.argsort(-values[ids], kind="stable")]
-
-
-def transform(logits: npt.NDArray[Any], transforms: Sequence[Transform]) -> Values:
-    """A new row, float64, after the transforms in their order; at least one token survives each of them."""
-    values = logits.astype(np.float64)
-    for each in transforms:
-        match each:
-            case Temperature(value):
-                with np.errstate(over="ignore"):  # towards -inf only, as the largest is 0
-                    values = (values - values.max()) / value
-            case TopK(k):
-                if k < len(values):
-                    values = _only(values, largest(values, k))
-            case TopP(p):
-                if p < 1:
-                    values = _only(values, _nucleus(values, p))
-            case MinP(p):
-                if p > 0:
-                    values[values < values.max() + np.log(p)] = -np.inf
-    return values
-
-
-def _only(values: Values, ids: npt.NDArray[np.int64]) -> Values:
-    kept = np.full_like(values, -np.inf)
-    kept[ids] = values[ids]
-    return kept
-
-
-def _nucleus(values: Values, p: float) -> npt.NDArray[np.int64]:
-    """The ids of the smallest set whose mass reaches p; the whole vocabulary is sorted only if it must be."""
-    mass = np.exp(values - values.max())
-    enough = p * mass.sum()
-    for size in (64, 1024, len(values)):
-        order = largest(values, size)
-        reached = np.cumsum(mass[order])
-        if reached[-1] >= enough:
-            break
-    return order[: int(np.searchsorted(reached, enough)) + 1]
+def _drawn(logprobs: Values, count: int, row: Row) -> list[Drawn]:
+    survivors = np.flatnonzero(logprobs > -np.inf)
+    perturbed = logprobs[survivors] + gumbel(row.seed, row.position, survivors)
+    best = largest(perturbed, count)
+    return [Drawn(int(survivors[i]), float(logprobs[survivors[i]]), float(perturbed[i])) for i in best]

@@ -1,9 +1,12 @@
 """What can be done to a row of logits before a token is drawn: records of parameters, no arrays.
 
-Each backend implements them for blocks of rows in which every row has parameters of its own.
+Each backend implements them for blocks of rows in which every row has parameters of its own. A removed token has
+the logit -inf; at least one token survives each filter.
 """
 
+import inspect
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -12,6 +15,20 @@ from typing import Any
 def is_number(value: Any) -> bool:
     """Whether this is a real number; True and False are not."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def checked(name: str, value: Any, least: float, most: float, advice: str = "") -> None:
+    """ValueError unless `value` is a finite number from `least` to `most`; an infinite bound is none."""
+    if is_number(value) and least <= value <= most and math.isfinite(value):
+        return
+    bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or above"
+    raise ValueError(f"{name} must be a finite number, {bounds}, got {value!r}{advice}")
+
+
+def whole(name: str, value: Any, least: int, advice: str = "") -> None:
+    """ValueError unless `value` is a whole number from `least` up."""
+    if type(value) is not int or value < least:
+        raise ValueError(f"{name} must be a whole number from {least} up, got {value!r}{advice}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +43,32 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
+class DynamicTemperature:
+    """A temperature from `low`, where the model is sure, to `high`, where every token is as likely as the others.
+
+    low + (high - low) * (entropy / its maximum over the tokens that are left) ** exponent, as in llama.cpp.
+    """
+
+    low: float
+    high: float
+    exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.low) and is_number(self.high) and 0 < self.low <= self.high < math.inf):
+            raise ValueError(
+                f"a dynamic temperature goes from low to high, 0 < low <= high, got {self.low!r} and {self.high!r}"
+            )
+        checked("exponent of a dynamic temperature", self.exponent, 0, 100)
+
+
+@dataclass(frozen=True, slots=True)
 class TopK:
     """Keeps exactly the k largest logits; ties go to the lowest token id."""
 
     k: int
 
     def __post_init__(self) -> None:
-        if type(self.k) is not int or self.k < 1:
-            raise ValueError(
-                f"top_k must be a whole number from 1 up, got {self.k!r}; leave it out to keep every token"
-            )
+        whole("top_k", self.k, 1, "; leave it out to keep every token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +89,162 @@ class MinP:
     p: float
 
     def __post_init__(self) -> None:
-        if not (is_number(self.p) and 0 <= self.p <= 1):
-            raise ValueError(f"min_p must be from 0 to 1, got {self.p!r}")
-
-
-Transform = Temperature | TopK | TopP | MinP
+        checked("min_p", self.p, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Sampler:
-    """An ordered choice of transforms, then the draw; without noise the draw is the largest logit."""
+class TypicalP:
+    """Keeps the smallest set of mass p whose log-probabilities are nearest to minus the entropy.
 
-    transforms: tuple[Transform, ...] = ()
-    noise: bool = True
+    Locally typical sampling (Meister et al., arXiv 2202.00666); ties go to the lowest token id.
+    """
+
+    p: float
+
+    def __post_init__(self) -> None:
+        if not (is_number(self.p) and 0 < self.p <= 1):
+            raise ValueError(f"typical_p must be above 0 and at most 1, got {self.p!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class EpsilonCutoff:
+    """Keeps the tokens with a probability of at least epsilon, and the best one (Hewitt et al., arXiv 2210.15191)."""
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        checked("epsilon_cutoff", self.epsilon, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class EtaCutoff:
+    """Keeps the tokens at least as probable as min(epsilon, sqrt(epsilon) * exp(-entropy)), and the best one.
+
+    Eta sampling (Hewitt et al., arXiv 2210.15191).
+    """
+
+    epsilon: float
+
+    def __post_init__(self) -> None:
+        checked("eta_cutoff", self.epsilon, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TopNSigma:
+    """Keeps the logits within n standard deviations (of those that are left) of the largest (arXiv 2411.07641)."""
+
+    n: float
+
+    def __post_init__(self) -> None:
+        checked("top_n_sigma", self.n, 0, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class XTC:
+    """With `probability`, removes all tokens of at least `threshold` but the least probable one of them.
+
+    "Exclude top choices". Whether it does is drawn from the request's noise, as the tokens are.
+    """
+
+    probability: float
+    threshold: float = 0.1
+
+    def __post_init__(self) -> None:
+        checked("probability of XTC", self.probability, 0, 1)
+        checked("threshold of XTC", self.threshold, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """Your own: `function(row)` gets the logits, a float64 array of the vocabulary's size, and returns such an array.
+
+    A removed token is -inf. With two parameters it gets the token ids so far as well: `function(row, tokens)`.
+    It must depend on nothing else, or the same seed will not give the same text. Runs in Python, so slowly.
+    """
+
+    function: Callable[..., Any]
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ValueError(f"a custom transform must be a function of a row of logits, got {self.function!r}")
+
+    @property
+    def wants_tokens(self) -> bool:
+        """Whether the function takes the token ids so far."""
+        try:
+            inspect.signature(self.function).bind(None)
+        except TypeError:
+            return True
+        except ValueError:  # of something built in that does not tell
+            return False
+        return False
+
+
+# What the transforms above are to a row, these are to single tokens. They write float32, as the model does.
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Removes every token whose bit is 0; bit i of the little-endian `mask` belongs to token i, no bit means 0."""
+
+    mask: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Forbid:
+    """Removes these tokens."""
+
+    tokens: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Adds amounts[i] to the logit of tokens[i]; tokens are distinct."""
+
+    tokens: tuple[int, ...]
+    amounts: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Divides the positive and multiplies the negative logits of these distinct tokens by `factor`."""
+
+    tokens: tuple[int, ...]
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surprise:
+    """Mirostat for the row of `node`, to which `step` led: (node before, token), or None at the end of the prompt.
+
+    `memory` holds mu after every step that was taken; a row that chooses adds what comes after its tokens.
+    """
+
+    version: int
+    tau: float
+    eta: float
+    node: int
+    step: tuple[int, int] | None
+    memory: dict[tuple[int, int], float]
+
+    @property
+    def mu(self) -> float:
+        """The most bits that a token may carry; 2 tau to begin with."""
+        return 2 * self.tau if self.step is None else self.memory.get(self.step, 2 * self.tau)
+
+
+Edit = Allow | Forbid | Add | Scale
+Filter = (
+    Temperature
+    | DynamicTemperature
+    | TopK
+    | TopP
+    | MinP
+    | TypicalP
+    | EpsilonCutoff
+    | EtaCutoff
+    | TopNSigma
+    | XTC
+    | Custom
+    | Surprise
+)

@@ -2,24 +2,36 @@
 
 from dataclasses import dataclass
 
-from nextok.events import Chosen
-from nextok.query import Decoding, score
+from nextok.query import Decoding, chosen, score
 from nextok.request import Request
+from nextok.sampling.sampler import Transform
+from nextok.strategies.base import Strategy
 
 
-def rescored(request: Request, nodes: list[int]) -> Decoding[None]:
-    """Tell the raw log-probability of every token of a chain of nodes but the first."""
+def rescored(request: Request, nodes: list[int], transforms: tuple[Transform, ...] = ()) -> Decoding[None]:
+    """Tell the log-probability of every token of a chain of nodes but the first, before and after `transforms`."""
     if len(nodes) > 1:
-        choices = yield from score(nodes[:-1], [request.tree.token[node] for node in nodes[1:]])
+        choices = yield from score(nodes[:-1], [request.tree.token[node] for node in nodes[1:]], transforms)
         for node, choice in choices.items():
-            yield Chosen(node, choice.token, choice.logprob, choice.top)
+            yield chosen(node, choice)
 
 
 @dataclass(frozen=True)
-class Rescore:
-    """Reads the prompt once and tells what each token after the first was worth; writes nothing."""
+class Echo:
+    """Tells what each token of the prompt was worth, then writes as `strategy` does."""
+
+    strategy: Strategy
 
     def decode(self, request: Request) -> Decoding[None]:
-        """Score the prompt as if it had been generated."""
+        """Score the prompt first; what was read for it stays in the cache."""
         yield from rescored(request, request.tree.nodes(request.prompt))
+        yield from self.strategy.decode(request)
+
+
+@dataclass(frozen=True)
+class Silent:
+    """Writes nothing: what follows Echo when only the prompt is to be judged."""
+
+    def decode(self, request: Request) -> Decoding[None]:
+        """End at once."""
         yield request.finish("stop")

@@ -1,10 +1,60 @@
 """One token a step: the best one, or a draw from the distribution."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Protocol
 
 from nextok.query import Decoding, pick
 from nextok.request import Request
-from nextok.sampling.transforms import MinP, Sampler, Temperature, TopK, TopP, Transform
+from nextok.sampling.penalties import (
+    DRY,
+    FrequencyPenalty,
+    Mirostat,
+    NoRepeatNGram,
+    PresencePenalty,
+    RepetitionPenalty,
+)
+from nextok.sampling.sampler import Sampler, Transform
+from nextok.sampling.transforms import (
+    XTC,
+    Custom,
+    DynamicTemperature,
+    Edit,
+    EpsilonCutoff,
+    EtaCutoff,
+    Filter,
+    MinP,
+    Temperature,
+    TopK,
+    TopNSigma,
+    TopP,
+    TypicalP,
+)
+
+
+class Sampling(Protocol):
+    """A way to choose one token from its scores."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """The transforms in order, and whether there is a draw."""
+        ...
+
+
+def _given(*wanted: tuple[Callable[[Any], Any], Any]) -> tuple[Transform, ...]:
+    """The transforms whose value is given."""
+    return tuple(make(value) for make, value in wanted if value is not None)
+
+
+def _is(kind: type, name: str) -> Callable[[Any], Any]:
+    """A value that is a transform already."""
+
+    def checked(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} must be a {kind.__name__}(...), got {value!r}")
+        return value
+
+    return checked
 
 
 def _decode(sampler: Sampler, request: Request) -> Decoding[None]:
@@ -13,49 +63,124 @@ def _decode(sampler: Sampler, request: Request) -> Decoding[None]:
         yield from request.commit(picked.values())
 
 
-@dataclass(frozen=True)
-class Greedy:
-    """The most probable token at each step; the same text every time."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Shaped:
+    """What greedy decoding and sampling share: penalties, applied in this order, and None or 0 is none.
+
+    `repetition_penalty`, `no_repeat_ngram_size` and `dry` look at prompt and text, `presence_penalty` and
+    `frequency_penalty` at the text alone. `custom` is your own function of a row of logits, see transforms.Custom.
+    """
+
+    repetition_penalty: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    no_repeat_ngram_size: int | None = None
+    dry: DRY | None = None
+    custom: Callable[..., Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.sampler  # noqa: B018  # the transforms check their own values
+
+    def __repr__(self) -> str:
+        given = ((each.name, getattr(self, each.name)) for each in fields(self))
+        default = {each.name: each.default for each in fields(self)}
+        shown = ", ".join(f"{name}={value!r}" for name, value in given if value != default[name])
+        return f"{type(self).__name__}({shown})"
+
+    @property
+    def penalties(self) -> tuple[Transform, ...]:
+        """Those that are set."""
+        return _given(
+            (RepetitionPenalty, self.repetition_penalty),
+            (PresencePenalty, self.presence_penalty or None),
+            (FrequencyPenalty, self.frequency_penalty or None),
+            (NoRepeatNGram, self.no_repeat_ngram_size),
+            (_is(DRY, "dry"), self.dry),
+            (Custom, self.custom),
+        )
 
     @property
     def sampler(self) -> Sampler:
-        """No transforms and no noise."""
-        return Sampler(noise=False)
+        """The penalties, and no noise."""
+        return Sampler(self.penalties, noise=False)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Greedy(_Shaped):
+    """The most probable token at each step, after the penalties; the same text every time."""
 
     def decode(self, request: Request) -> Decoding[None]:
         """Take the best token until the text ends."""
         return _decode(self.sampler, request)
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A draw from the model's distribution, shaped by the filters in this order; temperature 0 is greedy.
+@dataclass(frozen=True, repr=False)
+class Sample(_Shaped):
+    """A draw from the model's distribution, shaped by penalties and then these filters in this order.
 
-    The draw depends on the request's seed, the position and the token alone, so it can be repeated anywhere.
+    Temperature 0 is greedy; a dynamic temperature takes the place of the temperature, which must then be 1. The
+    draw depends on the request's seed, the position and the token alone, so it can be repeated anywhere.
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
-
-    def __post_init__(self) -> None:
-        self.sampler  # noqa: B018  # the transforms check their own values
+    _: KW_ONLY
+    typical_p: float | None = None
+    epsilon_cutoff: float | None = None
+    eta_cutoff: float | None = None
+    top_n_sigma: float | None = None
+    xtc: XTC | None = None
+    mirostat: Mirostat | None = None
+    dynamic_temperature: DynamicTemperature | None = None
 
     @property
     def sampler(self) -> Sampler:
-        """The filters that are set, in order, then the draw."""
-        transforms: list[Transform] = []
-        if self.temperature != 0:
-            transforms.append(Temperature(self.temperature))
-        if self.top_k is not None:
-            transforms.append(TopK(self.top_k))
-        if self.top_p is not None:
-            transforms.append(TopP(self.top_p))
-        if self.min_p is not None:
-            transforms.append(MinP(self.min_p))
-        return Sampler(tuple(transforms)) if self.temperature != 0 else Sampler(noise=False)
+        """Penalties and filters that are set, then the draw."""
+        dynamic = self.dynamic_temperature
+        if dynamic is not None and self.temperature != 1:
+            raise ValueError(
+                f"temperature must be 1 beside a dynamic_temperature, got {self.temperature!r}: leave one of them out"
+            )
+        greedy = self.temperature == 0
+        filters = _given(
+            (Temperature, None if greedy or dynamic else self.temperature),
+            (_is(DynamicTemperature, "dynamic_temperature"), dynamic),
+            (TopK, self.top_k),
+            (TopP, self.top_p),
+            (MinP, self.min_p),
+            (TypicalP, self.typical_p),
+            (EpsilonCutoff, self.epsilon_cutoff),
+            (EtaCutoff, self.eta_cutoff),
+            (TopNSigma, self.top_n_sigma),
+            (_is(XTC, "xtc"), self.xtc),
+            (_is(Mirostat, "mirostat"), self.mirostat),
+        )
+        return Sampler(self.penalties if greedy else (*self.penalties, *filters), noise=not greedy)
 
     def decode(self, request: Request) -> Decoding[None]:
         """Draw tokens until the text ends."""
+        return _decode(self.sampler, request)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transforms in an order of your own, then a draw, or without `draw` the best token."""
+
+    transforms: tuple[Transform, ...]
+    draw: bool = True
+
+    def __post_init__(self) -> None:
+        for each in self.transforms:
+            if not (isinstance(each, Filter | Edit) or hasattr(each, "at")):
+                raise ValueError(f"a transform must be one of TopK(...), Temperature(...) and so on, got {each!r}")
+
+    @property
+    def sampler(self) -> Sampler:
+        """The transforms as given."""
+        return Sampler(tuple(self.transforms), noise=self.draw)
+
+    def decode(self, request: Request) -> Decoding[None]:
+        """Choose tokens until the text ends."""
         return _decode(self.sampler, request)

@@ -11,7 +11,7 @@ from nextok.drafts.base import Draft
 from nextok.events import Verified
 from nextok.query import Decoding, pick
 from nextok.request import Request
-from nextok.strategies.sample import Greedy, Sample
+from nextok.strategies.sample import Greedy, Sampling
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Speculate:
     """The text of `sampling`, in fewer passes of the target model."""
 
     draft: Draft
-    sampling: Greedy | Sample = Greedy()
+    sampling: Sampling = Greedy()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.sampling, Greedy | Sample):
-            raise ValueError(f"sampling must be Greedy(...) or Sample(...), got {self.sampling!r}")
+        if isinstance(self.sampling, type) or not hasattr(self.sampling, "sampler"):
+            raise ValueError(f"sampling must be Greedy(...), Sample(...) or Chain(...), got {self.sampling!r}")
         if isinstance(self.draft, type) or not hasattr(self.draft, "begin"):
             raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {self.draft!r}")
 

@@ -1,0 +1,180 @@
+"""Transforms that look at the text so far: for one row, each of them becomes an edit of single tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from nextok.sampling.past import Past
+from nextok.sampling.transforms import Add, Edit, Filter, Forbid, Scale, Surprise, checked, whole
+
+
+class LooksBack(Protocol):
+    """A transform that means something else after each text."""
+
+    def at(self, past: Past) -> Edit | Filter | None:
+        """What it means after this text; None if nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RepetitionPenalty:
+    """Divides positive logits of tokens in prompt or text by `penalty`, multiplies negative ones.
+
+    From CTRL (Keskar et al., arXiv 1909.05858), where it looked at the text alone.
+    """
+
+    penalty: float
+
+    def __post_init__(self) -> None:
+        if self.penalty == 0:
+            raise ValueError("repetition_penalty must be above 0, got 0; 1 is no penalty")
+        checked("repetition_penalty", self.penalty, 0, 1e6)
+
+    def at(self, past: Past) -> Scale:
+        """Each token counts once, however often it occurred."""
+        return Scale(tuple(past.distinct()), self.penalty)
+
+
+@dataclass(frozen=True, slots=True)
+class PresencePenalty:
+    """Subtracted from the logit of every token that has been generated; the prompt does not count."""
+
+    penalty: float
+
+    def __post_init__(self) -> None:
+        checked("presence_penalty", self.penalty, -1000, 1000)
+
+    def at(self, past: Past) -> Add | None:
+        """Once for each token."""
+        generated = past.generated()
+        return Add(tuple(generated), (-self.penalty,) * len(generated)) if generated else None
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyPenalty:
+    """Subtracted from a logit once for each time that its token has been generated; the prompt does not count."""
+
+    penalty: float
+
+    def __post_init__(self) -> None:
+        checked("frequency_penalty", self.penalty, -1000, 1000)
+
+    def at(self, past: Past) -> Add | None:
+        """In proportion to the count."""
+        generated = past.generated()
+        if not generated:
+            return None
+        return Add(tuple(generated), tuple([-self.penalty * count for count in generated.values()]))
+
+
+@dataclass(frozen=True, slots=True)
+class NoRepeatNGram:
+    """Forbids every token that would complete a run of `size` tokens that prompt or text hold already."""
+
+    size: int
+
+    def __post_init__(self) -> None:
+        whole("no_repeat_ngram_size", self.size, 1)
+
+    def at(self, past: Past) -> Forbid | None:
+        """What followed the last size - 1 tokens before."""
+        if self.size == 1:
+            return Forbid(frozenset(past.distinct()))
+        after = [past[place + 1] for place, length in past.matches().items() if length >= self.size - 1]
+        return Forbid(frozenset(after)) if after else None
+
+
+@dataclass(frozen=True, slots=True)
+class DRY:
+    """ "Don't repeat yourself": a token that would lengthen a repetition loses multiplier * base ** extra length.
+
+    The extra length is that of the repeated text beyond `allowed_length`; a token whose bytes hold one of
+    `breakers` ends a repetition, and `window` (None: all) is how many tokens back repetitions are looked for.
+    """
+
+    multiplier: float
+    base: float = 1.75
+    allowed_length: int = 2
+    window: int | None = None
+    breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+
+    def __post_init__(self) -> None:
+        checked("multiplier of DRY", self.multiplier, 0, 1e6)
+        checked("base of DRY", self.base, 1, 100)
+        whole("allowed_length of DRY", self.allowed_length, 1)
+        if self.window is not None:
+            whole("window of DRY", self.window, 1)
+        if isinstance(self.breakers, str) or not all(isinstance(each, str) and each for each in self.breakers):
+            raise ValueError(f"breakers of DRY must be texts, none of them empty, got {self.breakers!r}")
+
+    def at(self, past: Past) -> Add | None:
+        """For each token that ever followed the text's end, the longest repetition that it would lengthen."""
+        matches = past.matches()
+        most = max(matches.values(), default=0)
+        if most < self.allowed_length:
+            return None
+        reach, start = self._reach(past, most), 0 if self.window is None else len(past) - self.window
+        longest: dict[int, int] = {}
+        for place, length in matches.items():
+            length, token = min(length, reach, place + 1 - start), past[place + 1]
+            if length >= max(self.allowed_length, longest.get(token, 0)):
+                longest[token] = length
+        if not longest:
+            return None
+        amounts = [-self.multiplier * self._power(length - self.allowed_length) for length in longest.values()]
+        return Add(tuple(longest), tuple(amounts))
+
+    def _power(self, extra: int) -> float:
+        try:
+            return min(self.base**extra, 1e30)
+        except OverflowError:
+            return 1e30
+
+    def _reach(self, past: Past, most: int) -> int:
+        """How many tokens the text ends with since the last breaker, as far as it matters."""
+        breakers = [breaker.encode() for breaker in self.breakers]
+        for reach in range(most if past.token_bytes else 0):
+            written = past.token_bytes[past[len(past) - 1 - reach]]
+            if any(breaker in written for breaker in breakers):
+                return reach
+        return most
+
+
+@dataclass(frozen=True, slots=True)
+class BadWords:
+    """Forbids the last token of each sequence where the text ends with the others; one token is always forbidden."""
+
+    sequences: tuple[tuple[int, ...], ...]
+
+    def at(self, past: Past) -> Forbid | None:
+        """The tokens that would complete one of them."""
+        longest = past.last(max((len(sequence) for sequence in self.sequences), default=1) - 1)
+        banned = [sequence[-1] for sequence in self.sequences if _ends_with(longest, sequence[:-1])]
+        return Forbid(frozenset(banned)) if banned else None
+
+
+@dataclass(frozen=True, slots=True)
+class Mirostat:
+    """Keeps the surprise of the text near `tau` bits a token, learning at rate `eta` (arXiv 2007.14966).
+
+    Version 1 chooses a k for top-k from an estimate of Zipf's exponent, version 2 removes every token of more than mu
+    bits; both then move mu by eta times the error of the token that was drawn.
+    """
+
+    version: int = 2
+    tau: float = 5.0
+    eta: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.version not in (1, 2):
+            raise ValueError(f"the version of mirostat must be 1 or 2, got {self.version!r}")
+        checked("tau of mirostat", self.tau, 0, 100)
+        checked("eta of mirostat", self.eta, 0, 10)
+
+    def at(self, past: Past) -> Surprise:
+        """Mu after this text may only be known when the tokens of the same pass have been drawn: it is remembered."""
+        return Surprise(self.version, self.tau, self.eta, past.node, past.step, past.ledger.mu)
+
+
+def _ends_with(tokens: Sequence[int], end: Sequence[int]) -> bool:
+    return not end or tuple(tokens[-len(end) :]) == tuple(end)
