@@ -9,50 +9,110 @@ if TYPE_CHECKING:
     from nextok.drafts.prompt_lookup import PromptLookup
     from nextok.drafts.token_tree import TokenTree
     from nextok.errors import NextokError
+    from nextok.grammar import Grammar
     from nextok.lm import LM
     from nextok.loading import load, load_tokenizer
     from nextok.output import Completion, Output, Scores, Stats
+    from nextok.sampling.penalties import (
+        DRY,
+        FrequencyPenalty,
+        Mirostat,
+        NoRepeatNGram,
+        PresencePenalty,
+        RepetitionPenalty,
+    )
+    from nextok.sampling.transforms import (
+        XTC,
+        Custom,
+        DynamicTemperature,
+        EpsilonCutoff,
+        EtaCutoff,
+        MinP,
+        Temperature,
+        TopK,
+        TopNSigma,
+        TopP,
+        TypicalP,
+    )
     from nextok.strategies.beam import Beam
-    from nextok.strategies.sample import Greedy, Sample
+    from nextok.strategies.sample import Chain, Greedy, Sample
     from nextok.strategies.speculate import Speculate
 
 __version__ = "0.1.0"
 
 # Where each public name lives; it is imported when first used, so that the command line starts at once.
 _HOMES = {
+    "DRY": "sampling.penalties",
     "LM": "lm",
+    "XTC": "sampling.transforms",
     "Beam": "strategies.beam",
+    "Chain": "strategies.sample",
     "Completion": "output",
     "Conversation": "conversation",
+    "Custom": "sampling.transforms",
     "DraftModel": "drafts.draft_model",
+    "DynamicTemperature": "sampling.transforms",
+    "EpsilonCutoff": "sampling.transforms",
+    "EtaCutoff": "sampling.transforms",
+    "FrequencyPenalty": "sampling.penalties",
+    "Grammar": "grammar",
     "Greedy": "strategies.sample",
+    "MinP": "sampling.transforms",
+    "Mirostat": "sampling.penalties",
     "NextokError": "errors",
+    "NoRepeatNGram": "sampling.penalties",
     "Output": "output",
+    "PresencePenalty": "sampling.penalties",
     "PromptLookup": "drafts.prompt_lookup",
+    "RepetitionPenalty": "sampling.penalties",
     "Sample": "strategies.sample",
     "Scores": "output",
     "Speculate": "strategies.speculate",
     "Stats": "output",
+    "Temperature": "sampling.transforms",
     "TokenTree": "drafts.token_tree",
+    "TopK": "sampling.transforms",
+    "TopNSigma": "sampling.transforms",
+    "TopP": "sampling.transforms",
+    "TypicalP": "sampling.transforms",
     "load": "loading",
     "load_tokenizer": "loading",
 }
 
 __all__ = [
+    "DRY",
     "LM",
+    "XTC",
     "Beam",
+    "Chain",
     "Completion",
     "Conversation",
+    "Custom",
     "DraftModel",
+    "DynamicTemperature",
+    "EpsilonCutoff",
+    "EtaCutoff",
+    "FrequencyPenalty",
+    "Grammar",
     "Greedy",
+    "MinP",
+    "Mirostat",
     "NextokError",
+    "NoRepeatNGram",
     "Output",
+    "PresencePenalty",
     "PromptLookup",
+    "RepetitionPenalty",
     "Sample",
     "Scores",
     "Speculate",
     "Stats",
+    "Temperature",
     "TokenTree",
+    "TopK",
+    "TopNSigma",
+    "TopP",
+    "TypicalP",
     "load",
     "load_tokenizer",
 ]
