@@ -27,6 +27,7 @@ class Lent:
     """What a draft takes a model from."""
 
     model: ToyModel
+    costs: None = None
 
 
 TARGET = ToyModel(VOCAB, hashed(VOCAB, seed=1))

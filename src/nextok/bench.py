@@ -8,12 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nextok.costs import pass_seconds
 from nextok.errors import LimitError
 from nextok.footprint import PROMPT, footprint, some_ids
-from nextok.models.base import Feed
 from nextok.processors import checked_threads
-from nextok.query import Pick, Row
-from nextok.sampling.sampler import Sampler
 from nextok.strategies.beam import Beam
 
 if TYPE_CHECKING:
@@ -170,22 +168,11 @@ def _prefill(lm: "LM", work: Work) -> float:
 
 
 def _pass(lm: "LM", rows: int, work: Work) -> Measure:
-    """Seconds for one pass that reads so many tokens after a prompt and picks after each: a draft is verified so."""
+    """Seconds for one pass that reads so many tokens after a prompt."""
 
     def measure() -> dict[str, float]:
-        model, cache, ids = lm.model, lm.model.open(), some_ids(lm, work.prompt + rows)
-        model.answer(*_straight(cache, ids[: work.prompt], 0))
-        feeds, reads = _straight(cache, ids[work.prompt :], work.prompt)
-        started_at = time.perf_counter()
-        for _ in range(work.passes):
-            model.answer(feeds, reads)
-        return {f"pass {rows}": (time.perf_counter() - started_at) / work.passes}
+        cache, ids = lm.model.open(), some_ids(lm, work.prompt + rows)
+        pass_seconds(lm.model, cache, ids[: work.prompt], 0)
+        return {f"pass {rows}": pass_seconds(lm.model, cache, ids[work.prompt :], work.prompt, work.passes)}
 
     return measure
-
-
-def _straight(cache: Any, ids: list[int], start: int) -> tuple[list[Feed], list[Row]]:
-    """Tokens one after another behind `start` others, each with the greedy choice of what follows."""
-    pick = Pick(Sampler(noise=False))
-    rows = [Row(index, pick, seed=0, position=start + index + 1) for index in range(len(ids))]
-    return [Feed.straight(cache, ids, start)], rows

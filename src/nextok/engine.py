@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from inspect import GEN_RUNNING, getgeneratorstate
 from traceback import clear_frames
 from typing import Any
@@ -51,15 +52,19 @@ class Engine:
     """Runs requests on one target model, every pass shared by all of them.
 
     `budget`: tokens per pass, so that a long prompt is read in chunks while others go on. `seats`: requests in
-    flight at once; further ones wait in order of arrival. Not thread-safe: one thread owns an engine.
+    flight at once; further ones wait in order of arrival. `costs`: the seconds of a pass by its number of rows, so
+    that drafts can weigh their guesses. Not thread-safe: one thread owns an engine.
     """
 
-    def __init__(self, target: Model, budget: int = 512, seats: int = 32) -> None:
+    def __init__(
+        self, target: Model, budget: int = 512, seats: int = 32, costs: Callable[[int], float] | None = None
+    ) -> None:
         if budget < 1 or seats < 1:
             raise ValueError(f"budget and seats must be at least 1, got {budget} and {seats}")
         self.target = target
         self.budget = budget
         self.seats = seats
+        self.costs = costs
         self.passes = 0  # over all models
         self.tokens_read = 0  # likewise
         self._jobs: list[Job] = []
@@ -72,6 +77,8 @@ class Engine:
     def submit(self, request: Request, strategy: Strategy, sink: Sink) -> Job:
         """Take a request in; `sink` receives its events, the last of them Finished."""
         job = Job(request, strategy, sink)
+        if self.costs:
+            request.speed = partial(self._speed, job, self.costs)
         self._waiting.append(job)
         return job
 
@@ -232,6 +239,17 @@ class Engine:
             finished = job.request.finish(reason, error)
             with suppress(Exception):  # a receiver that fails is its own cause; the request says the reason
                 job.sink(finished)
+
+    def _speed(
+        self, asking: Job, costs: Callable[[int], float], expected: float, guesses: int, seconds: float
+    ) -> float:
+        """Tokens per second of all requests, if one expects so many from a pass that checks so many guesses.
+
+        The guesses have cost `seconds`. Each of the others is taken to gain a token and to ask as much as before.
+        """
+        others = [job for job in self._jobs if job is not asking]
+        rows = sum(len(job.asked.get(self.target, ())) for job in others)
+        return (len(others) + expected) / (costs(rows + 1 + guesses) + seconds)
 
     def _forget(self, model: Model, jobs: list[Job]) -> None:
         """Drop caches whose content is uncertain; they are read again when needed."""

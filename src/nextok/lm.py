@@ -1,6 +1,6 @@
 """The face of the library: a language model that generates, streams, chats and scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from nextok.engine import Engine
@@ -30,12 +30,20 @@ class LM:
     raise ValueError before anything runs.
     """
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, name: str = "model", origin: str = "memory") -> None:
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: Tokenizer,
+        name: str = "model",
+        origin: str = "memory",
+        costs: Callable[[int], float] | None = None,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.origin = origin
-        self.engine = Engine(model)
+        self.costs = costs  # seconds of a pass by its number of rows; unknown: drafts are as long as they may be
+        self.engine = Engine(model, costs=costs)
         # A model may have more rows than there are tokens, padded to a round number; those stand for nothing.
         padding = max(0, model.vocab_size - tokenizer.vocab_size)
         self._token_bytes = (*tokenizer.token_bytes, *[b""] * padding)

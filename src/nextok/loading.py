@@ -1,12 +1,16 @@
 """From a name, a path or a hub id to a language model that is ready to write."""
 
 import os
+import platform
 import sys
 
+from nextok import __version__
+from nextok.costs import RememberedCosts
 from nextok.errors import NextokError
 from nextok.formats import Checkpoint, open_model
 from nextok.formats.quantize import PACKERS, quantized
 from nextok.hub import progress_bar, resolve
+from nextok.hub.cache import cache_folder
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.processors import checked_threads
@@ -48,7 +52,11 @@ def load(
     if quantize is not None:
         checkpoint = quantized(checkpoint, quantize)
     tokenizer = read_tokenizer(source.path)  # before the weights, which take longer to find fault with
-    return LM(_model(checkpoint, backend, precision, threads), tokenizer, source.name, source.origin)
+    size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
+    made = _model(checkpoint, backend, precision, threads)
+    how = (type(made).__name__, precision, quantize, checked_threads(threads), os.environ.get("NEXTOK_ISA", ""))
+    key = " ".join(map(str, (__version__, platform.node(), source.path.name, size, *how)))
+    return LM(made, tokenizer, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:

@@ -34,6 +34,11 @@ class Limits:
             raise ValueError("a stop string must not be empty; leave it out instead")
 
 
+def free(expected: float, guesses: int, seconds: float) -> float:
+    """The speed of a request whose passes take the same time however much is guessed."""
+    return expected
+
+
 class Request:
     """A prompt (a node of `tree`), its limits and its seed; `commit` is the only way its text grows.
 
@@ -67,6 +72,7 @@ class Request:
         self.tokens: list[int] = []  # generated so far
         self.finish_reason: str | None = None
         self.error: Exception | None = None
+        self.speed = free  # what a draft weighs its guesses by; an engine knows better
         self._ledger: Ledger | None = None  # from when a transform first looks back
 
     @property

@@ -1,6 +1,6 @@
 """What a draft is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from nextok.query import Decoding
@@ -26,6 +26,11 @@ class Lender(Protocol):
         """The model that guesses."""
         ...
 
+    @property
+    def costs(self) -> Callable[[int], float] | None:
+        """Seconds that a pass of the model takes, by its number of rows, if they are known."""
+        ...
+
 
 class Draft(Protocol):
     """A way to guess: a frozen record of its settings, which may remember what it has seen of one request."""
@@ -44,9 +49,18 @@ def checked_max_draft(max_draft: int) -> int:
 
 def checked_lender(lm: Lender) -> Lender:
     """`lm` itself, if it has a model to lend."""
-    if not hasattr(lm, "model"):
+    if not (hasattr(lm, "model") and hasattr(lm, "costs")):
         raise ValueError(f"lm must be a loaded model, as from nextok.load(...), got {lm!r}")
     return lm
+
+
+def laid_out(request: Request, tokens: Iterable[int]) -> list[int]:
+    """The nodes of a guessed chain below the tip, up to the first token that the request's rules forbid."""
+    nodes, node = list[int](), request.tip
+    for token in tokens:
+        node = request.tree.add(node, token)
+        nodes.append(node)
+    return nodes
 
 
 def shared_ids(request: Request, model: Reader) -> int:

@@ -3,17 +3,22 @@
 from dataclasses import dataclass
 
 from nextok.drafts.base import Lender, Propose, checked_lender, checked_max_draft, shared_ids
+from nextok.drafts.pace import Pace, Probing
 from nextok.query import Decoding, pick
 from nextok.request import Request
 from nextok.sampling.sampler import Sampler
 
+RATES = (0.6,)
+"""How often a guess comes true, wherever it is made."""
+
 
 @dataclass(frozen=True)
 class DraftModel:
-    """A chain of `max_draft` tokens drawn by another loaded model of the same vocabulary.
+    """A chain of up to `max_draft` tokens drawn by another loaded model of the same vocabulary.
 
     It draws with the target's own sampler and noise: the more alike the two distributions, the more often
-    both draw the same token.
+    both draw the same token. How long the chain gets depends on how often they did, and on what passes of the two
+    models cost on this machine; when it does not pay, it is tried again now and then.
     """
 
     lm: Lender
@@ -24,19 +29,24 @@ class DraftModel:
         checked_max_draft(self.max_draft)
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
-        """Nothing to prepare: the engine knows what the draft model has read."""
-        model = self.lm.model
+        """Nothing has been guessed yet; the engine knows what the draft model has read."""
+        model, costs = self.lm.model, self.lm.costs
+        pace, probing, guess, start = Pace(RATES), Probing(), list[int](), 0
 
         def propose() -> Decoding[list[int]]:
+            nonlocal guess, start
+            pace.learn(0, (expected == token for expected, token in zip(guess, request.tokens[start:])))
             node, nodes = request.tip, list[int]()
             room = min(self.max_draft, request.room - 1, model.context - request.tree.depth[node] - 1)
+            most = probing.length(pace.length(0, room, request.speed, costs(1) if costs else 0.0), room)
             known = shared_ids(request, model)
-            while len(nodes) < room and request.tree.token[node] < known:
+            while len(nodes) < most and request.tree.token[node] < known:
                 picked = yield from pick([node], sampler, model)
                 node = request.tree.add(node, picked[node])
                 nodes.append(node)
             if nodes and request.tree.token[node] >= known:
                 nodes.pop()
+            guess, start = [request.tree.token[node] for node in nodes], len(request.tokens)
             return nodes
 
         return propose

@@ -2,62 +2,90 @@
 
 from dataclasses import dataclass
 
-from nextok.drafts.base import Propose, checked_max_draft
+from nextok.drafts.base import Propose, checked_max_draft, laid_out
+from nextok.drafts.pace import Pace
+from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
 from nextok.query import Decoding
 from nextok.request import Request
 from nextok.sampling.sampler import Sampler
 
+RATES = (0.0, 0.15, 0.35, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.8, 0.85, 0.85, 0.9)
+"""How often a token comes again after a match of 0, 1, 2, ... tokens, before anything is known of a request."""
+
+
+class History:
+    """Texts of earlier requests, to look into as well: of one session, one user or one subject.
+
+    Holds about `most` tokens, the newest texts. A request is added, prompt and all, when it is finished and the
+    next one begins.
+    """
+
+    def __init__(self, most: int = 50_000) -> None:
+        if type(most) is not int or most < 1:
+            raise ValueError(f"most must be a whole number of tokens from 1 up, got {most!r}")
+        self.most = most
+        self.automaton = SuffixAutomaton()
+        self._running: list[Request] = []
+
+    def begin(self, request: Request) -> Cursor:
+        """Take in what is finished, and look along as `request` grows."""
+        finished = [each for each in self._running if each.finish_reason]
+        self._running = [each for each in self._running if not each.finish_reason] + [request]
+        for each in finished:
+            if len(self.automaton.tokens) > self.most:
+                self.automaton = SuffixAutomaton()
+            for token in (*each.tree.path(each.tip), BREAK):
+                self.automaton.add(token)
+        return Cursor(self.automaton)
+
 
 @dataclass(frozen=True)
 class PromptLookup:
-    """Copies what followed the latest earlier occurrence of the text's last `longest` .. `shortest` tokens.
+    """Copies what followed the latest earlier occurrence of the longest possible end of the text.
 
-    It asks no model, so a wrong guess costs little; it shines where the output repeats the input.
+    It asks no model, and guesses as many tokens, at most `max_draft`, as experience with this request and the cost
+    of a pass on this machine make worthwhile. It shines where the output repeats the input, or a `history` that
+    several requests share.
     """
 
     max_draft: int = 10
-    longest: int = 3
-    shortest: int = 2
+    shortest: int = 1  # tokens that must be the same
+    history: History | None = None
 
     def __post_init__(self) -> None:
         checked_max_draft(self.max_draft)
-        if {type(self.shortest), type(self.longest)} != {int} or not 1 <= self.shortest <= self.longest <= 16:
-            raise ValueError(
-                f"shortest and longest must be whole numbers, 1 <= shortest <= longest <= 16, "
-                f"got {self.shortest} and {self.longest}"
-            )
+        if type(self.shortest) is not int or self.shortest < 1:
+            raise ValueError(f"shortest must be a whole number from 1 up, got {self.shortest!r}")
+        if self.history is not None and not isinstance(self.history, History):
+            raise ValueError(f"history must be a History(...), got {self.history!r}")
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
-        """Remember where every short run of tokens ended last, so that a guess costs the same at any length."""
-        tokens = request.tree.path(request.prompt)
-        start = len(tokens) - len(request.tokens)
-        ended: dict[tuple[int, ...], int] = {}
-        indexed = 0
+        """Know all runs of the text so far, so that a guess costs the same at any length."""
+        start = request.tree.depth[request.prompt] + 1
+        text = SuffixAutomaton(request.tree.path(request.tip))
+        cursor = Cursor(SuffixAutomaton()) if self.history is None else self.history.begin(request)
+        for token in text.tokens:
+            cursor.step(token)
+        pace, match, guess = Pace(RATES), 0, list[int]()
 
         def propose() -> Decoding[list[int]]:
-            nonlocal indexed
+            nonlocal match, guess
             yield from ()
-            tokens.extend(request.tokens[len(tokens) - start :])
-            for end in range(indexed, len(tokens)):  # runs that end before the last token: something follows them
-                for size in range(self.shortest, self.longest + 1):
-                    if end >= size:
-                        ended[tuple(tokens[end - size : end])] = end
-            indexed = len(tokens)
-            return _lay_out(request, self._followers(tokens, ended)[: min(self.max_draft, request.room - 1)])
+            new = request.tokens[len(text.tokens) - start :]
+            pace.learn(match, (expected == token for expected, token in zip(guess, new)))
+            for token in new:
+                text.add(token)
+                cursor.step(token)
+            match, guess = self._guess(text, cursor)
+            most = min(len(guess), request.room - 1)
+            return laid_out(request, guess[: pace.length(match, most, request.speed)])
 
         return propose
 
-    def _followers(self, tokens: list[int], ended: dict[tuple[int, ...], int]) -> list[int]:
-        for size in range(self.longest, self.shortest - 1, -1):
-            end = ended.get(tuple(tokens[-size:]))
-            if end is not None:
-                return tokens[end : end + self.max_draft]
-        return []
-
-
-def _lay_out(request: Request, tokens: list[int]) -> list[int]:
-    nodes, node = [], request.tip
-    for token in tokens:
-        node = request.tree.add(node, token)
-        nodes.append(node)
-    return nodes
+    def _guess(self, text: SuffixAutomaton, cursor: Cursor) -> tuple[int, list[int]]:
+        """The length of the longest match, here rather than in the history, and what followed it."""
+        if max(text.match, cursor.match) < self.shortest:
+            return 0, []
+        if text.match >= cursor.match:
+            return text.match, following(text.tokens, text.place, self.max_draft)
+        return cursor.match, following(cursor.automaton.tokens, cursor.place, self.max_draft)

@@ -1,18 +1,26 @@
 """A small model guesses several continuations at once."""
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 from nextok.drafts.base import Lender, Propose, checked_lender, shared_ids
+from nextok.drafts.pace import Pace, Probing
 from nextok.query import Decoding, top
 from nextok.request import Request
 from nextok.sampling.sampler import Sampler
+
+RATES = (0.8, 0.7)
+"""How often the right token is among the guesses, at the first level and further down."""
 
 
 @dataclass(frozen=True)
 class TokenTree:
     """The draft model's best `widths[0]` tokens, the best `widths[1]` after each of them, and so on.
 
-    The target checks the whole tree in one pass and follows the branch that it draws itself.
+    The target checks the whole tree in one pass and follows the branch that it draws itself. How many of the levels
+    are guessed depends on how often the right token was there, and on what passes cost on this machine.
     """
 
     lm: Lender
@@ -20,32 +28,44 @@ class TokenTree:
 
     def __post_init__(self) -> None:
         checked_lender(self.lm)
-        nodes = level = 1
-        for width in self.widths:
-            if type(width) is not int or width < 1:
-                raise ValueError(f"widths must be whole numbers from 1 up, got {self.widths!r}")
-            level *= width
-            nodes += level
-        if not self.widths or nodes > 256:
+        if not self.widths or any(type(width) is not int or width < 1 for width in self.widths):
+            raise ValueError(f"widths must be whole numbers from 1 up, got {self.widths!r}")
+        if self.size(len(self.widths)) > 255:
             raise ValueError(f"widths must describe a tree of 1 to 255 guesses, got {self.widths!r}")
 
+    def size(self, levels: int) -> int:
+        """How many guesses the first `levels` hold."""
+        return sum(accumulate(self.widths[:levels], mul))
+
     def begin(self, request: Request, sampler: Sampler) -> Propose:
-        """Nothing to prepare: the engine knows what the draft model has read."""
-        model = self.lm.model
+        """Nothing has been guessed yet; the engine knows what the draft model has read."""
+        model, costs = self.lm.model, self.lm.costs
+        pace, probing, guessed, tip = Pace(RATES), Probing(), set[int](), request.tip
 
         def propose() -> Decoding[list[int]]:
-            frontier, nodes = [request.tip], list[int]()
-            room = min(request.room - 1, model.context - request.tree.depth[request.tip] - 1)
+            nonlocal guessed, tip
+            pace.learn(0, _found(request, tip, guessed))
+            frontier, guessed, tip = [request.tip], set(), request.tip
+            room = min(len(self.widths), request.room - 1, model.context - request.tree.depth[tip] - 1)
+            levels = pace.length(0, room, request.speed, costs(1) if costs else 0.0, self.size)
             known = shared_ids(request, model)
-            if request.tree.token[request.tip] >= known:
-                return nodes
-            for width in self.widths[: max(room, 0)]:
+            if request.tree.token[tip] >= known:
+                return []
+            for width in self.widths[: probing.length(levels, max(room, 0))]:
                 tops = yield from top(frontier, width, sampler.transforms, model)
                 guesses = [(node, token) for node in frontier for token, _ in tops[node] if token < known]
                 frontier = [request.tree.add(node, token) for node, token in guesses]
                 if not frontier:
                     break
-                nodes += frontier
-            return nodes
+                guessed.update(frontier)
+            return sorted(guessed)
 
         return propose
+
+
+def _found(request: Request, tip: int, guessed: Collection[int]) -> Iterator[bool]:
+    """Whether each token that came after `tip` was among the guesses, as far as those go."""
+    for node in request.tree.nodes(request.tip, above=tip):
+        if not any(request.tree.parent[guess] == request.tree.parent[node] for guess in guessed):
+            return
+        yield node in guessed

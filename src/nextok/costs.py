@@ -1,0 +1,111 @@
+"""What a pass costs on this machine, by its number of rows: measured once for a model, then remembered."""
+
+import json
+import os
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nextok.models.base import Feed, Model
+from nextok.query import Pick, Row
+from nextok.sampling.sampler import Sampler
+
+ROWS = (1, 2, 3, 4, 6, 8, 16, 32)
+PROMPT = 32
+ROUNDS = 5
+SECONDS = 0.4
+"""After so long no further round begins; one is always made."""
+
+
+class Costs:
+    """Seconds of a pass: between the measured numbers of rows in proportion, beyond them as steep as at the end."""
+
+    def __init__(self, seconds: Mapping[int, float]) -> None:
+        self._rows = sorted(seconds)
+        # A pass with more rows cannot be cheaper; where it was measured so, that is noise.
+        self._seconds = [max(seconds[rows] for rows in self._rows[: index + 1]) for index in range(len(self._rows))]
+
+    def __call__(self, rows: int) -> float:
+        """What a pass with so many rows takes."""
+        known = self._rows
+        if len(known) < 2:
+            return self._seconds[0]
+        right = min(max(bisect_left(known, rows), 1), len(known) - 1)
+        low, high = self._seconds[right - 1], self._seconds[right]
+        return low + (high - low) * (rows - known[right - 1]) / (known[right] - known[right - 1])
+
+
+class RememberedCosts:
+    """The costs of a model, measured when they are first asked for unless the file at `path` has them under `key`."""
+
+    def __init__(self, model: Model, path: Path, key: str) -> None:
+        self._model = model
+        self._path = path
+        self._key = key
+
+    def __call__(self, rows: int) -> float:
+        """What a pass with so many rows takes."""
+        return self._costs(rows)
+
+    @cached_property
+    def _costs(self) -> Costs:
+        known = _read(self._path)
+        if table := _table(known.get(self._key)):
+            return Costs(table)
+        table = measured(self._model)
+        with suppress(OSError):  # a folder that cannot be written to: measured again next time
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+            fresh.write_text(json.dumps(known | {self._key: table}, indent=1))
+            fresh.replace(self._path)
+        return Costs(table)
+
+
+def measured(model: Model) -> dict[int, float]:
+    """The median seconds of passes with different numbers of rows, taken in turn; well under a second in all."""
+    sizes = [rows for rows in ROWS if PROMPT + rows <= model.context] or [1]
+    ids = [index * 7919 % model.vocab_size for index in range(PROMPT + max(sizes))]
+    cache, prompt = model.open(), min(PROMPT, model.context - max(sizes))
+    pass_seconds(model, cache, ids[:prompt], 0)
+    seconds: dict[int, list[float]] = {rows: [] for rows in sizes}
+    began_at = time.perf_counter()
+    for number in range(ROUNDS):
+        for rows in sizes:
+            seconds[rows].append(pass_seconds(model, cache, ids[prompt : prompt + rows], prompt))
+        if time.perf_counter() - began_at > SECONDS * (number + 1) / (number + 2):
+            break
+    return {rows: statistics.median(each) for rows, each in seconds.items()}
+
+
+def pass_seconds(model: Model, cache: Any, ids: list[int], start: int, passes: int = 1) -> float:
+    """Seconds of a pass that reads these ids behind `start` others and picks after each: a draft is checked so."""
+    pick = Pick(Sampler(noise=False))
+    feeds = [Feed.straight(cache, ids, start)]
+    rows = [Row(index, pick, seed=0, position=start + index + 1) for index in range(len(ids))]
+    started_at = time.perf_counter()
+    for _ in range(passes):
+        model.answer(feeds, rows)
+    return (time.perf_counter() - started_at) / passes
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What the file holds, if it is what was written there."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _table(found: Any) -> dict[int, float]:
+    """Seconds by rows as read from a file; nothing if they are of another kind."""
+    with suppress(ValueError, TypeError, AttributeError):
+        table = {int(rows): float(seconds) for rows, seconds in found.items()}
+        if all(rows > 0 and 0 < seconds < 1e4 for rows, seconds in table.items()):
+            return table
+    return {}

@@ -1,0 +1,74 @@
+"""How far is it worth guessing? As far as what the guesses gain is more than what the pass costs."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+Speed = Callable[[float, int, float], float]
+"""Tokens per unit of time, all requests together, if this one expects so many tokens from a pass with so many
+guesses, which have cost so many seconds."""
+
+FORGETS = 0.98
+"""What an observation is still worth after the next one of its kind."""
+STRENGTH = 6.0
+"""Observations that the expected rates are worth at first."""
+MARGIN = 1.02
+"""A guess must promise this much more speed than none."""
+FIRST_WAIT, LONGEST_WAIT = 8, 128
+"""Tokens without a guess before a trial."""
+
+
+class Pace:
+    """The rate at which guesses come true, for each length of the match they are made from."""
+
+    def __init__(self, rates: Sequence[float]) -> None:
+        self._true = [rate * STRENGTH for rate in rates]
+        self._all = [STRENGTH] * len(rates)
+
+    def rate(self, match: int) -> float:
+        """The chance that the next token is as guessed after a match of so many tokens."""
+        match = min(match, len(self._all) - 1)
+        return self._true[match] / self._all[match]
+
+    def learn(self, match: int, came_true: Iterable[bool]) -> None:
+        """Whether each guess after a match was right; the first wrong one ends what can be learnt."""
+        for step, right in enumerate(came_true):
+            at = min(match + step, len(self._all) - 1)
+            self._true[at] = FORGETS * self._true[at] + right
+            self._all[at] = FORGETS * self._all[at] + 1
+            if not right:
+                break
+
+    def length(
+        self, match: int, most: int, speed: Speed, seconds: float = 0.0, guesses: Callable[[int], int] = int
+    ) -> int:
+        """How many tokens ahead to guess, from 0 to `most`.
+
+        `seconds`: what it takes to find the guesses for one token ahead; `guesses`: how many there are for so many
+        tokens ahead, if not one for each.
+        """
+        best, best_speed = 0, MARGIN * speed(1.0, 0, 0.0)
+        chance = expected = 1.0
+        for count in range(1, most + 1):
+            chance *= self.rate(match + count - 1)
+            expected += chance
+            promised = speed(expected, guesses(count), count * seconds)
+            if promised > best_speed:
+                best, best_speed = count, promised
+        return best
+
+
+class Probing:
+    """For guesses that cost a model's work: when they do not pay, one is tried now and then, ever more rarely."""
+
+    def __init__(self) -> None:
+        self._wait = self._left = FIRST_WAIT
+
+    def length(self, best: int, most: int) -> int:
+        """`best`, or when it has been 0 for long enough a short trial."""
+        if best:
+            self._wait = self._left = FIRST_WAIT
+            return best
+        self._left -= 1
+        if self._left > 0:
+            return 0
+        self._wait = self._left = min(2 * self._wait, LONGEST_WAIT)
+        return min(1, most)
