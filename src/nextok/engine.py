@@ -116,7 +116,7 @@ class Engine:
         while self._waiting and len(self._jobs) < self.seats:
             job = self._waiting.popleft()
             self._jobs.append(job)
-            self._advance(job, None)
+            self._advance(job, partial(next, job.steps))
 
     def _pass(self, model: Model, jobs: list[Job]) -> None:
         """One forward pass for these jobs; if it fails, each of them alone, so that only the cause fails."""
@@ -128,7 +128,7 @@ class Engine:
         except Exception as error:
             self._forget(model, jobs)
             if len(jobs) == 1:
-                self._end(jobs[0], "error", error)
+                self._fail(jobs[0], error)
             else:
                 for job in jobs:
                     answers = job.answers  # of this question; the next one has its own
@@ -139,7 +139,7 @@ class Engine:
             self._forget(model, jobs)
             raise
         for job in jobs:
-            job.passes += model is self.target and job.request.tree in shares
+            job.passes += job.query.model is TARGET and job.request.tree in shares
         for (job, node), reply in zip(readers, replies):
             job.answers[node] = reply
             job.served = self.passes
@@ -192,17 +192,25 @@ class Engine:
         return rows, readers
 
     def _resume(self, job: Job) -> None:
-        """Hand the strategy its reply, or end the request if one of its rows could not be read."""
+        """Hand the strategy its reply, or what went wrong with one of its rows."""
         for answer in job.answers.values():
             if isinstance(answer, Exception):
-                self._end(job, "error", answer)
+                self._fail(job, answer)
                 return
-        self._advance(job, {node: job.answers[node] for node in job.query.nodes})
+        reply = {node: job.answers[node] for node in job.query.nodes}
+        self._advance(job, lambda: job.steps.send(reply))
 
-    def _advance(self, job: Job, reply: dict[int, Any] | None) -> None:
+    def _fail(self, job: Job, error: Exception) -> None:
+        """End a request whose target failed; of a draft model that did the strategy hears, and may go on without."""
+        if job.query.model is TARGET:
+            self._end(job, "error", error)
+        else:
+            self._advance(job, lambda: job.steps.throw(error))
+
+    def _advance(self, job: Job, resume: Callable[[], Query | Event]) -> None:
         """Run one strategy until it asks again, passing on what it tells."""
         try:
-            item = job.steps.send(reply)
+            item = resume()
             while not isinstance(item, Query):
                 job.sink(item)
                 item = job.steps.send(None)

@@ -35,6 +35,13 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftFailed:
+    """A draft failed; the text goes on without one."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One beam: its last node, the sum of its log-probabilities, and its score (length-normalised once finished)."""
 
@@ -59,4 +66,4 @@ class Finished:
     error: Exception | None = None
 
 
-Event = Token | Chosen | Verified | Beams | Finished
+Event = Token | Chosen | Verified | DraftFailed | Beams | Finished

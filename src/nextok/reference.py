@@ -3,29 +3,42 @@
 This is the page to read first and the oracle of the tests: the engine may be faster, never different.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from nextok.events import Event
 from nextok.models.base import Feed, Model
-from nextok.query import TARGET, Query
+from nextok.query import TARGET, Decoding, Query
 from nextok.request import Request
 from nextok.strategies.base import Strategy
 
 
 def drive(strategy: Strategy, request: Request, target: Model) -> Iterator[Event]:
     """Run one request to its end and yield what its strategy tells."""
-    steps, reply = strategy.decode(request), None
+    steps = strategy.decode(request)
+    resume: Callable[[], Query | Event] = partial(next, steps)
     while True:
         try:
-            item = steps.send(reply)
+            item = resume()
         except StopIteration:
             return
-        reply = None
         if isinstance(item, Query):
-            reply = {node: _answer(target, request, item, i) for i, node in enumerate(item.nodes)}
+            resume = _reply(steps, target, request, item)
         else:
             yield item
+            resume = partial(next, steps)
+
+
+def _reply(steps: Decoding[None], target: Model, request: Request, query: Query) -> Callable[[], Query | Event]:
+    """How the strategy goes on: with its answers, or with what went wrong in a draft model."""
+    try:
+        answers = {node: _answer(target, request, query, i) for i, node in enumerate(query.nodes)}
+    except Exception as error:
+        if query.model is TARGET:
+            raise
+        return partial(steps.throw, error)
+    return partial(steps.send, answers)
 
 
 def _answer(target: Model, request: Request, query: Query, position: int) -> Any:

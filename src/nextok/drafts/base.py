@@ -40,6 +40,12 @@ class Draft(Protocol):
         ...
 
 
+def nothing() -> Decoding[list[int]]:
+    """No guesses."""
+    yield from ()
+    return []
+
+
 def checked_max_draft(max_draft: int) -> int:
     """`max_draft` itself, if it is a sensible number of tokens."""
     if type(max_draft) is not int or not 1 <= max_draft <= 64:

@@ -7,8 +7,8 @@ decoding with the same seed would have given, token for token, whatever the draf
 
 from dataclasses import dataclass
 
-from nextok.drafts.base import Draft
-from nextok.events import Verified
+from nextok.drafts.base import Draft, nothing
+from nextok.events import DraftFailed, Verified
 from nextok.query import Decoding, pick
 from nextok.request import Request
 from nextok.strategies.sample import Greedy, Sampling
@@ -32,7 +32,11 @@ class Speculate:
         sampler = self.sampling.sampler
         propose = self.draft.begin(request, sampler)
         while not request.finish_reason:
-            drafted = yield from propose()
+            try:
+                drafted = yield from propose()
+            except Exception as error:  # costs speed, never the text
+                drafted, propose = [], nothing
+                yield DraftFailed(error)
             picked = yield from pick([request.tip, *drafted], sampler)  # one pass of the target
             tokens, node = list[int](), request.tip
             while node in picked and not request.ending(node):  # while the draft holds what was drawn

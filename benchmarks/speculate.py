@@ -1,0 +1,143 @@
+"""What speculation with prompt lookup is worth: each prompt plain and speculative, one right after the other.
+
+    python benchmarks/speculate.py                 speed, by kind of work and temperature; nothing else may run
+    python benchmarks/speculate.py --equal         no clock: are all texts the same, token for token?
+
+The prompts are those of benchmarks/prompts.json. A text in which a small model only repeats itself would flatter
+any draft: it is counted and left out. Results go to benchmarks/results/ as JSON.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+from datetime import date
+from pathlib import Path
+
+import nextok as nt
+
+HERE = Path(__file__).parent
+COPYING = ("summarise", "edit", "extract")
+TEMPERATURES = (0.0, 0.7, 1.0)
+LIMITS = (1, 4, 10)
+LONGEST_PERIOD, LOOP = 32, 64
+
+
+def loops(tokens):
+    """Whether somewhere so many tokens in a row repeat what stood a short period before."""
+    for period in range(1, LONGEST_PERIOD + 1):
+        run = 0
+        for before, token in zip(tokens, tokens[period:]):
+            run = run + 1 if before == token else 0
+            if run >= LOOP - period:
+                return True
+    return False
+
+
+def sampling(temperature):
+    return nt.Greedy() if temperature == 0 else nt.Sample(temperature)
+
+
+def timed(lm, ids, strategy, tokens, seed):
+    """The output, and its seconds per token after the first."""
+    output = lm.generate(ids, strategy, max_tokens=tokens, seed=seed)
+    stats = output.stats
+    return output, (stats.seconds - stats.seconds_to_first_token) / max(1, stats.generated_tokens - 1)
+
+
+def compared(lm, prompts, temperature, tokens):
+    """One row of the table for some prompts at one temperature."""
+    plain = sampling(temperature)
+    speculative = nt.Speculate(nt.PromptLookup(), plain)
+    rows = []
+    for seed, prompt in enumerate(prompts):
+        ids = lm.chat_ids(prompt)
+        pair = {}
+        for strategy in (plain, speculative) if seed % 2 else (speculative, plain):
+            pair[strategy] = timed(lm, ids, strategy, tokens, seed)
+        (one, slow), (two, fast) = pair[plain], pair[speculative]
+        if one.tokens != two.tokens:
+            raise SystemExit(f"different texts at temperature {temperature}: {prompt!r}")
+        rows.append((one, two, slow, fast))
+    kept = [row for row in rows if not loops(row[0].tokens) and len(row[0].tokens) >= 16]
+    stats = [two.stats for _, two, _, _ in kept]
+    passes = sum(each.verifications for each in stats)
+    work = [(len(one.tokens) - 1, slow, fast) for one, _, slow, fast in kept]
+    return {
+        "texts": len(kept),
+        "loops": sum(loops(row[0].tokens) for row in rows),
+        "ratio": sum(n * slow for n, slow, _ in work) / sum(n * fast for n, _, fast in work),
+        "median_ratio": statistics.median(slow / fast for _, slow, fast in work),
+        "worst_ratio": min(slow / fast for _, slow, fast in work),
+        "drafted_per_pass": sum(each.drafted for each in stats) / passes,
+        "accepted_per_pass": sum(each.accepted for each in stats) / passes,
+        "acceptance": sum(each.accepted for each in stats) / max(1, sum(each.drafted for each in stats)),
+        "plain_tokens_per_second": sum(n for n, _, _ in work) / sum(n * slow for n, slow, _ in work),
+    }
+
+
+def speeds(lm, prompts, tokens):
+    heads = f"{'texts':>5} {'loops':>5} {'x':>6} {'median':>6} {'worst':>6} {'drafted':>8}"
+    print(f"{'':10} {'T':>4} {heads} accepted a pass")
+    results = []
+    kinds = {kind: prompts[kind] for kind in (*COPYING, "chat")}
+    for temperature in TEMPERATURES:
+        rows = {kind: compared(lm, asked, temperature, tokens) for kind, asked in kinds.items()}
+        rows["copying"] = compared(lm, [each for kind in COPYING for each in prompts[kind]], temperature, tokens)
+        for kind, row in rows.items():
+            results.append({"kind": kind, "temperature": temperature, **row})
+            print(
+                f"{kind:10} {temperature:4} {row['texts']:5} {row['loops']:5} {row['ratio']:6.2f} "
+                f"{row['median_ratio']:6.2f} {row['worst_ratio']:6.2f} {row['drafted_per_pass']:8.2f} "
+                f"{row['accepted_per_pass']:8.2f} ({row['acceptance']:.0%})",
+                flush=True,
+            )
+    return results
+
+
+def equalities(lm, prompts, tokens):
+    """Every prompt, plain and with each limit, in batches of 16; the number of different texts."""
+    asked = [lm.chat_ids(prompt) for each in prompts.values() for prompt in each]
+    different = 0
+    for temperature in TEMPERATURES:
+        plain = lm.generate(asked, sampling(temperature), max_tokens=tokens, seed=1)
+        for limit in LIMITS:
+            strategy = nt.Speculate(nt.PromptLookup(limit), sampling(temperature))
+            outputs = lm.generate(asked, strategy, max_tokens=tokens, seed=1)
+            wrong = sum(one.tokens != two.tokens for one, two in zip(plain, outputs))
+            accepted = sum(output.stats.accepted for output in outputs)
+            written = sum(len(output.tokens) for output in outputs)
+            different += wrong
+            print(
+                f"T {temperature}, at most {limit:2} drafted: {len(asked)} texts, {written} tokens, "
+                f"{accepted} of them accepted drafts, {wrong} texts different",
+                flush=True,
+            )
+    return different
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--equal", action="store_true")
+    options = parser.parse_args()
+    lm = nt.load(options.model)
+    prompts = json.loads((HERE / "prompts.json").read_text())
+    if options.equal:
+        raise SystemExit(equalities(lm, prompts, options.tokens) > 0)
+    lm.generate("Warm up.", nt.Speculate(nt.PromptLookup()), max_tokens=64)
+    results = speeds(lm, prompts, options.tokens)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    record = {
+        "date": str(date.today()),
+        "commit": commit,
+        "model": lm.name,
+        "tokens": options.tokens,
+        "rows": results,
+    }
+    (HERE / "results" / f"speculate-{date.today()}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""What drafts know, how far they guess, and what happens when they fail."""
+
+import random
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nextok as nt
+from nextok.costs import Costs, RememberedCosts, measured
+from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, Pace, Probing
+from nextok.drafts.prompt_lookup import History
+from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
+from nextok.engine import Engine
+from nextok.events import DraftFailed, Verified
+from nextok.models.toy import ToyModel, hashed
+from nextok.strategies.sample import Greedy, Sample
+from nextok.strategies.speculate import Speculate
+from tiny import saying, tiny_lm
+from toys import TARGET, UNRELATED, VOCAB, asked, by_engine, by_reference, outcome
+
+TEXTS = st.integers(1, 4).flatmap(lambda letters: st.lists(st.integers(0, letters), max_size=60))
+
+
+def longest_match(text):
+    """The most tokens at the end of a text that stand earlier too, and the last place that followed them."""
+    for size in range(len(text) - 1, 0, -1):
+        places = [end for end in range(size, len(text)) if text[end - size : end] == text[-size:]]
+        if places:
+            return size, places[-1]
+    return 0, 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS)
+def test_the_automaton_finds_the_longest_end_that_occurred_before_and_its_latest_place(text):
+    automaton = SuffixAutomaton()
+    for size, token in enumerate(text, 1):
+        automaton.add(token)
+        match, place = longest_match(text[:size])
+        assert automaton.match == match
+        assert match == 0 or automaton.place == place
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 4), max_size=40))
+def test_a_cursor_finds_the_longest_end_of_one_text_in_another(text, other):
+    cursor = Cursor(SuffixAutomaton(text))
+    runs = {tuple(text[start:end]) for end in range(len(text) + 1) for start in range(end + 1)}
+    for size, token in enumerate(other, 1):
+        cursor.step(token)
+        assert cursor.match == max(run for run in range(size + 1) if tuple(other[size - run : size]) in runs)
+        assert (
+            text[cursor.place - cursor.match : cursor.place] == other[size - cursor.match : size] or not cursor.match
+        )
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, st.lists(st.integers(0, 4), max_size=40), st.randoms(use_true_random=False))
+def test_a_cursor_stays_right_while_the_other_text_grows(text, other, dice):
+    automaton, known = SuffixAutomaton(), 0
+    cursor = Cursor(automaton)
+    for size, token in enumerate(other, 1):
+        cursor.step(token)
+        run = cursor.match
+        assert run == 0 or text[cursor.place - run : cursor.place] == other[size - run : size]
+        for _ in range(min(dice.randrange(4), len(text) - known)):
+            automaton.add(text[known])
+            known += 1
+
+
+def test_the_automaton_stays_small_and_its_work_constant():
+    dice = random.Random(1)
+    for text in ([1] * 5000, [1, 2] * 2500, [dice.randrange(3) for _ in range(5000)]):
+        automaton = SuffixAutomaton(text)
+        assert len(automaton.length) <= 2 * len(text)
+        assert sum(map(len, automaton.next)) <= 3 * len(text)
+
+
+def test_what_follows_goes_on_past_the_end_and_stops_between_texts():
+    assert following([1, 2, 3, 1, 2], 2, 7) == [3, 1, 2, 3, 1, 2, 3]
+    assert following([5, 5], 1, 3) == [5, 5, 5]
+    assert following([1, 2, BREAK, 3], 1, 5) == [2]
+
+
+def test_lookup_guesses_what_a_repeating_text_says_next():
+    lm = tiny_lm(saying("one two three one two three one two three"))
+    plain, looked_up = lm.generate("x\n"), lm.generate("x\n", nt.Speculate(nt.PromptLookup()))
+    assert looked_up.tokens == plain.tokens
+    assert looked_up.stats.passes < 0.6 * plain.stats.passes
+
+
+def test_a_history_finds_what_another_request_has_said():
+    lm, history = tiny_lm(saying("the quick brown fox")), History()
+    strategy = nt.Speculate(nt.PromptLookup(history=history))
+    first, second = (lm.generate("x\n", strategy) for _ in range(2))
+    assert first.text == second.text == "the quick brown fox"
+    assert second.stats.passes <= 4 < 15 < first.stats.passes
+
+
+def test_a_history_forgets_the_oldest_texts():
+    lm, history = tiny_lm(saying("abcdefghij" * 3)), History(most=60)
+    for _ in range(9):
+        lm.generate("x\n", nt.Speculate(nt.PromptLookup(history=history)))
+        assert len(history.automaton.tokens) < 60 + 40
+
+
+def test_pace_weighs_what_guesses_gain_against_what_they_cost():
+    pace = Pace([0.8])
+    assert pace.length(0, 10, lambda expected, guesses, seconds: expected) == 10  # a pass costs the same
+    assert pace.length(0, 10, lambda expected, guesses, seconds: expected / (1 + guesses)) == 0
+    steep_after_3 = pace.length(0, 10, lambda expected, guesses, seconds: expected / (1 if guesses < 4 else 9))
+    assert steep_after_3 == 3
+    assert pace.length(0, 0, lambda expected, guesses, seconds: expected) == 0
+
+
+def test_pace_learns_from_what_came_true():
+    pace = Pace([0.5, 0.5])
+    before = pace.rate(0), pace.rate(1)
+    pace.learn(0, [True, False, True])
+    assert pace.rate(0) > before[0]
+    assert pace.rate(1) < before[1]
+    assert pace.rate(9) == pace.rate(1)
+    for _ in range(400):
+        pace.learn(0, [False])
+    assert pace.rate(0) < 0.01
+    assert pace.length(0, 5, lambda expected, guesses, seconds: expected / (1 + 0.1 * guesses)) == 0
+
+
+def test_guesses_that_do_not_pay_are_tried_ever_more_rarely():
+    probing = Probing()
+    trials = [turn for turn in range(1, 600) if probing.length(0, 5)]
+    gaps = [after - before for before, after in pairwise(trials)]
+    assert trials[0] == FIRST_WAIT
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == LONGEST_WAIT
+    assert probing.length(4, 5) == 4
+    assert [probing.length(0, 5) for _ in range(FIRST_WAIT)][-1] == 1
+
+
+@dataclass(frozen=True)
+class Lent:
+    model: Any
+    costs: Any = None
+
+
+@pytest.mark.parametrize("draft", [nt.DraftModel, nt.TokenTree], ids=["chain", "tree"])
+def test_a_draft_that_never_pays_is_nearly_given_up(draft):
+    def drafted(costs):
+        request, events = asked([1, 2], max_tokens=200, stop_ids=frozenset()), []
+        engine = Engine(TARGET, costs=costs)
+        engine.submit(request, Speculate(draft(UNRELATED)), events.append)
+        engine.run()
+        return sum(event.drafted for event in events if isinstance(event, Verified))
+
+    expensive = drafted(Costs({1: 1.0, 2: 1.9, 3: 2.8}))
+    assert expensive < 20 < 200 < drafted(None)
+
+
+def test_others_in_the_batch_make_guesses_dearer():
+    engine = Engine(TARGET, costs=Costs({1: 1.0, 4: 1.1, 8: 8.0}))
+    requests = [asked([1, place], max_tokens=5) for place in range(2)]
+    for request in requests:
+        engine.submit(request, Greedy(), lambda event: None)
+    engine.step()
+    crowded = requests[0].speed(2.0, 3, 0.0)
+    assert crowded == pytest.approx(3 / Costs({1: 1.0, 4: 1.1, 8: 8.0})(5))
+    assert crowded < requests[0].speed(1.0, 0, 0.0)
+
+
+def test_costs_lie_between_what_was_measured_and_never_fall():
+    costs = Costs({1: 1.0, 2: 3.0, 4: 2.0, 8: 7.0})
+    assert [costs(rows) for rows in (1, 2, 3, 4, 6, 8, 12)] == [1, 3, 3, 3, 5, 7, 11]
+    assert Costs({1: 2.0})(5) == 2.0
+
+
+def test_costs_are_measured_once_and_a_damaged_file_is_measured_again(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "costs.json"
+    model = ToyModel(VOCAB, hashed(VOCAB))
+    table = measured(model)
+    assert set(table) >= {1, 2, 4}
+    assert all(seconds > 0 for seconds in table.values())
+    first = RememberedCosts(model, path, "toy")(4)
+    monkeypatch.setattr("nextok.costs.measured", lambda model: {1: 7.0, 2: 7.0})
+    assert RememberedCosts(model, path, "toy")(4) == first
+    assert RememberedCosts(model, path, "other")(4) == 7.0
+    assert RememberedCosts(model, path, "toy")(4) == first  # both are kept
+    for damage in ("", "[]", "{", '{"toy": {"1": "x"}}', '{"toy": {"1": -1}}', '{"toy": 5}', "[" * 100_000):
+        path.write_text(damage)
+        assert RememberedCosts(model, path, "toy")(4) == 7.0
+
+
+class Failing(ToyModel):
+    """Fails at one of its passes, in one of three ways."""
+
+    def __init__(self, how, when):
+        super().__init__(VOCAB, hashed(VOCAB, seed=1))
+        self.how, self.left = how, when
+
+    def answer(self, feeds, rows):
+        self.left -= 1
+        if self.left < 0:
+            if self.how == "raises":
+                raise RuntimeError("out of order")
+            scores = self._scores
+            self._scores = lambda path: [float("nan" if self.how == "nan" else "-inf")] * VOCAB
+            try:
+                return super().answer(feeds, rows)
+            finally:
+                self._scores = scores
+        return super().answer(feeds, rows)
+
+
+@pytest.mark.parametrize("when", [0, 1, 5])
+@pytest.mark.parametrize("how", ["raises", "nan", "inf"])
+@pytest.mark.parametrize("draft", [nt.DraftModel, nt.TokenTree], ids=["chain", "tree"])
+@pytest.mark.parametrize("run", [by_engine, by_reference])
+def test_a_failing_draft_costs_speed_and_never_the_text(run, draft, how, when):
+    plain, speculative = asked([1, 2], seed=3, max_tokens=20), asked([1, 2], seed=3, max_tokens=20)
+    by_reference(Sample(), plain)
+    events = run(Speculate(draft(Lent(Failing(how, when))), Sample()), speculative)
+    assert outcome(speculative) == outcome(plain)
+    assert sum(isinstance(event, DraftFailed) for event in events) == 1
+
+
+def test_a_failing_draft_leaves_the_others_alone():
+    engine, requests = Engine(TARGET), [asked([1, place], seed=place) for place in range(6)]
+    draft = nt.DraftModel(Lent(Failing("raises", 3)))
+    for place, request in enumerate(requests):
+        engine.submit(request, Speculate(draft, Sample()) if place % 2 else Sample(), lambda event: None)
+    engine.run()
+    for place, request in enumerate(requests):
+        alone = asked([1, place], seed=place)
+        by_reference(Sample(), alone)
+        assert outcome(request) == outcome(alone)
+
+
+def test_passes_of_a_model_that_drafts_for_itself_are_not_counted_as_the_targets():
+    lm = tiny_lm()
+    plain = lm.generate("x", max_tokens=30, ignore_eos=True)
+    drafted = lm.generate("x", nt.Speculate(nt.DraftModel(lm, max_draft=4)), max_tokens=30, ignore_eos=True)
+    assert drafted.tokens == plain.tokens
+    assert drafted.stats.passes <= 7 < plain.stats.passes
