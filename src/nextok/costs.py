@@ -20,6 +20,8 @@ PROMPT = 32
 ROUNDS = 5
 SECONDS = 0.4
 """After so long no further round begins; one is always made."""
+BUSY = 1.2
+"""Usual over least seconds of a pass: from here on the machine is not quiet enough for figures that are kept."""
 
 
 class Costs:
@@ -57,17 +59,17 @@ class RememberedCosts:
         known = _read(self._path)
         if table := _table(known.get(self._key)):
             return Costs(table)
-        table = measured(self._model)
-        with suppress(OSError):  # a folder that cannot be written to: measured again next time
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-            fresh.write_text(json.dumps(known | {self._key: table}, indent=1))
-            fresh.replace(self._path)
+        rounds = measured(self._model)
+        table = {rows: min(seconds) for rows, seconds in rounds.items()}
+        usual = statistics.median(statistics.median(seconds) / min(seconds) for seconds in rounds.values())
+        if usual < BUSY:  # otherwise the machine has other work, and next time may be better
+            with suppress(OSError):
+                _write(self._path, known | {self._key: table})
         return Costs(table)
 
 
-def measured(model: Model) -> dict[int, float]:
-    """The median seconds of passes with different numbers of rows, taken in turn; well under a second in all."""
+def measured(model: Model) -> dict[int, list[float]]:
+    """Seconds of passes with different numbers of rows, in rounds; well under a second in all for a small model."""
     sizes = [rows for rows in ROWS if PROMPT + rows <= model.context] or [1]
     ids = [index * 7919 % model.vocab_size for index in range(PROMPT + max(sizes))]
     cache, prompt = model.open(), min(PROMPT, model.context - max(sizes))
@@ -79,7 +81,7 @@ def measured(model: Model) -> dict[int, float]:
             seconds[rows].append(pass_seconds(model, cache, ids[prompt : prompt + rows], prompt))
         if time.perf_counter() - began_at > SECONDS * (number + 1) / (number + 2):
             break
-    return {rows: statistics.median(each) for rows, each in seconds.items()}
+    return seconds
 
 
 def pass_seconds(model: Model, cache: Any, ids: list[int], start: int, passes: int = 1) -> float:
@@ -100,6 +102,13 @@ def _read(path: Path) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(content, indent=1))
+    fresh.replace(path)
 
 
 def _table(found: Any) -> dict[int, float]:
