@@ -14,8 +14,10 @@ from nextok.query import pick
 from nextok.reference import drive
 from nextok.request import Limits, Request
 from nextok.strategies.beam import Beam
+from nextok.strategies.diverse import DiverseBeam
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
+from nextok.strategies.stochastic import StochasticBeam
 from nextok.tree import ROOT, Tree
 
 VOCAB = 7
@@ -100,6 +102,10 @@ BEAMS = {
     "beam 3": Beam(3),
     "beam 4 early": Beam(4, early_stopping=True, length_penalty=0.6),
     "beam 2 never": Beam(2, early_stopping="never", length_penalty=1.4),
+    "beam 3 patient": Beam(3, patience=2.5, sampling=Greedy(repetition_penalty=1.3, no_repeat_ngram_size=3)),
+    "beam 3 drawn": Beam(3, sampling=Sample(temperature=0.8, top_k=5)),
+    "diverse beam": DiverseBeam(4, groups=2, diversity=1.5),
+    "stochastic beam": StochasticBeam(3),
 }
 STRATEGIES: dict[str, Any] = (
     SAMPLINGS

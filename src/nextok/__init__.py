@@ -35,8 +35,10 @@ if TYPE_CHECKING:
         TypicalP,
     )
     from nextok.strategies.beam import Beam
+    from nextok.strategies.diverse import DiverseBeam
     from nextok.strategies.sample import Chain, Greedy, Sample
     from nextok.strategies.speculate import Speculate
+    from nextok.strategies.stochastic import StochasticBeam
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ _HOMES = {
     "Completion": "output",
     "Conversation": "conversation",
     "Custom": "sampling.transforms",
+    "DiverseBeam": "strategies.diverse",
     "DraftModel": "drafts.draft_model",
     "DynamicTemperature": "sampling.transforms",
     "EpsilonCutoff": "sampling.transforms",
@@ -69,6 +72,7 @@ _HOMES = {
     "Scores": "output",
     "Speculate": "strategies.speculate",
     "Stats": "output",
+    "StochasticBeam": "strategies.stochastic",
     "Temperature": "sampling.transforms",
     "TokenTree": "drafts.token_tree",
     "TopK": "sampling.transforms",
@@ -88,6 +92,7 @@ __all__ = [
     "Completion",
     "Conversation",
     "Custom",
+    "DiverseBeam",
     "DraftModel",
     "DynamicTemperature",
     "EpsilonCutoff",
@@ -107,6 +112,7 @@ __all__ = [
     "Scores",
     "Speculate",
     "Stats",
+    "StochasticBeam",
     "Temperature",
     "TokenTree",
     "TopK",

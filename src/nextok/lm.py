@@ -10,8 +10,7 @@ from nextok.options import Options, Wishes, checked_ids
 from nextok.output import Output, Scores
 from nextok.request import Limits, Request
 from nextok.sampling.seeds import stream as stream_of_seed
-from nextok.strategies.base import Strategy
-from nextok.strategies.beam import Beam
+from nextok.strategies.base import Several, Strategy
 from nextok.strategies.rescore import Silent
 from nextok.strategies.sample import Greedy
 from nextok.stream import Stream
@@ -157,8 +156,11 @@ class LM:
     def _check(self, strategy: Strategy, options: Options) -> None:
         if not hasattr(strategy, "decode"):
             raise ValueError(f"strategy must be one of Greedy(), Sample(), Beam(), Speculate(), got {strategy!r}")
-        if isinstance(strategy, Beam) and options.n > 1:
-            raise ValueError(f"n counts samples; for the {options.n} best beams use Beam({strategy.width}, n=...)")
+        if isinstance(strategy, Several) and options.n > 1:
+            raise ValueError(
+                f"n counts samples, got n={options.n} beside {strategy!r}; how many of its texts are returned is for "
+                "the strategy to say, as in Beam(4, n=2)"
+            )
         lender = getattr(getattr(strategy, "draft", None), "lm", None)
         if isinstance(lender, LM) and not lender.tokenizer.same_vocabulary(self.tokenizer):
             raise ValueError(
@@ -167,7 +169,7 @@ class LM:
             )
 
     def _run(self, requests: Sequence[Request], strategy: Strategy, options: Options) -> Stream:
-        hypotheses = strategy.n if isinstance(strategy, Beam) else 0
+        hypotheses = strategy.n if isinstance(strategy, Several) else 0
         return Stream(self.engine, requests, strategy, hypotheses, options.prompt_logprobs)
 
 

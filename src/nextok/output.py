@@ -24,7 +24,8 @@ class Completion:
 
     `tokens` holds all generated ids; a stop token is among them, but neither it nor a stop string is in `text`.
     `finish_reason`: stop, length, context, cancelled or error; `error` says which.
-    `score`: of a beam, its length-normalised log-probability.
+    `score`: of a beam, its length-normalised log-probability; of a StochasticBeam, its perturbed log-probability.
+    `logprobs`: if they were asked for; of a beam search that was cut short nobody knows them.
     """
 
     text: str

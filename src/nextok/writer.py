@@ -41,17 +41,21 @@ class Writer:
             case Beams():
                 self._mark_first_token()
                 self._beams = event
-            case Finished():
-                self._write(self._held.flush())
+            case Finished(reason):
+                if not self._best or reason not in ("cancelled", "error"):  # else the best beam's text goes on
+                    self._write(self._held.flush())
                 self.finished_at = time.perf_counter()
 
     def completions(self) -> list[Completion]:
         """The text; of a beam search the best ones, even if it was cut short."""
-        if self._hypotheses:
-            best = (self._beams.finished or self._beams.live)[: self._hypotheses]
-            if best:
-                return [self._hypothesis(beam) for beam in best]
+        if self._best:
+            return [self._hypothesis(beam) for beam in self._best]
         return [self._completion("".join(self._text), self.request.tip, self.request.finish_reason)]
+
+    @property
+    def _best(self) -> tuple[Hypothesis, ...]:
+        """Of a beam search, what is returned as it stands."""
+        return (self._beams.finished or self._beams.live)[: self._hypotheses]
 
     def prompt_logprobs(self) -> Scores:
         """What was told of the prompt's tokens."""

@@ -1,6 +1,6 @@
 """What a strategy is."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from nextok.query import Decoding
 from nextok.request import Request
@@ -11,4 +11,17 @@ class Strategy(Protocol):
 
     def decode(self, request: Request) -> Decoding[None]:
         """Ask and tell until the request is finished."""
+        ...
+
+
+@runtime_checkable
+class Several(Strategy, Protocol):
+    """A strategy that looks for several texts at once; the `n` best are returned, and the best is the one committed.
+
+    Its last Beams event tells them, the finished ones first.
+    """
+
+    @property
+    def n(self) -> int:
+        """How many, if there are as many."""
         ...

@@ -41,6 +41,13 @@ class Sampling(Protocol):
         ...
 
 
+def checked_sampler(sampling: Sampling) -> Sampler:
+    """The sampler of a way to choose tokens; ValueError if this is none."""
+    if isinstance(sampling, type) or not hasattr(sampling, "sampler"):
+        raise ValueError(f"sampling must be Greedy(...), Sample(...) or Chain(...), got {sampling!r}")
+    return sampling.sampler
+
+
 def _given(*wanted: tuple[Callable[[Any], Any], Any]) -> tuple[Transform, ...]:
     """The transforms whose value is given."""
     return tuple(make(value) for make, value in wanted if value is not None)

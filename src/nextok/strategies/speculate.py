@@ -11,7 +11,7 @@ from nextok.drafts.base import Draft, nothing
 from nextok.events import DraftFailed, Verified
 from nextok.query import Decoding, pick
 from nextok.request import Request
-from nextok.strategies.sample import Greedy, Sampling
+from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Speculate:
     sampling: Sampling = Greedy()
 
     def __post_init__(self) -> None:
-        if isinstance(self.sampling, type) or not hasattr(self.sampling, "sampler"):
-            raise ValueError(f"sampling must be Greedy(...), Sample(...) or Chain(...), got {self.sampling!r}")
+        checked_sampler(self.sampling)
         if isinstance(self.draft, type) or not hasattr(self.draft, "begin"):
             raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {self.draft!r}")
 
