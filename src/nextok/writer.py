@@ -53,10 +53,12 @@ class Writer:
                 return [self._hypothesis(beam) for beam in best]
         return [self._completion("".join(self._text), self.request.tip, self.request.finish_reason)]
 
-    def prompt_logprobs(self) -> Scores:
-        """What was told of the prompt's tokens."""
+    def prompt_logprobs(self) -> Scores | None:
+        """What was told of the prompt's tokens; None if the request ended before that."""
         tokens = self.request.tree.path(self.request.prompt)
         told = self._logprobs(self.request.prompt, ROOT)
+        if len(told) < len(tokens) - 1:
+            return None
         return Scores(tokens, [None, *(each.logprob for each in told)], [(), *(each.top for each in told)])
 
     def _logprobs(self, node: int, above: int) -> list[TokenLogprob]:

@@ -41,11 +41,12 @@ ESTIMATED_FROM = 100
 def transform(logits: npt.NDArray[Any], transforms: Sequence[Any], row: Row) -> Values:
     """A new row, float64, after the transforms in their order; `row` says for which draw."""
     values = logits.astype(np.float64)
-    for each in transforms:
-        if isinstance(each, Allow | Forbid | Add | Scale):
-            values = _edited(values, each)
-        elif (values > -np.inf).any():
-            values = _FILTERS[type(each)](values, each, row)
+    with np.errstate(over="ignore", invalid="ignore"):  # of huge scores; whoever reads the values looks for NaN
+        for each in transforms:
+            if isinstance(each, Allow | Forbid | Add | Scale):
+                values = _edited(values, each)
+            elif (values > -np.inf).any():
+                values = _FILTERS[type(each)](values, each, row)
     return values
 
 
@@ -83,14 +84,12 @@ def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
             edited[ids] += np.array(amounts, np.float32)
         case Scale(tokens, factor):
             ids, by = list(tokens), np.float32(factor)
-            with np.errstate(over="ignore"):
-                edited[ids] = np.where(edited[ids] > 0, edited[ids] / by, edited[ids] * by)
+            edited[ids] = np.where(edited[ids] > 0, edited[ids] / by, edited[ids] * by)
     return edited.astype(np.float64)
 
 
 def _temperature(values: Values, each: Temperature, row: Row) -> Values:
-    with np.errstate(over="ignore"):  # towards -inf only, as the largest is 0
-        return np.asarray((values - values.max()) / each.value)
+    return np.asarray((values - values.max()) / each.value)
 
 
 def _dynamic_temperature(values: Values, each: DynamicTemperature, row: Row) -> Values:
@@ -191,12 +190,15 @@ def remember(transforms: Sequence[Any], token: int, logprob: float) -> None:
 
 
 def _custom(values: Values, each: Custom, row: Row) -> Values:
-    answer = np.asarray(each.function(values.copy()), np.float64)
-    if answer.shape != values.shape:
-        raise ValueError(f"a custom transform returned shape {answer.shape} for a row of {values.shape}")
+    answer = np.asarray(each.function(values.copy()))
+    if answer.shape != values.shape or answer.dtype.kind not in "fiu":
+        raise ValueError(
+            f"a custom transform must return {len(values)} numbers as it got them, "
+            f"got an array of {answer.dtype} of shape {answer.shape}"
+        )
     if np.isnan(answer).any() or (answer == np.inf).any():
         raise LogitsError("a custom transform returned NaN or +inf; a removed token is -inf")
-    return answer
+    return answer.astype(np.float64)
 
 
 def _entropy(logprobs: Values) -> float:
