@@ -129,7 +129,10 @@ class Request:
     def _ledger_at(self, node: int) -> Ledger:
         """The index of the committed text, or of the prompt alone."""
         if node != self.tip:
-            return Ledger(self.tree.path(node), self.limits.token_bytes)
+            ledger = Ledger(self.tree.path(node), self.limits.token_bytes)
+            if self._ledger:
+                ledger.mu = self._ledger.mu  # what mirostat has learnt holds for every path
+            return ledger
         if self._ledger is None:
             self._ledger = Ledger(self.tree.path(self.prompt), self.limits.token_bytes)
             for token in self.tokens:

@@ -41,12 +41,11 @@ ESTIMATED_FROM = 100
 def transform(logits: npt.NDArray[Any], transforms: Sequence[Any], row: Row) -> Values:
     """A new row, float64, after the transforms in their order; `row` says for which draw."""
     values = logits.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # of huge scores; whoever reads the values looks for NaN
-        for each in transforms:
-            if isinstance(each, Allow | Forbid | Add | Scale):
-                values = _edited(values, each)
-            elif (values > -np.inf).any():
-                values = _FILTERS[type(each)](values, each, row)
+    for each in transforms:
+        if isinstance(each, Allow | Forbid | Add | Scale):
+            values = _edited(values, each)
+        elif np.isfinite(values.max()):  # else nothing is left, or an edit made what cannot be read
+            values = _FILTERS[type(each)](values, each, row)
     return values
 
 
@@ -70,12 +69,14 @@ def largest(values: Values, k: int) -> Tokens:
     return ids[np.argsort(-values[ids], kind="stable")]
 
 
+@np.errstate(over="ignore")
 def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
     """Single tokens changed, in float32, as the model writes its scores."""
     edited = values.astype(np.float32)
     match edit:
         case Allow(mask):
-            bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little", count=len(edited))
+            known = np.frombuffer(mask or b"\0", np.uint8)  # of none at all, numpy would make up bits
+            bits = np.unpackbits(known, bitorder="little", count=len(edited))
             edited[bits == 0] = -np.inf
         case Forbid(tokens):
             edited[list(tokens)] = -np.inf
@@ -89,7 +90,8 @@ def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
 
 
 def _temperature(values: Values, each: Temperature, row: Row) -> Values:
-    return np.asarray((values - values.max()) / each.value)
+    with np.errstate(over="ignore"):  # towards -inf only, as the largest is 0
+        return np.asarray((values - values.max()) / each.value)
 
 
 def _dynamic_temperature(values: Values, each: DynamicTemperature, row: Row) -> Values:
@@ -151,7 +153,7 @@ def _top_n_sigma(values: Values, each: TopNSigma, row: Row) -> Values:
 def _xtc(values: Values, each: XTC, row: Row) -> Values:
     if uniform(row.seed, row.position, np.array([-1]))[0] >= each.probability:
         return values
-    high = np.flatnonzero(np.exp(log_softmax(values)) >= each.threshold)
+    high = np.flatnonzero((values > -np.inf) & (np.exp(log_softmax(values)) >= each.threshold))
     if len(high) < 2:
         return values
     values = values.copy()

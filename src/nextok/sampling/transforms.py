@@ -146,7 +146,7 @@ class TopNSigma:
     n: float
 
     def __post_init__(self) -> None:
-        checked("top_n_sigma", self.n, 0, math.inf)
+        checked("top_n_sigma", self.n, 0, 1e9)
 
 
 @dataclass(frozen=True, slots=True)
