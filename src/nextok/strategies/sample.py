@@ -74,7 +74,8 @@ class _Shaped:
     """What greedy decoding and sampling share: penalties, applied in this order; None is none.
 
     `repetition_penalty`, `no_repeat_ngram_size` and `dry` look at prompt and text, `presence_penalty` and
-    `frequency_penalty` at the text alone. `custom` is your own function of a row of logits, see transforms.Custom.
+    `frequency_penalty` at the text alone. `custom` is your own function of a row of logits, or of a row and the
+    tokens so far: see transforms.Custom.
     """
 
     repetition_penalty: float | None = None
@@ -149,7 +150,7 @@ class Sample(_Shaped):
             raise ValueError(
                 f"temperature must be 1 beside a dynamic_temperature, got {self.temperature!r}: leave one of them out"
             )
-        greedy = _unless(0, self.temperature) is None
+        greedy = is_number(self.temperature) and self.temperature == 0
         temperature = () if greedy or dynamic is not None else (Temperature(self.temperature),)
         filters = _given(
             (_is(DynamicTemperature, "dynamic_temperature"), dynamic),
