@@ -13,9 +13,11 @@ from nextok.models.toy import ToyModel, hashed
 from nextok.query import pick
 from nextok.reference import drive
 from nextok.request import Limits, Request
+from nextok.sampling.penalties import DRY, Mirostat, RepetitionPenalty
+from nextok.sampling.transforms import XTC, Custom, DynamicTemperature, Temperature, TopK, TopP
 from nextok.strategies.beam import Beam
 from nextok.strategies.diverse import DiverseBeam
-from nextok.strategies.sample import Greedy, Sample
+from nextok.strategies.sample import Chain, Greedy, Sample
 from nextok.strategies.speculate import Speculate
 from nextok.strategies.stochastic import StochasticBeam
 from nextok.tree import ROOT, Tree
@@ -72,6 +74,8 @@ class Adversary:
             node, nodes = request.tip, []
             for step in range(min(4, request.room - 1)):
                 picked = yield from pick([node], sampler, TARGET)
+                if node not in picked:
+                    break
                 node = request.tree.add(node, (picked[node] + (step >= self.honest)) % VOCAB)
                 nodes.append(node)
             return nodes
@@ -97,6 +101,48 @@ SAMPLINGS = {
     "plain": Sample(),
     "filtered": Sample(temperature=1.3, top_k=5, top_p=0.9, min_p=0.05),
 }
+
+
+def centred(row):
+    """A rule of one's own about a row: what is below the mean loses half a point."""
+    return row - 0.5 * (row < row[row > -float("inf")].mean())
+
+
+def restless(row, tokens):
+    """A rule of one's own about the text: a token loses as much as it occurred among the last four."""
+    for token in tokens[-4:]:
+        row[token] -= 1
+    return row
+
+
+SHAPED = {
+    "penalised": Greedy(repetition_penalty=1.4, presence_penalty=0.5, frequency_penalty=0.3),
+    "penalised draw": Sample(repetition_penalty=0.8, presence_penalty=-0.5, frequency_penalty=0.7),
+    "no pair twice": Sample(no_repeat_ngram_size=2),
+    "dry": Sample(dry=DRY(0.9, base=1.5, allowed_length=1)),
+    "typical": Sample(typical_p=0.6),
+    "cut off": Sample(epsilon_cutoff=0.03, eta_cutoff=0.2, top_n_sigma=1.8),
+    "xtc": Sample(xtc=XTC(0.5, 0.1)),
+    "mirostat 1": Sample(mirostat=Mirostat(1, tau=1.5, eta=0.4)),
+    "mirostat 2": Sample(mirostat=Mirostat(2, tau=1.2, eta=0.6)),
+    "dynamic": Sample(dynamic_temperature=DynamicTemperature(0.3, 2.5, 1.3)),
+    "own order": Chain((TopP(0.9), RepetitionPenalty(1.5), Temperature(0.8), TopK(4))),
+    "own rule": Sample(custom=centred),
+    "restless": Chain((Temperature(1.2), Custom(restless), Mirostat(2, tau=1.5, eta=0.5))),
+    "all at once": Sample(
+        temperature=1.2,
+        top_k=6,
+        top_p=0.97,
+        min_p=0.01,
+        repetition_penalty=1.2,
+        frequency_penalty=0.2,
+        dry=DRY(0.5),
+        custom=restless,
+        typical_p=0.95,
+        xtc=XTC(0.3, 0.2),
+        mirostat=Mirostat(2, tau=2.0, eta=0.2),
+    ),
+}
 BEAMS = {
     "beam 1": Beam(1),
     "beam 3": Beam(3),
@@ -118,11 +164,11 @@ STRATEGIES: dict[str, Any] = (
 )
 
 
-def asked(prompt, *, seed=0, tree=None, logprobs=None, **limits) -> Request:
+def asked(prompt, *, seed=0, tree=None, logprobs=None, masks=(), **limits) -> Request:
     """A request on its own tree, or on a shared one."""
     tree = tree or Tree()
     limits = {"max_tokens": 12, "stop_ids": frozenset({STOP})} | limits
-    return Request(tree, tree.extend(ROOT, prompt), Limits(**limits), seed, logprobs)
+    return Request(tree, tree.extend(ROOT, prompt), Limits(**limits), seed, logprobs, masks)
 
 
 def by_reference(strategy, request, target=TARGET) -> list[Event]:

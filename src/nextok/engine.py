@@ -14,7 +14,7 @@ from nextok.events import Event
 from nextok.kv import Memo
 from nextok.models.base import Feed, Model
 from nextok.prefix import begun
-from nextok.query import TARGET, Query, Row
+from nextok.query import TARGET, Query, Row, readable
 from nextok.request import Request
 from nextok.strategies.base import Strategy
 from nextok.tree import Tree
@@ -143,8 +143,8 @@ class Engine:
         for (job, node), reply in zip(readers, replies):
             job.answers[node] = reply
             job.served = self.passes
-        for job in dict.fromkeys(job for job, _ in readers):
-            if not job.unanswered:
+        for job in jobs:
+            if job in self._jobs and not job.unanswered:
                 self._resume(job)
 
     def _pack(self, model: Model, jobs: list[Job]) -> Shares:
@@ -187,17 +187,20 @@ class Engine:
             tree, query = job.request.tree, job.query
             for position, node in enumerate(query.nodes):
                 if (tree, node) in index and node not in job.answers:
-                    rows.append(job.request.row(index[tree, node], node, query, position))
-                    readers.append((job, node))
+                    try:
+                        rows.append(job.request.row(index[tree, node], node, query, position))
+                        readers.append((job, node))
+                    except Exception as error:  # of one of its transforms, which concerns nobody else
+                        job.answers[node] = error
         return rows, readers
 
     def _resume(self, job: Job) -> None:
         """Hand the strategy its reply, or what went wrong with one of its rows."""
-        for answer in job.answers.values():
-            if isinstance(answer, Exception):
-                self._fail(job, answer)
-                return
-        reply = {node: job.answers[node] for node in job.query.nodes}
+        try:
+            reply = readable(job.query, job.answers)
+        except Exception as error:
+            self._fail(job, error)
+            return
         self._advance(job, lambda: job.steps.send(reply))
 
     def _fail(self, job: Job, error: Exception) -> None:

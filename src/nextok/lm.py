@@ -6,7 +6,7 @@ from typing import Any, Unpack, overload
 from nextok.engine import Engine
 from nextok.errors import LimitError
 from nextok.models.base import Model
-from nextok.options import Options, Wishes, checked_ids
+from nextok.options import MOST_ALTERNATIVES, Options, Wishes, checked_ids, within
 from nextok.output import Output, Scores
 from nextok.request import Limits, Request
 from nextok.sampling.seeds import stream as stream_of_seed
@@ -123,7 +123,8 @@ class LM:
         tree, ids = Tree(), self._ids(text)
         if len(ids) > self.model.context:
             raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
-        request = Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=Options(logprobs=top).logprobs)
+        within("top", top, 0, MOST_ALTERNATIVES)
+        request = Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=top)
         output = _succeeded(Stream(self.engine, [request], Silent(), prompt_logprobs=True).wait())
         assert output.prompt_logprobs
         return output.prompt_logprobs

@@ -3,7 +3,7 @@
 import math
 import operator
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
@@ -11,7 +11,7 @@ from nextok.grammar import Grammar
 from nextok.request import Limits
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.sampler import Transform
-from nextok.sampling.transforms import Add, Allow, Forbid, checked
+from nextok.sampling.transforms import Add, Allow, Forbid, checked, is_number
 from nextok.text.tokenizer import Tokenizer
 
 MOST_SAMPLES = 256
@@ -34,7 +34,7 @@ class Wishes(TypedDict, total=False):
     logit_bias: Mapping[int, float]  # added to these tokens' scores; -inf forbids one
     allowed_token_ids: Sequence[int] | None  # no other token can be chosen
     forbidden_token_ids: Sequence[int]  # these cannot be chosen
-    bad_words: Sequence[str | Sequence[int]]  # texts or token ids that are never completed
+    bad_words: Sequence[str | Sequence[int]]  # token ids never to be completed, or texts as they are usually cut
     grammar: Grammar | None  # the text must follow it
 
 
@@ -58,23 +58,40 @@ class Options:
     prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
-        _whole("max_tokens", self.max_tokens, 1, 1 << 31)
-        _whole("min_tokens", self.min_tokens, 0, self.max_tokens)
-        _whole("n", self.n, 1, MOST_SAMPLES)
+        within("max_tokens", self.max_tokens, 1, 1 << 31)
+        within("min_tokens", self.min_tokens, 0, self.max_tokens, " (max_tokens)")
+        within("n", self.n, 1, MOST_SAMPLES)
         if self.logprobs is not None:
-            _whole("logprobs", self.logprobs, 0, MOST_ALTERNATIVES)
+            within("logprobs", self.logprobs, 0, MOST_ALTERNATIVES)
         if self.seed is not None:
-            _whole("seed", self.seed)
+            within("seed", self.seed)
+        for name in ("ignore_eos", "prompt_logprobs"):
+            if type(getattr(self, name)) is not bool:
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if not isinstance(self.grammar, Grammar | None):
+            raise ValueError(f"grammar must be a Grammar, got {self.grammar!r}")
+        self._check_texts()
+        self._check_bias()
+
+    def _check_texts(self) -> None:
+        if not isinstance(self.stop, str | Sequence):
+            raise ValueError(f"stop must be a text or a list of texts, got {self.stop!r}")
         for stop in self.stop_strings:
             if not isinstance(stop, str) or not stop:
                 raise ValueError(f"a stop string must be text and not empty, got {stop!r}")
+        words = self.bad_words
+        if isinstance(words, str | bytes) or not isinstance(words, Sequence):
+            raise ValueError(f"bad_words must be a list of texts or of lists of token ids, got {words!r}")
+        for word in words:
+            if isinstance(word, bytes) or not isinstance(word, Sequence) or not word:
+                raise ValueError(f"a bad word must be a text or a list of token ids and not empty, got {word!r}")
+
+    def _check_bias(self) -> None:
+        if not isinstance(self.logit_bias, Mapping):
+            raise ValueError(f"logit_bias must be a mapping as in {{token: 2.5}}, got {self.logit_bias!r}")
         for token, bias in self.logit_bias.items():
-            if bias != -math.inf:
+            if not (is_number(bias) and bias == -math.inf):
                 checked(f"the logit_bias of token {token!r}", bias, -MOST_BIAS, MOST_BIAS, " (-inf forbids a token)")
-        if isinstance(self.bad_words, str) or not all(self.bad_words):
-            raise ValueError(
-                f"bad_words must be texts or lists of token ids, none of them empty, got {self.bad_words!r}"
-            )
 
     @property
     def stop_strings(self) -> Sequence[str]:
@@ -83,7 +100,7 @@ class Options:
 
     def limits(self, eos_ids: frozenset[int], token_bytes: Sequence[bytes], vocab_size: int, context: int) -> Limits:
         """These wishes for one model and its vocabulary."""
-        stop_ids = checked_ids(self.stop_token_ids, len(token_bytes))
+        stop_ids = checked_ids(self.stop_token_ids, len(token_bytes), " of stop_token_ids")
         return Limits(
             max_tokens=self.max_tokens,
             min_tokens=self.min_tokens,
@@ -96,13 +113,15 @@ class Options:
 
     def masks(self, tokenizer: Tokenizer, vocab_size: int) -> Callable[[], tuple[Transform, ...]]:
         """Makes, for each request, what these wishes do to every row of scores: bias, what is allowed, grammar."""
-        bias = {checked_ids([token], vocab_size)[0]: float(value) for token, value in self.logit_bias.items()}
-        forbidden = {*checked_ids(self.forbidden_token_ids, vocab_size)}
+        biased = checked_ids([*self.logit_bias], vocab_size, " of logit_bias")
+        bias = dict(zip(biased, map(float, self.logit_bias.values())))
+        forbidden = {*checked_ids(self.forbidden_token_ids, vocab_size, " of forbidden_token_ids")}
         forbidden |= {token for token, value in bias.items() if value == -math.inf}
         added = {token: value for token, value in bias.items() if token not in forbidden}
         masks: list[Transform] = [Add(tuple(added), tuple(added.values()))] if added else []
         if self.allowed_token_ids is not None:
-            masks.append(_allow({*checked_ids(self.allowed_token_ids, vocab_size)} - forbidden))
+            allowed = {*checked_ids(self.allowed_token_ids, vocab_size, " of allowed_token_ids")} - forbidden
+            masks.append(_allow(allowed, self._early_stops(tokenizer)))
         elif len(forbidden) >= vocab_size:
             raise ValueError(f"all {vocab_size} tokens are forbidden; allow at least one")
         elif forbidden:
@@ -114,36 +133,54 @@ class Options:
         compiled = self.grammar.compiled(tokenizer, vocab_size)
         return lambda: (*masks, compiled.begin())
 
+    def _early_stops(self, tokenizer: Tokenizer) -> frozenset[int]:
+        """The stop tokens, if min_tokens forbids them at first."""
+        if not self.min_tokens:
+            return frozenset()
+        return frozenset(self.stop_token_ids) | (frozenset() if self.ignore_eos else tokenizer.eos_ids)
+
     def drawn_seed(self) -> int:
         """The seed that was given, or a new one."""
         return secrets.randbits(48) if self.seed is None else self.seed
 
 
-def checked_ids(ids: Sequence[Any], vocab_size: int) -> list[int]:
-    """Token ids as plain ints, all of them inside the vocabulary."""
+def checked_ids(ids: Iterable[Any], vocab_size: int, of: str = "") -> list[int]:
+    """Token ids as plain ints, all of them inside the vocabulary; `of` tells in an error whose they are."""
     if isinstance(ids, bytes | bytearray):
-        raise ValueError("a prompt is text or token ids, got bytes; decode them first, as in prompt.decode()")
+        raise ValueError(f"token ids{of} must be whole numbers, got bytes; text must be a str, as in data.decode()")
     try:
-        plain = [operator.index(token) for token in ids]
+        plain = [_index(token) for token in ids]
     except TypeError:
-        raise ValueError(f"token ids must be whole numbers, got {ids!r:.80}") from None
+        raise ValueError(f"token ids{of} must be whole numbers, got {ids!r:.80}") from None
     for token in plain:
         if not 0 <= token < vocab_size:
-            raise ValueError(f"token id {token} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
+            raise ValueError(f"token id {token}{of} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
     return plain
+
+
+def _index(token: Any) -> int:
+    if type(token) is bool:
+        raise TypeError
+    return operator.index(token)
 
 
 def _spellings(word: str | Sequence[int], tokenizer: Tokenizer, vocab_size: int) -> list[tuple[int, ...]]:
     """The token ids of a bad word: as they were given, or of a text at the start and in the middle of a line."""
     if not isinstance(word, str):
-        return [tuple(checked_ids(word, vocab_size))]
-    return [tuple(tokenizer.encode(text, special=False)) for text in (word, " " + word.lstrip())]
+        return [tuple(checked_ids(word, vocab_size, " of bad_words"))]
+    spelled = (tokenizer.encode(text, special=False) for text in (word, " " + word.lstrip()))
+    return [tuple(tokens) for tokens in spelled if tokens]
 
 
-def _allow(tokens: set[int]) -> Allow:
+def _allow(tokens: set[int], early_stops: frozenset[int]) -> Allow:
     if not tokens:
         raise ValueError(
             "allowed_token_ids leaves no token that is not forbidden; allow one, or leave it out to allow all"
+        )
+    if tokens <= early_stops:
+        raise ValueError(
+            "allowed_token_ids allows only stop tokens, and min_tokens none of them at first; "
+            "allow another token, or leave min_tokens out"
         )
     mask = bytearray(max(tokens) // 8 + 1)
     for token in tokens:
@@ -151,8 +188,9 @@ def _allow(tokens: set[int]) -> Allow:
     return Allow(bytes(mask))
 
 
-def _whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> None:
+def within(name: str, value: Any, least: int | None = None, most: int | None = None, advice: str = "") -> None:
+    """ValueError unless `value` is a whole number from `least` to `most`."""
     if type(value) is bool or not hasattr(value, "__index__"):
         raise ValueError(f"{name} must be a whole number, got {value!r}")
     if (least is not None and value < least) or (most is not None and value > most):
-        raise ValueError(f"{name} must be from {least} to {most:,}, got {value!r}")
+        raise ValueError(f"{name} must be from {least} to {most:,}{advice}, got {value!r}")

@@ -3,10 +3,11 @@
 Decisions come home, logits do not: a reply holds tokens and log-probabilities, never a row of the vocabulary.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from nextok.errors import DeadEndError
 from nextok.events import Chosen, Event
 from nextok.sampling.sampler import Sampler, Transform
 
@@ -130,13 +131,34 @@ class Row:
     logprobs: int | None = None  # how many alternatives to report; None: no log-probabilities at all
 
 
+def readable(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:
+    """What the strategy hears of the answers, in the order of its question; raises the error of a node among them.
+
+    A guess that cannot be read is left out: the text may never come there, and if it does, it is asked for again.
+    So is the dead end of a draft model.
+    """
+    replies: dict[int, Any] = {}
+    for position, node in enumerate(query.nodes):
+        answer = answers[node]
+        guessed = position > 0 and isinstance(query.read(position), Pick)
+        if not isinstance(answer, Exception):
+            replies[node] = answer
+        elif not (guessed if query.model is TARGET else isinstance(answer, DeadEndError)):
+            raise answer
+    return replies
+
+
 T = TypeVar("T")
 Decoding = Generator[Query | Event, Any, T]
 """A strategy in flight: it yields questions and events; a question is answered by {node: reply}."""
 
 
 def pick(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Decoding[dict[int, int]]:
-    """One token for each node, as {node: token}; log-probabilities, if the request wants any, leave as events."""
+    """One token for each node, as {node: token}; log-probabilities, if the request wants any, leave as events.
+
+    The first node is where the text stands, the others are guesses, and so is every node of another model than the
+    target: those at which nothing could be chosen are missing.
+    """
     choices = yield Query(tuple(nodes), (Pick(sampler),), model)
     for node, choice in choices.items():
         if choice.logprob is not None and model is TARGET:
@@ -152,7 +174,7 @@ def chosen(node: int, choice: Choice) -> Chosen:
 def top(
     nodes: Iterable[int], count: int, transforms: tuple[Transform, ...] = (), model: object = TARGET
 ) -> Decoding[dict[int, list[Candidate]]]:
-    """The `count` best continuations of each node, as {node: [Candidate]}."""
+    """The `count` best continuations of each node, as {node: [Candidate]}; of a draft model, where it has any."""
     candidates: dict[int, list[Candidate]] = yield Query(tuple(nodes), (Top(count, transforms),), model)
     return candidates
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from nextok.events import Event
 from nextok.models.base import Feed, Model
-from nextok.query import TARGET, Decoding, Query
+from nextok.query import TARGET, Decoding, Query, readable
 from nextok.request import Request
 from nextok.strategies.base import Strategy
 
@@ -33,12 +33,12 @@ def drive(strategy: Strategy, request: Request, target: Model) -> Iterator[Event
 def _reply(steps: Decoding[None], target: Model, request: Request, query: Query) -> Callable[[], Query | Event]:
     """How the strategy goes on: with its answers, or with what went wrong in a draft model."""
     try:
-        answers = {node: _answer(target, request, query, i) for i, node in enumerate(query.nodes)}
+        replies = readable(query, {node: _answer(target, request, query, i) for i, node in enumerate(query.nodes)})
     except Exception as error:
         if query.model is TARGET:
             raise
         return partial(steps.throw, error)
-    return partial(steps.send, answers)
+    return partial(steps.send, replies)
 
 
 def _answer(target: Model, request: Request, query: Query, position: int) -> Any:
@@ -47,7 +47,8 @@ def _answer(target: Model, request: Request, query: Query, position: int) -> Any
     node = query.nodes[position]
     tokens = request.tree.path(node)
     feed = Feed.straight(model.open(), tokens, rows=[len(tokens) - 1])
-    reply = model.answer([feed], [request.row(0, node, query, position)])[0]
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
+    try:
+        row = request.row(0, node, query, position)
+    except Exception as error:  # of one of its transforms
+        return error
+    return model.answer([feed], [row])[0]

@@ -57,10 +57,12 @@ class Writer:
         """Of a beam search, what is returned as it stands."""
         return (self._beams.finished or self._beams.live)[: self._hypotheses]
 
-    def prompt_logprobs(self) -> Scores:
-        """What was told of the prompt's tokens."""
+    def prompt_logprobs(self) -> Scores | None:
+        """What was told of the prompt's tokens; None if the request ended before that."""
         tokens = self.request.tree.path(self.request.prompt)
         told = self._logprobs(self.request.prompt, ROOT)
+        if len(told) < len(tokens) - 1:
+            return None
         return Scores(tokens, [None, *(each.logprob for each in told)], [(), *(each.top for each in told)])
 
     def _logprobs(self, node: int, above: int) -> list[TokenLogprob]:

@@ -42,6 +42,8 @@ class DraftModel:
             known = shared_ids(request, model)
             while len(nodes) < most and request.tree.token[node] < known:
                 picked = yield from pick([node], sampler, model)
+                if node not in picked:
+                    break
                 node = request.tree.add(node, picked[node])
                 nodes.append(node)
             if nodes and request.tree.token[node] >= known:

@@ -53,7 +53,7 @@ class TokenTree:
                 return []
             for width in self.widths[: probing.length(levels, max(room, 0))]:
                 tops = yield from top(frontier, width, sampler.transforms, model)
-                guesses = [(node, token) for node in frontier for token, _ in tops[node] if token < known]
+                guesses = [(node, token) for node in tops for token, _ in tops[node] if token < known]
                 frontier = [request.tree.add(node, token) for node, token in guesses]
                 if not frontier:
                     break

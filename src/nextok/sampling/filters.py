@@ -44,7 +44,7 @@ def transform(logits: npt.NDArray[Any], transforms: Sequence[Any], row: Row) -> 
     for each in transforms:
         if isinstance(each, Allow | Forbid | Add | Scale):
             values = _edited(values, each)
-        elif (values > -np.inf).any():
+        elif np.isfinite(values.max()):  # else nothing is left, or an edit made what cannot be read
             values = _FILTERS[type(each)](values, each, row)
     return values
 
@@ -69,12 +69,14 @@ def largest(values: Values, k: int) -> Tokens:
     return ids[np.argsort(-values[ids], kind="stable")]
 
 
+@np.errstate(over="ignore")
 def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
     """Single tokens changed, in float32, as the model writes its scores."""
     edited = values.astype(np.float32)
     match edit:
         case Allow(mask):
-            bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little", count=len(edited))
+            known = np.frombuffer(mask or b"\0", np.uint8)  # of none at all, numpy would make up bits
+            bits = np.unpackbits(known, bitorder="little", count=len(edited))
             edited[bits == 0] = -np.inf
         case Forbid(tokens):
             edited[list(tokens)] = -np.inf
@@ -83,8 +85,7 @@ def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
             edited[ids] += np.array(amounts, np.float32)
         case Scale(tokens, factor):
             ids, by = list(tokens), np.float32(factor)
-            with np.errstate(over="ignore"):
-                edited[ids] = np.where(edited[ids] > 0, edited[ids] / by, edited[ids] * by)
+            edited[ids] = np.where(edited[ids] > 0, edited[ids] / by, edited[ids] * by)
     return edited.astype(np.float64)
 
 
@@ -152,7 +153,7 @@ def _top_n_sigma(values: Values, each: TopNSigma, row: Row) -> Values:
 def _xtc(values: Values, each: XTC, row: Row) -> Values:
     if uniform(row.seed, row.position, np.array([-1]))[0] >= each.probability:
         return values
-    high = np.flatnonzero(np.exp(log_softmax(values)) >= each.threshold)
+    high = np.flatnonzero((values > -np.inf) & (np.exp(log_softmax(values)) >= each.threshold))
     if len(high) < 2:
         return values
     values = values.copy()
@@ -191,12 +192,15 @@ def remember(transforms: Sequence[Any], token: int, logprob: float) -> None:
 
 
 def _custom(values: Values, each: Custom, row: Row) -> Values:
-    answer = np.asarray(each.function(values.copy()), np.float64)
-    if answer.shape != values.shape:
-        raise ValueError(f"a custom transform returned shape {answer.shape} for a row of {values.shape}")
+    answer = np.asarray(each.function(values.copy()))
+    if answer.shape != values.shape or answer.dtype.kind not in "fiu":
+        raise ValueError(
+            f"a custom transform must return {len(values)} numbers as it got them, "
+            f"got an array of {answer.dtype} of shape {answer.shape}"
+        )
     if np.isnan(answer).any() or (answer == np.inf).any():
         raise LogitsError("a custom transform returned NaN or +inf; a removed token is -inf")
-    return answer
+    return answer.astype(np.float64)
 
 
 def _entropy(logprobs: Values) -> float:

@@ -1,6 +1,6 @@
 """Transforms that look at the text so far: for one row, each of them becomes an edit of single tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,9 +26,7 @@ class RepetitionPenalty:
     penalty: float
 
     def __post_init__(self) -> None:
-        if self.penalty == 0:
-            raise ValueError("repetition_penalty must be above 0, got 0; 1 is no penalty")
-        checked("repetition_penalty", self.penalty, 0, 1e6)
+        checked("repetition_penalty", self.penalty, 1e-6, 1e6, "; 1 is no penalty")
 
     def at(self, past: Past) -> Scale:
         """Each token counts once, however often it occurred."""
@@ -88,8 +86,8 @@ class NoRepeatNGram:
 class DRY:
     """ "Don't repeat yourself": a token that would lengthen a repetition loses multiplier * base ** extra length.
 
-    The extra length is that of the repeated text beyond `allowed_length`; a token whose bytes hold one of
-    `breakers` ends a repetition, and `window` (None: all) is how many tokens back repetitions are looked for.
+    The extra length is that of the repeated text beyond `allowed_length`. A token whose bytes hold one of `breakers`
+    ends a repetition and loses nothing; `window` (None: all) is how many tokens back repetitions are looked for.
     """
 
     multiplier: float
@@ -104,8 +102,8 @@ class DRY:
         whole("allowed_length of DRY", self.allowed_length, 1)
         if self.window is not None:
             whole("window of DRY", self.window, 1)
-        if isinstance(self.breakers, str) or not all(isinstance(each, str) and each for each in self.breakers):
-            raise ValueError(f"breakers of DRY must be texts, none of them empty, got {self.breakers!r}")
+        if type(self.breakers) is not tuple or not all(isinstance(each, str) and each for each in self.breakers):
+            raise ValueError(f"breakers of DRY must be a tuple of texts, none of them empty, got {self.breakers!r}")
 
     def at(self, past: Past) -> Add | None:
         """For each token that ever followed the text's end, the longest repetition that it would lengthen."""
@@ -113,16 +111,17 @@ class DRY:
         most = max(matches.values(), default=0)
         if most < self.allowed_length:
             return None
-        reach, start = self._reach(past, most), 0 if self.window is None else len(past) - self.window
+        breaks = self._breaks(past.token_bytes)
+        reach = next((back for back in range(most) if breaks(past[len(past) - 1 - back])), most)
+        start = 0 if self.window is None else len(past) - self.window
         longest: dict[int, int] = {}
         for place, length in matches.items():
             length, token = min(length, reach, place + 1 - start), past[place + 1]
             if length >= max(self.allowed_length, longest.get(token, 0)):
                 longest[token] = length
-        if not longest:
-            return None
+        longest = {token: length for token, length in longest.items() if not breaks(token)}
         amounts = [-self.multiplier * self._power(length - self.allowed_length) for length in longest.values()]
-        return Add(tuple(longest), tuple(amounts))
+        return Add(tuple(longest), tuple(amounts)) if longest else None
 
     def _power(self, extra: int) -> float:
         try:
@@ -130,14 +129,10 @@ class DRY:
         except OverflowError:
             return 1e30
 
-    def _reach(self, past: Past, most: int) -> int:
-        """How many tokens the text ends with since the last breaker, as far as it matters."""
-        breakers = [breaker.encode() for breaker in self.breakers]
-        for reach in range(most if past.token_bytes else 0):
-            written = past.token_bytes[past[len(past) - 1 - reach]]
-            if any(breaker in written for breaker in breakers):
-                return reach
-        return most
+    def _breaks(self, token_bytes: Sequence[bytes]) -> Callable[[int], bool]:
+        """Whether a token ends repetitions; none does if nobody knows what tokens stand for."""
+        breakers = [breaker.encode(errors="surrogatepass") for breaker in self.breakers] if token_bytes else []
+        return lambda token: any(breaker in token_bytes[token] for breaker in breakers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +161,7 @@ class Mirostat:
     eta: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.version not in (1, 2):
+        if type(self.version) is not int or self.version not in (1, 2):
             raise ValueError(f"the version of mirostat must be 1 or 2, got {self.version!r}")
         checked("tau of mirostat", self.tau, 0, 100)
         checked("eta of mirostat", self.eta, 0, 10)

@@ -72,8 +72,8 @@ def unreadable(position: int, best: float) -> LogitsError:
 def dead_end(position: int) -> DeadEndError:
     """What is answered for a row of which the transforms leave nothing."""
     return DeadEndError(
-        f"no token is allowed at position {position}: grammar, allowed and forbidden tokens and penalties "
-        "leave none; relax one of them"
+        f"no token is allowed at position {position}: grammar, allowed and forbidden tokens, min_tokens and "
+        "penalties leave none; relax one of them"
     )
 
 

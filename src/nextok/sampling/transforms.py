@@ -8,13 +8,23 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Rational, Real
 from typing import Any
+
+from nextok.sampling.past import Past
 
 
 def is_number(value: Any) -> bool:
-    """Whether this is a real number; True and False are not."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether this is a real number that a float can hold; True, False and fractions are not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    if isinstance(value, Rational) and not isinstance(value, Integral):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def checked(name: str, value: Any, least: float, most: float, advice: str = "") -> None:
@@ -136,7 +146,7 @@ class TopNSigma:
     n: float
 
     def __post_init__(self) -> None:
-        checked("top_n_sigma", self.n, 0, math.inf)
+        checked("top_n_sigma", self.n, 0, 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,19 +175,27 @@ class Custom:
     function: Callable[..., Any]
 
     def __post_init__(self) -> None:
-        if not callable(self.function):
-            raise ValueError(f"a custom transform must be a function of a row of logits, got {self.function!r}")
+        if not callable(self.function) or not (self._takes(None) or self._takes(None, None)):
+            raise ValueError(
+                "a custom transform must be a function of a row of logits, or of a row and the tokens so far, "
+                f"got {self.function!r}"
+            )
 
-    @property
-    def wants_tokens(self) -> bool:
-        """Whether the function takes the token ids so far."""
+    def at(self, past: Past) -> "Custom":
+        """A function of the row alone."""
+        if self._takes(None):
+            return self
+        function, tokens = self.function, past.tokens
+        return Custom(lambda row: function(row, tokens))
+
+    def _takes(self, *arguments: None) -> bool:
         try:
-            inspect.signature(self.function).bind(None)
+            inspect.signature(self.function).bind(*arguments)
         except TypeError:
-            return True
-        except ValueError:  # of something built in that does not tell
             return False
-        return False
+        except ValueError:  # of something built in that does not tell
+            return len(arguments) == 1
+        return True
 
 
 # What the transforms above are to a row, these are to single tokens. They write float32, as the model does.

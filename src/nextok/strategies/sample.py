@@ -29,6 +29,7 @@ from nextok.sampling.transforms import (
     TopNSigma,
     TopP,
     TypicalP,
+    is_number,
 )
 
 
@@ -53,6 +54,11 @@ def _given(*wanted: tuple[Callable[[Any], Any], Any]) -> tuple[Transform, ...]:
     return tuple(make(value) for make, value in wanted if value is not None)
 
 
+def _unless(neutral: float, value: Any) -> Any:
+    """None for the number that changes nothing."""
+    return None if is_number(value) and value == neutral else value
+
+
 def _is(kind: type, name: str) -> Callable[[Any], Any]:
     """A value that is a transform already."""
 
@@ -72,10 +78,11 @@ def _decode(sampler: Sampler, request: Request) -> Decoding[None]:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class _Shaped:
-    """What greedy decoding and sampling share: penalties, applied in this order, and None or 0 is none.
+    """What greedy decoding and sampling share: penalties, applied in this order; None is none.
 
     `repetition_penalty`, `no_repeat_ngram_size` and `dry` look at prompt and text, `presence_penalty` and
-    `frequency_penalty` at the text alone. `custom` is your own function of a row of logits, see transforms.Custom.
+    `frequency_penalty` at the text alone. `custom` is your own function of a row of logits, or of a row and the
+    tokens so far: see transforms.Custom.
     """
 
     repetition_penalty: float | None = None
@@ -98,9 +105,9 @@ class _Shaped:
     def penalties(self) -> tuple[Transform, ...]:
         """Those that are set."""
         return _given(
-            (RepetitionPenalty, self.repetition_penalty),
-            (PresencePenalty, self.presence_penalty or None),
-            (FrequencyPenalty, self.frequency_penalty or None),
+            (RepetitionPenalty, _unless(1, self.repetition_penalty)),
+            (PresencePenalty, _unless(0, self.presence_penalty)),
+            (FrequencyPenalty, _unless(0, self.frequency_penalty)),
             (NoRepeatNGram, self.no_repeat_ngram_size),
             (_is(DRY, "dry"), self.dry),
             (Custom, self.custom),
@@ -150,9 +157,9 @@ class Sample(_Shaped):
             raise ValueError(
                 f"temperature must be 1 beside a dynamic_temperature, got {self.temperature!r}: leave one of them out"
             )
-        greedy = self.temperature == 0
+        greedy = is_number(self.temperature) and self.temperature == 0
+        temperature = () if greedy or dynamic is not None else (Temperature(self.temperature),)
         filters = _given(
-            (Temperature, None if greedy or dynamic else self.temperature),
             (_is(DynamicTemperature, "dynamic_temperature"), dynamic),
             (TopK, self.top_k),
             (TopP, self.top_p),
@@ -164,7 +171,7 @@ class Sample(_Shaped):
             (_is(XTC, "xtc"), self.xtc),
             (_is(Mirostat, "mirostat"), self.mirostat),
         )
-        return Sampler(self.penalties if greedy else (*self.penalties, *filters), noise=not greedy)
+        return Sampler(self.penalties if greedy else (*self.penalties, *temperature, *filters), noise=not greedy)
 
     def decode(self, request: Request) -> Decoding[None]:
         """Draw tokens until the text ends."""
@@ -179,9 +186,13 @@ class Chain:
     draw: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.transforms, tuple | list):
+            raise ValueError(f"transforms must be a tuple, as in Chain((TopK(5),)), got {self.transforms!r}")
         for each in self.transforms:
-            if not (isinstance(each, Filter | Edit) or hasattr(each, "at")):
+            if isinstance(each, type) or not (isinstance(each, Filter | Edit) or hasattr(each, "at")):
                 raise ValueError(f"a transform must be one of TopK(...), Temperature(...) and so on, got {each!r}")
+        if type(self.draw) is not bool:
+            raise ValueError(f"draw must be True or False, got {self.draw!r}")
 
     @property
     def sampler(self) -> Sampler:
