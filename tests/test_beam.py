@@ -355,7 +355,8 @@ def test_text_that_is_certain_is_shown_while_the_search_goes_on():
         nt.Beam(3, n=2, length_penalty=0.0, sampling=nt.Greedy(repetition_penalty=1.4, frequency_penalty=0.5)),
         nt.Beam(2, n=2, length_penalty=0.0, sampling=nt.Chain((TopK(9), nt.Mirostat(tau=2.0)), draw=False)),
         nt.DiverseBeam(4, 2, 0.8, n=4, length_penalty=0.0, sampling=nt.Greedy(presence_penalty=1.0)),
-        nt.StochasticBeam(3, nt.Sample(temperature=1.5)),
+        nt.Beam(3, n=2, length_penalty=0.0, sampling=nt.Sample(xtc=nt.XTC(0.5, 0.001))),
+        nt.StochasticBeam(3, nt.Sample(temperature=1.5, xtc=nt.XTC(0.5, 0.001))),
     ],
     ids=repr,
 )

@@ -91,14 +91,18 @@ class Draws:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How probable a given token is. Reply: a Choice with that token."""
+    """How probable a given token is. Reply: a Choice with that token.
+
+    `per_path`: transforms that use noise (XTC) see that of Draws, which the token came from.
+    """
 
     token: int
     transforms: tuple[Transform, ...] = ()
+    per_path: bool = False
 
     def after(self, transforms: tuple[Transform, ...]) -> "Score":
         """The same with other transforms."""
-        return Score(self.token, transforms)
+        return Score(self.token, transforms, self.per_path)
 
 
 Read = Pick | Top | Draws | Score
@@ -188,8 +192,9 @@ def draws(
 
 
 def score(
-    nodes: Sequence[int], tokens: Sequence[int], transforms: tuple[Transform, ...] = ()
+    nodes: Sequence[int], tokens: Sequence[int], transforms: tuple[Transform, ...] = (), per_path: bool = False
 ) -> Decoding[dict[int, Choice]]:
     """The Choice of each token under its node, as {node: Choice}."""
-    choices: dict[int, Choice] = yield Query(tuple(nodes), tuple(Score(token, transforms) for token in tokens))
+    reads = tuple(Score(token, transforms, per_path) for token in tokens)
+    choices: dict[int, Choice] = yield Query(tuple(nodes), reads)
     return choices

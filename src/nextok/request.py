@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nextok.errors import LimitError
 from nextok.events import Finished, Token
-from nextok.query import Draws, Query, Read, Row
+from nextok.query import Draws, Query, Read, Row, Score
 from nextok.sampling.past import Ledger, Past
 from nextok.sampling.sampler import Transform
 from nextok.sampling.seeds import salted
@@ -119,7 +119,7 @@ class Request:
     def row(self, index: int, node: int, query: Query, position: int) -> Row:
         """The readout of `node`, entry `position` of `query`, from row `index` of a pass."""
         read, seed = self._after(node, query.read(position)), self.seed
-        if isinstance(read, Draws):
+        if isinstance(read, Draws) or (isinstance(read, Score) and read.per_path):
             seed = salted(seed, self.tree.path(node, above=self.prompt))
         return Row(index, read, seed, self.tree.depth[node] + 1, self.logprobs)
 

@@ -48,7 +48,7 @@ class Beam:
             grown = yield from grow(search)
             search.take(grown)
             yield told(search.live, search.finished)
-        yield from concluded(request, search.finished, self.n, sampler.transforms)
+        yield from concluded(request, search.finished, self.n, sampler)
 
     def _best(self, search: Search) -> Decoding[list[Grown]]:
         """The most probable continuations of all beams together."""

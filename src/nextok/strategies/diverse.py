@@ -50,14 +50,14 @@ class DiverseBeam:
 
     def decode(self, request: Request) -> Decoding[None]:
         """Take every group one token further in turn, until nothing can improve in any of them."""
-        transforms, rules = self.sampling.sampler.transforms, self.rules
+        sampler, rules = self.sampling.sampler, self.rules
         searches, finished = [Search(request, rules) for _ in range(self.groups)], list[Hypothesis]()
         while active := [search for search in searches if search.goes_on]:
             live = best_first(dict.fromkeys(beam for search in active for beam in search.live))
             yield from certain(request, live, finished)
             # So many, because the losses of the earlier groups can take that many tokens out of the first places.
             count = active[0].candidates + len(searches) * active[0].candidates
-            tops = yield from top([beam.node for beam in live], count, transforms)
+            tops = yield from top([beam.node for beam in live], count, sampler.transforms)
             chosen: Counter[int] = Counter()
             for search in active:
                 grown = [
@@ -69,4 +69,4 @@ class DiverseBeam:
                 chosen.update(token for token in taken if token not in request.limits.stop_ids)
             finished = best_first(dict.fromkeys(beam for search in searches for beam in search.finished))
             yield told(best_first(dict.fromkeys(beam for search in active for beam in search.live)), finished)
-        yield from concluded(request, finished, self.n, transforms)
+        yield from concluded(request, finished, self.n, sampler)

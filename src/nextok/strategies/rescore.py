@@ -8,10 +8,16 @@ from nextok.sampling.sampler import Transform
 from nextok.strategies.base import Strategy
 
 
-def rescored(request: Request, nodes: list[int], transforms: tuple[Transform, ...] = ()) -> Decoding[None]:
-    """Tell the log-probability of every token of a chain of nodes but the first, before and after `transforms`."""
+def rescored(
+    request: Request, nodes: list[int], transforms: tuple[Transform, ...] = (), per_path: bool = False
+) -> Decoding[None]:
+    """Tell the log-probability of every token of a chain of nodes but the first, before and after `transforms`.
+
+    `per_path`: as in Score.
+    """
     if len(nodes) > 1:
-        choices = yield from score(nodes[:-1], [request.tree.token[node] for node in nodes[1:]], transforms)
+        tokens = [request.tree.token[node] for node in nodes[1:]]
+        choices = yield from score(nodes[:-1], tokens, transforms, per_path)
         for node, choice in choices.items():
             yield chosen(node, choice)
 

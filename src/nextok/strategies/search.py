@@ -10,7 +10,7 @@ from nextok.errors import DeadEndError
 from nextok.events import Beams, Finished, Hypothesis, Token
 from nextok.query import Decoding
 from nextok.request import Request
-from nextok.sampling.sampler import Transform
+from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import checked, is_number
 from nextok.strategies.rescore import rescored
 from nextok.tree import Tree
@@ -127,9 +127,7 @@ def last_in_common(tree: Tree, nodes: Iterable[int]) -> int:
     return -largest[0]
 
 
-def concluded(
-    request: Request, finished: list[Hypothesis], n: int, transforms: tuple[Transform, ...]
-) -> Decoding[None]:
+def concluded(request: Request, finished: list[Hypothesis], n: int, sampler: Sampler) -> Decoding[None]:
     """Tell the log-probabilities of the `n` best texts if they are wanted, then commit the best one."""
     if not finished:
         raise DeadEndError(
@@ -140,7 +138,7 @@ def concluded(
     for beam in finished[: n if request.logprobs is not None else 0]:
         nodes = [request.prompt, *tree.nodes(beam.node, above=request.prompt)]
         known = max(index for index, node in enumerate(nodes) if node in judged)
-        yield from rescored(request, nodes[known:], transforms)
+        yield from rescored(request, nodes[known:], sampler.transforms, per_path=sampler.noise)
         judged.update(nodes)
     yield from request.commit(tree.path(finished[0].node, above=request.tip))
 

@@ -35,17 +35,17 @@ class StochasticBeam:
 
     def decode(self, request: Request) -> Decoding[None]:
         """Keep the `width` texts with the largest G, whether live or finished, until all are finished."""
-        transforms = self.sampling.sampler.transforms
+        sampler = self.sampling.sampler
         live, finished = [Hypothesis(request.tip, 0.0, math.inf)], list[Hypothesis]()
         while live:
             yield from certain(request, live, finished)
-            drawn = yield from draws([beam.node for beam in live], self.width, transforms)
+            drawn = yield from draws([beam.node for beam in live], self.width, sampler.transforms)
             grown = [child for beam in live for child in _children(request, beam, drawn[beam.node])]
             kept = best_first([*finished, *grown])[: self.width]
             live = [beam for beam in kept if not request.ending(beam.node)]
             finished = [beam for beam in kept if request.ending(beam.node)]
             yield told(live, finished)
-        yield from concluded(request, finished, self.width, transforms)
+        yield from concluded(request, finished, self.width, sampler)
 
 
 def _children(request: Request, beam: Hypothesis, drawn: list[Drawn]) -> Iterator[Hypothesis]:
