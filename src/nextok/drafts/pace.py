@@ -12,8 +12,6 @@ STRENGTH = 20.0
 """Observations that the expected rates are worth at first."""
 MARGIN = 1.02
 """A guess must promise this much more speed than none."""
-HOPELESS = 0.02
-"""A chance so small that nothing beyond it is weighed."""
 FIRST_WAIT, LONGEST_WAIT = 8, 128
 """Tokens without a guess before a trial."""
 
@@ -51,12 +49,12 @@ class Pace:
         chance = expected = 1.0
         for count in range(1, most + 1):
             chance *= self.rate(match + count - 1)
-            if chance < HOPELESS:
-                break
             expected += chance
             promised = speed(expected, guesses(count), count * seconds)
             if promised > best_speed:
                 best, best_speed = count, promised
+            elif speed(expected + (most - count) * chance, guesses(count), count * seconds) <= best_speed:
+                break  # not even if all that follow came true
         return best
 
 
