@@ -141,7 +141,7 @@ def test_processed_log_probabilities_are_shown_where_they_differ(run):  # noqa: 
     assert told.logprob != told.processed
     assert [(top["token_id"], top["logprob"]) for top in each["processed_top"]] == [*told.processed_top]
     err = run(*sharp)[1]
-    assert "processed" in err
+    assert "the most probable when processed" in err
     assert f"{told.logprob:.4f}" in err
     assert f"{told.processed:.4f}" in err
 

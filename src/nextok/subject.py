@@ -77,9 +77,14 @@ class Difference:
     def __str__(self) -> str:
         gap = "" if self.gap is None else f"; their scores are {self.gap:.6g} apart"
         return (
-            f"after {self.prompt!r:.50}, {self.way}: token {self.position} is {self.found} instead of {self.expected}"
+            f"after {shortened(self.prompt)!r}, {self.way}: token {self.position} is {self.found} instead of {self.expected}"
             f"{gap} (precision {self.precision})"
         )
+
+
+def shortened(text: str) -> str:
+    """As much of a text as a line of a report can bear."""
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 class Subject:

@@ -42,7 +42,7 @@ def _show(lm: "LM", titles: list[str], rows: Sequence[Row]) -> None:
     for title in titles[1:]:
         table.add_column(title, justify="right")
     if alternatives:
-        table.add_column("the most probable tokens there" + (", processed" if len(titles) > 2 else ""))
+        table.add_column("the most probable " + ("when processed" if len(titles) > 2 else "tokens there"))
     for token, logprobs, top in rows:
         best = "  ".join(f"{name(other)} {logprob:.3f}" for other, logprob in top)
         figures = ["" if logprob is None else f"{logprob:.4f}" for logprob in logprobs]
