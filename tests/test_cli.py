@@ -227,7 +227,9 @@ def test_an_empty_answer_is_an_empty_line(run):
         (("Hi", "--greedy", "--num-beams", "2"), 2, "--greedy and --num-beams contradict"),
         (("Hi", "--stochastic-beams", "2", "--num-beams", "2"), 2, "--num-beams and --stochastic-beams contradict"),
         (("Hi", "--stochastic-beams", "2", "--draft", "x"), 2, "--stochastic-beams and --draft contradict"),
-        (("Hi", "--stochastic-beams", "2", "-n", "3"), 2, "-n 3 is more than --stochastic-beams 2"),
+        (("Hi", "--stochastic-beams", "2", "-n", "2"), 2, "-n 2 and --stochastic-beams contradict"),
+        (("Hi", "--beam-groups", "2", "--temperature", "1"), 2, "--beam-groups and --temperature contradict"),
+        (("Hi", "--beam-groups", "2", "--seed", "1"), 2, "--beam-groups and --seed contradict"),
         (
             ("Hi", "--dynamic-temperature", "1,2", "--temp", "1"),
             2,

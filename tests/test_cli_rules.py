@@ -48,8 +48,14 @@ def beams(monkeypatch):
         ),
         (("--num-beams", "4", "--beam-groups", "2", "--diversity", "0.5"), (4, 2, 0.5), {}),
         (("--num-beams", "4", "--beam-groups", "2", "--diversity", "0", "-n", "2"), (4, 2, 0.0), {"n": 2}),
-        (("--stochastic-beams", "3"), (3,), {"n": 3}),
-        (("--stochastic-beams", "3", "-n", "2", "--seed", "1"), (3,), {"n": 2, "sampling": nextok.Sample()}),
+        (
+            ("--num-beams", "4", "--beam-groups", "2", "--diversity", "1", "--dry", "1"),
+            (4, 2, 1.0),
+            {"sampling": nextok.Greedy(dry=nextok.DRY(1))},
+        ),
+        (("--stochastic-beams", "3"), (3, nextok.Sample()), {}),
+        (("--stochastic-beams", "3", "--seed", "1", "--top-k", "9"), (3, nextok.Sample(top_k=9)), {}),
+        (("--stochastic-beams", "3", "--dry", "1"), (3, nextok.Sample(dry=nextok.DRY(1))), {}),
     ],
     ids=str,
 )

@@ -68,6 +68,10 @@ class StrategyFlags(SamplingFlags):
         from nextok.strategies.sample import Greedy
 
         public: Any = nextok
+        strategy: Strategy
+        if self.stochastic_beams is not None:
+            strategy = public.StochasticBeam(self.stochastic_beams, self.sampling(2))
+            return strategy
         sampling, stopping = self.sampling(1), {None: None, "true": True, "false": False, "never": "never"}
         wanted = {
             "length_penalty": self.length_penalty,
@@ -77,13 +81,10 @@ class StrategyFlags(SamplingFlags):
             "sampling": None if sampling == Greedy() else sampling,
         }
         given = {name: value for name, value in wanted.items() if value is not None}
-        strategy: Strategy
-        if self.stochastic_beams is not None:
-            strategy = public.StochasticBeam(self.stochastic_beams, **({"n": self.stochastic_beams} | given))
-        elif self.beam_groups is not None:
-            strategy = public.DiverseBeam(self.num_beams, self.beam_groups, self.diversity, **given)
-        else:
+        if self.beam_groups is None:
             strategy = public.Beam(self.num_beams, **given)
+        else:
+            strategy = public.DiverseBeam(self.num_beams, self.beam_groups, self.diversity, **given)
         return strategy
 
     def _refuse_contradictions(self, samples: int) -> None:
@@ -98,15 +99,17 @@ class StrategyFlags(SamplingFlags):
                 raise ValueError(f"{flag(one)} means nothing without {flag(needed)}: add {advice}, or leave it out")
         if self.greedy and samples > 1:
             raise ValueError(f"--greedy and -n {samples} give the same text {samples} times: leave one of them out")
-        for name in ("num_beams", "stochastic_beams"):
-            if values[name] is not None and 1 <= values[name] < samples:
-                raise ValueError(f"-n {samples} is more than {flag(name)} {values[name]} can give: make them equal")
+        if self.num_beams is not None and 1 <= self.num_beams < samples:
+            raise ValueError(f"-n {samples} is more than --num-beams {self.num_beams} can give: make them equal")
+        if self.stochastic_beams is not None and samples > 1:
+            raise ValueError(f"-n {samples} and --stochastic-beams contradict each other: leave -n out")
 
 
 _CONTRADICTIONS = {
     "greedy": (*sorted(FILTERS), "num_beams", "stochastic_beams"),
     "num_beams": ("stochastic_beams", "draft"),
     "stochastic_beams": ("draft",),
+    "beam_groups": (*sorted(FILTERS), "seed"),
     "dynamic_temperature": ("temperature",),
 }
 _NEEDS = (
