@@ -65,6 +65,20 @@ def test_flags_make_a_search(run, beams, arguments, values, named):  # noqa: F81
     assert json.loads(out)["strategy"] == repr((values, named))
 
 
+def test_all_texts_of_a_stochastic_search_are_shown(run, monkeypatch):  # noqa: F811
+    both = nextok.Beam(2, n=2)
+    monkeypatch.setattr(nextok, "StochasticBeam", lambda width, sampling: both, raising=False)
+    out, err, code = run("Hi", "--stochastic-beams", "2", *SHORT)
+    assert (out, code) == (run("Hi", "--num-beams", "2", "-n", "2", *SHORT)[0], 0)
+    assert err.startswith("── 1 of 2 · score -")
+
+
+def test_a_search_that_is_refused_is_named_as_it_was_typed(run, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(nextok, "StochasticBeam", lambda width, sampling: nextok.Beam(width), raising=False)
+    err = run("Hi", "--stochastic-beams", "0")[1]
+    assert err.startswith("nextok: --stochastic-beams 0: width must be")
+
+
 @pytest.fixture
 def grammars(monkeypatch):
     """How grammars were made; none of them restricts anything."""
@@ -84,7 +98,7 @@ def grammars(monkeypatch):
             return Grammar(kind, str(source))
 
         monkeypatch.setattr(Grammar, kind, staticmethod(make), raising=False)
-    monkeypatch.setattr(Grammar, "compiled", lambda self, tokenizer, vocab_size: Free())
+    monkeypatch.setattr(Grammar, "compiled", lambda self, *asked: Free())
     return made
 
 

@@ -77,8 +77,8 @@ class Difference:
     def __str__(self) -> str:
         gap = "" if self.gap is None else f"; their scores are {self.gap:.6g} apart"
         return (
-            f"after {shortened(self.prompt)!r}, {self.way}: token {self.position} is {self.found} instead of {self.expected}"
-            f"{gap} (precision {self.precision})"
+            f"after {shortened(self.prompt)!r}, {self.way}: token {self.position} is {self.found} "
+            f"instead of {self.expected}{gap} (precision {self.precision})"
         )
 
 

@@ -57,7 +57,7 @@ def generate(
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
     page = Page()
-    alone = text.n == 1 and not shown.json
+    alone = strategy.texts(text.n) == 1 and not shown.json
     finished = followed(stream, page if alone else None)
     output = stream.output()
     silent = not finished and not any(choice.text for choice in output.choices)

@@ -51,6 +51,10 @@ class StrategyFlags(SamplingFlags):
         """Whether several texts are the best ones of a search, and not samples."""
         return self.num_beams is not None or self.stochastic_beams is not None
 
+    def texts(self, samples: int) -> int:
+        """How many texts come of `-n`."""
+        return samples if self.stochastic_beams is None else self.stochastic_beams
+
     def strategy(self, samples: int, load: Callable[[str], "LM"]) -> "Strategy":
         """The strategy of these options; ValueError if they contradict each other. `load` is for a draft model."""
         from nextok.strategies.speculate import Speculate
@@ -70,7 +74,11 @@ class StrategyFlags(SamplingFlags):
         public: Any = nextok
         strategy: Strategy
         if self.stochastic_beams is not None:
-            strategy = public.StochasticBeam(self.stochastic_beams, self.sampling(2))
+            sampling = self.sampling(2)  # never greedy
+            try:
+                strategy = public.StochasticBeam(self.stochastic_beams, sampling)
+            except ValueError as error:
+                raise ValueError(f"--stochastic-beams {self.stochastic_beams}: {error}") from None
             return strategy
         sampling, stopping = self.sampling(1), {None: None, "true": True, "false": False, "never": "never"}
         wanted = {
