@@ -115,6 +115,25 @@ def test_bytes_that_are_no_text_become_replacement_characters(run):
         (("--num-beams", "3", "--early-stopping", "true"), nextok.Beam(3, early_stopping=True)),
         (("--draft", "prompt-lookup", "--max-draft", "3"), nextok.Speculate(nextok.PromptLookup(3))),
         (("--draft", "prompt-lookup", "--seed", "1"), nextok.Speculate(nextok.PromptLookup(), nextok.Sample())),
+        (("--typical-p", "0.9", "--eta-cutoff", "0.001"), nextok.Sample(typical_p=0.9, eta_cutoff=0.001)),
+        (("--epsilon-cutoff=0.001", "--top-n-sigma=1"), nextok.Sample(epsilon_cutoff=0.001, top_n_sigma=1.0)),
+        (("--xtc", "0.5,0.2"), nextok.Sample(xtc=nextok.XTC(0.5, 0.2))),
+        (("--mirostat", "1,4,0.2"), nextok.Sample(mirostat=nextok.Mirostat(1, 4, 0.2))),
+        (
+            ("--dynamic-temperature", "0.5,1.5"),
+            nextok.Sample(dynamic_temperature=nextok.DynamicTemperature(0.5, 1.5)),
+        ),
+        (("--repetition-penalty", "1.2"), nextok.Greedy(repetition_penalty=1.2)),
+        (("--greedy", "--presence-penalty=1"), nextok.Greedy(presence_penalty=1.0)),
+        (("--dry", "0.8,1.5,3", "--seed", "1"), nextok.Sample(dry=nextok.DRY(0.8, 1.5, 3))),
+        (
+            ("--no-repeat-ngram", "2", "--frequency-penalty=-1"),
+            nextok.Greedy(no_repeat_ngram_size=2, frequency_penalty=-1.0),
+        ),
+        (
+            ("--draft=prompt-lookup", "--dry=1"),
+            nextok.Speculate(nextok.PromptLookup(), nextok.Greedy(dry=nextok.DRY(1))),
+        ),
     ],
     ids=repr,
 )
@@ -144,9 +163,11 @@ def test_json_holds_everything(run):
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert set(facts) == {
         *("text", "token_ids", "finish_reason", "seed", "score", "logprobs", "choices", "usage", "passes", "drafted"),
-        *("accepted", "timings", "strategy", "model", "origin", "versions"),
+        *("accepted", "accepted_lengths", "prompt_logprobs", "timings", "strategy", "model", "origin", "versions"),
     }
     assert [len(each["top"]) for each in facts["logprobs"]] == [2] * 5
+    assert all(each["logprob"] == each["processed_logprob"] for each in facts["logprobs"])
+    assert all(each["top"] == each["processed_top"] for each in facts["logprobs"])
     assert (facts["usage"]["generated_tokens"], facts["finish_reason"], len(facts["choices"])) == (10, "length", 2)
     assert facts["text"] == tiny_lm().chat("Hi", nextok.Sample(), n=2, seed=4, max_tokens=5).text
 
@@ -157,6 +178,8 @@ def test_statistics_and_logprobs_go_to_stderr(run):
     assert "5 generated" in err
     assert "5 passes · Greedy()" in err
     assert "log-probability" in err
+    assert "processed" not in err
+    assert "prompt " not in err.replace("prompt tokens", "")
 
 
 def test_stop_strings_and_the_context_end_a_text(run, monkeypatch):
@@ -200,7 +223,45 @@ def test_an_empty_answer_is_an_empty_line(run):
     [
         (("Hi", "--greedy", "--temperature", "0"), 2, "--greedy and --temperature contradict"),
         (("Hi", "--num-beams", "4", "--draft", "x"), 2, "--num-beams and --draft contradict"),
-        (("Hi", "--num-beams", "4", "--top-k", "3"), 2, "--num-beams and --top-k contradict"),
+        (("Hi", "--greedy", "--mirostat", "2"), 2, "--greedy and --mirostat contradict"),
+        (("Hi", "--greedy", "--num-beams", "2"), 2, "--greedy and --num-beams contradict"),
+        (("Hi", "--stochastic-beams", "2", "--num-beams", "2"), 2, "--num-beams and --stochastic-beams contradict"),
+        (("Hi", "--stochastic-beams", "2", "--draft", "x"), 2, "--stochastic-beams and --draft contradict"),
+        (("Hi", "--stochastic-beams", "2", "-n", "2"), 2, "-n 2 and --stochastic-beams contradict"),
+        (("Hi", "--beam-groups", "2", "--temperature", "1"), 2, "--beam-groups and --temperature contradict"),
+        (("Hi", "--beam-groups", "2", "--seed", "1"), 2, "--beam-groups and --seed contradict"),
+        (
+            ("Hi", "--dynamic-temperature", "1,2", "--temp", "1"),
+            2,
+            "--dynamic-temperature and --temperature contradict",
+        ),
+        (("Hi", "--patience", "2"), 2, "--patience means nothing without --num-beams"),
+        (("Hi", "--num-beams", "4", "--beam-groups", "2"), 2, "--beam-groups means nothing without --diversity"),
+        (("Hi", "--num-beams", "4", "--diversity", "2"), 2, "--diversity means nothing without --beam-groups"),
+        (("Hi", "--choice", "a", "--regex", "b"), 2, "--choice and --regex contradict"),
+        (("Hi", "--json-schema", "{}", "--grammar", "b"), 2, "--json-schema and --grammar contradict"),
+        (
+            ("Hi", "--grammar", "missing.lark"),
+            2,
+            "--grammar takes a file, but 'missing.lark' cannot be read: No such",
+        ),
+        (("Hi", "--json-schema", "missing.json"), 2, "--json-schema takes a file, but 'missing.json'"),
+        (("Hi", "--dry", "x"), 2, "--dry takes MULTIPLIER[,BASE,LENGTH], numbers with commas between them, got 'x'"),
+        (("Hi", "--dry", "-1"), 2, "--dry -1: multiplier of DRY must be"),
+        (("Hi", "--dry", "1,2,1.5"), 2, "--dry 1,2,1.5: allowed_length of DRY must be"),
+        (("Hi", "--xtc", "0.1,0.2,0.3"), 2, "--xtc takes P[,THRESHOLD], got 3 numbers in '0.1,0.2,0.3'"),
+        (("Hi", "--xtc", "nan"), 2, "--xtc nan: probability of XTC must be"),
+        (("Hi", "--mirostat", "3"), 2, "--mirostat 3: the version of mirostat must be 1 or 2"),
+        (("Hi", "--dynamic-temperature", "1"), 2, "--dynamic-temperature takes LOW,HIGH[,EXPONENT], got 1 numbers"),
+        (("Hi", "--dynamic-temperature", "2,1"), 2, "--dynamic-temperature 2,1: a dynamic temperature goes"),
+        (("Hi", "--logit-bias", "5"), 2, "--logit-bias takes a token id and a number"),
+        (("Hi", "--logit-bias", "a=1"), 2, "--logit-bias takes a token id and a number"),
+        (("Hi", "--logit-bias", "5=nan"), 2, "logit_bias of token 5"),
+        (("Hi", "--logit-bias", "5=1", "--logit-bias", "5=2"), 2, "--logit-bias names token 5 2 times"),
+        (("Hi", "--logit-bias", "999=1"), 2, "token id 999"),
+        (("Hi", "--bad-word", ""), 2, "--bad-word must be"),
+        (("chat", "--bad-word", ""), 2, "--bad-word must be"),
+        (("chat", "--choice", "a", "--regex", "b"), 2, "--choice and --regex contradict"),
         (("Hi", "--max-draft", "4"), 2, "--max-draft means nothing without --draft"),
         (("Hi", "--length-penalty", "0"), 2, "--length-penalty means nothing without --num-beams"),
         (("Hi", "--greedy", "-n", "2"), 2, "--greedy and -n 2"),

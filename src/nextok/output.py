@@ -39,7 +39,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a generation cost. `passes`: of the target model, its prompt's included; drafts count as drafted."""
+    """What a generation cost. `passes`: of the target model, its prompt's included; drafts count as drafted.
+
+    `accepted_lengths[i]` is how many verifications accepted exactly i tokens; an empty draft accepts none.
+    """
 
     prompt_tokens: int
     generated_tokens: int
@@ -47,6 +50,7 @@ class Stats:
     verifications: int  # passes that checked a draft
     drafted: int
     accepted: int  # drafted tokens that the target drew as well; its own extra token is not counted
+    accepted_lengths: tuple[int, ...]
     seconds_to_first_token: float
     seconds: float
 
@@ -54,6 +58,11 @@ class Stats:
     def acceptance_rate(self) -> float | None:
         """Accepted of drafted tokens; None without a draft."""
         return self.accepted / self.drafted if self.drafted else None
+
+    @property
+    def mean_accepted(self) -> float | None:
+        """Accepted tokens a verification, the target's own extra token not counted; None without a draft."""
+        return self.accepted / self.verifications if self.verifications else None
 
     @property
     def tokens_per_second(self) -> float:

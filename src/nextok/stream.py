@@ -1,6 +1,7 @@
 """A generation that is being watched: pieces of text as they come, and the output at any time."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from weakref import finalize
@@ -96,13 +97,15 @@ class Stream(Iterator[Piece]):
         last = max(writer.finished_at or now for writer in writers)
         first = min((writer.first_token_at for writer in writers if writer.first_token_at), default=last)
         request = writers[0].request
+        lengths = sum((writer.accepted_lengths for writer in writers), Counter[int]())
         return Stats(
             prompt_tokens=request.tree.depth[request.prompt] + 1,
             generated_tokens=generated_tokens,
             passes=max(job.passes for job in self._jobs),
-            verifications=sum(writer.verifications for writer in writers),
+            verifications=lengths.total(),
             drafted=sum(writer.drafted for writer in writers),
-            accepted=sum(writer.accepted for writer in writers),
+            accepted=sum(length * count for length, count in lengths.items()),
+            accepted_lengths=tuple(lengths[length] for length in range(max(lengths, default=-1) + 1)),
             seconds_to_first_token=first - self._started_at,
             seconds=last - self._started_at,
         )

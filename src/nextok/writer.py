@@ -1,7 +1,7 @@
 """One request's scribe: hears its events, writes its text, keeps its figures."""
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from nextok.events import Beams, Chosen, Event, Finished, Hypothesis, Token, Verified
@@ -17,7 +17,8 @@ class Writer:
     def __init__(self, request: Request, hypotheses: int = 0) -> None:
         self.request = request
         self.pieces: deque[str] = deque()
-        self.verifications = self.drafted = self.accepted = 0
+        self.drafted = 0
+        self.accepted_lengths: Counter[int] = Counter()  # tokens accepted at once -> how often
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
         self._hypotheses = hypotheses  # texts of a beam search to return; 0: the request's own text
@@ -35,9 +36,8 @@ class Writer:
             case Chosen(node, token, float(logprob), top, float(processed), processed_top):
                 self._chosen[node, token] = TokenLogprob(token, logprob, top, processed, processed_top)
             case Verified(drafted, accepted):
-                self.verifications += 1
                 self.drafted += drafted
-                self.accepted += accepted
+                self.accepted_lengths[accepted] += 1
             case Beams():
                 self._mark_first_token()
                 self._beams = event

@@ -6,15 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explained
-from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, StrategyFlags, System, Threads
+from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System, Threads
 from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import loaded
 from nextok.cli.prompts import clean
 from nextok.cli.report import draws, in_words
+from nextok.cli.strategy import StrategyFlags
 from nextok.cli.terminal import Page, note
+from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
     from nextok.lm import LM
+    from nextok.options import Wishes
     from nextok.output import Output
     from nextok.strategies.base import Strategy
 
@@ -28,6 +31,7 @@ Ctrl-C ends an answer; what was written of it stays in the conversation."""
 
 def chat(
     strategy: StrategyFlags,
+    rules: RuleFlags,
     model: ModelName = "smollm2",
     threads: Threads = None,
     system: System = None,
@@ -39,11 +43,17 @@ def chat(
     """Talk with a model. From a pipe, each line is a turn."""
     from nextok.options import Options
 
-    Options(max_tokens=max_tokens, stop=tuple(stop or ()), seed=strategy.seed)  # refused before anything is loaded
+    wishes: Wishes = {
+        "max_tokens": max_tokens,
+        "stop": tuple(stop or ()),
+        "seed": strategy.seed,
+        **rules.wishes(),
+    }
+    Options(**wishes)  # refused before anything is loaded
     load = partial(loaded, threads=threads, quiet=quiet)
     chosen = strategy.strategy(1, load)
     told = None if system is None else clean(system)
-    talk = Talk(load(model), chosen, told, max_tokens, tuple(stop or ()), strategy.seed, stats, quiet)
+    talk = Talk(load(model), chosen, told, wishes, stats, quiet)
     read(talk.lm, "?", told, raw=False)  # refused now, not later
     person = sys.stdin is not None and sys.stdin.isatty()
     if person and not quiet:
@@ -66,9 +76,7 @@ class Talk:
     lm: "LM"
     strategy: "Strategy"
     system: str | None
-    max_tokens: int
-    stop: tuple[str, ...]
-    seed: int | None
+    wishes: "Wishes"
     stats: bool
     quiet: bool
 
@@ -104,7 +112,7 @@ class Talk:
                 raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
 
     def _reseed(self, seed: int | None, text: str) -> None:
-        self.seed = seed
+        self.wishes["seed"] = seed
         self._remark(text if draws(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
@@ -112,7 +120,7 @@ class Talk:
 
         ask = self.conversation.ask
         try:
-            stream = ask(text, self.strategy, max_tokens=self.max_tokens, stop=self.stop, seed=self.seed)
+            stream = ask(text, self.strategy, **self.wishes)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
         page = Page()
@@ -125,7 +133,7 @@ class Talk:
         if self.stats:
             note(in_words(output, self.strategy))
         if not self.quiet:
-            remark_on_ending(output, self.lm, self.max_tokens)
+            remark_on_ending(output, self.lm, self.wishes["max_tokens"])
         if not finished:
             raise KeyboardInterrupt
 

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, Threads, draft_named
+from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, Threads
 from nextok.cli.generate import Raw, asked, read
 from nextok.cli.loaded import loaded
 from nextok.cli.report import choice_json, cost_json, timings_json
+from nextok.cli.strategy import draft_named
 from nextok.cli.terminal import console, json_text, passing, visible
 
 if TYPE_CHECKING:

@@ -1,122 +1,120 @@
 """`nextok doctor`: is everything here, and does it tell the truth?"""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nextok.cli.bench import LoadFlags
 from nextok.cli.failures import FAILED, explained
-from nextok.cli.flags import Json, Threads
+from nextok.cli.flags import Json, option
 from nextok.cli.loaded import loaded
 from nextok.cli.machine import environment
 from nextok.cli.models import size_text
-from nextok.cli.terminal import console, json_text, visible
+from nextok.cli.terminal import console, json_text, passing, visible
 from nextok.errors import DownloadError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
-    from nextok.lm import LM
+    from nextok.formats import Checkpoint
+    from nextok.laws import Verdict
 
-TOKENS = 16
-PROMPT = "One two three four. One two three four. One two three"
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.", envvar="NEXTOK_MODEL")]
+Seconds = Annotated[float, option("--seconds", metavar="S", text="Spend about so many on the laws at most.")]
+WIDTH = len("prompt in chunks = whole")
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One question to this installation; `passed` is None if it could not be asked."""
-
-    name: str
-    passed: bool | None
-    detail: str
-
-
-def doctor(model: Name = "smollm2", threads: Threads = None, json: Json = False) -> None:
-    """Report the environment, then check a model that is here: its file, and that its strategies agree."""
-    facts, checks = environment(threads), [_checked("model file", lambda: _file(model))]
-    if checks[0].passed:
-        checks += _agreements(model, threads)
+def doctor(how: LoadFlags, model: Name = "smollm2", seconds: Seconds = 60.0, json: Json = False) -> None:
+    """Report the environment, then put a model that is here to the test: its file, and the laws of decoding."""
+    if not seconds > 0:
+        raise ValueError(f"--seconds must be above 0, got {seconds:g}; 60 is usual")
+    facts = environment(how.threads)
+    checks = _checks(model, how, seconds, facts["memory_available_bytes"])
     if json:
-        print(json_text({"environment": facts, "model": model, "checks": [asdict(check) for check in checks]}))
+        done = list(checks)
+        print(json_text({"environment": facts, "model": model, "checks": [_check_json(check) for check in done]}))
     else:
-        _show(facts, checks)
-    if any(check.passed is False for check in checks):
+        done = _shown(facts, checks)
+    if any(check.passed is False for check in done):
         raise typer.Exit(FAILED)
 
 
-def _checked(name: str, ask: Callable[[], tuple[bool | None, str]]) -> Check:
-    """The answer to one question; that it could not be answered is a failure with its reason."""
+def _checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "Iterator[Verdict]":
+    from nextok.laws import Verdict, reference_of, verdicts
+    from nextok.models.llama_numpy import LlamaNumpy
+
     try:
-        return Check(name, *ask())
+        found = _file(model)
+    except DownloadError:
+        yield Verdict("model file", None, f"not fetched: nextok models pull {model}")
+        return
     except Exception as error:
-        return Check(name, False, explained(error)[1])
+        yield Verdict("model file", False, explained(error)[1])
+        return
+    origin, checkpoint = found
+    yield Verdict("model file", True, origin)
+    try:
+        with passing("loading"):
+            lm = loaded(model, **asdict(how))
+    except Exception as error:
+        yield Verdict("model runs", False, explained(error)[1])
+        return
+    compared = partial(reference_of, checkpoint, memory)
+    if isinstance(lm.model, LlamaNumpy):
+        yield from verdicts(lm, "exact", None, seconds, passing)
+    else:
+        yield from verdicts(lm, how.precision, compared, seconds, passing)
 
 
-def _file(model: str) -> tuple[bool | None, str]:
+def _file(model: str) -> "tuple[str, Checkpoint]":
+    """Where a model that is here came from, and its weights; a known one is hashed in full."""
     from nextok import hub
     from nextok.formats import open_model
 
-    try:
-        source = hub.resolve(model, offline=True)
-    except DownloadError:
-        return None, f"not fetched: nextok models pull {model}"
+    source = hub.resolve(model, offline=True)
     known = {entry.name for entry in hub.list_models() if "/" not in entry.name}
     if model in known and source.name == model:
         hub.verify(model)
-    open_model(source.path)
-    return True, source.origin
+    return source.origin, open_model(source.path)
 
 
-def _agreements(model: str, threads: int | None) -> list[Check]:
-    """What must hold of any model, on a few tokens."""
-    import nextok as nt
-
-    try:
-        lm = loaded(model, threads=threads)
-        greedy = lm.generate(PROMPT, max_tokens=TOKENS)
-    except Exception as error:
-        return [Check("model runs", False, explained(error)[1])]
-    speed = f"{greedy.stats.tokens_per_second:.1f} tokens/s"
-
-    def same(others: Callable[["LM"], list[list[int]]]) -> tuple[bool | None, str]:
-        wrong = [tokens for tokens in others(lm) if tokens != greedy.tokens]
-        return not wrong, f"{TOKENS} tokens" if not wrong else f"{wrong[0]} instead of {greedy.tokens}"
-
-    def alone(strategy: Any) -> Callable[["LM"], list[list[int]]]:
-        return lambda lm: [lm.generate(PROMPT, strategy, max_tokens=TOKENS).tokens]
-
-    def crowd(lm: "LM") -> list[list[int]]:
-        outputs = lm.generate([PROMPT, "Once upon a time", PROMPT, "def f(x):"], max_tokens=TOKENS)
-        return [outputs[0].tokens, outputs[2].tokens]
-
-    return [
-        Check("model runs", True, speed),
-        _checked("speculative = greedy", lambda: same(alone(nt.Speculate(nt.PromptLookup())))),
-        _checked("beam of one = greedy", lambda: same(alone(nt.Beam(1)))),
-        _checked("in a batch = alone", lambda: same(crowd)),
-    ]
+def _check_json(check: "Verdict") -> dict[str, Any]:
+    """A check; where two texts differ only if they do."""
+    return {name: value for name, value in asdict(check).items() if name != "difference" or value is not None}
 
 
-def _show(facts: dict[str, Any], checks: list[Check]) -> None:
+def _shown(facts: dict[str, Any], checks: "Iterator[Verdict]") -> "list[Verdict]":
+    """The environment, then each check as soon as it is done."""
+    out, done = console(sys.stdout), []
+    shown = {key.removesuffix("_bytes").replace("_", " "): _in_words(key, value) for key, value in facts.items()}
+    for key, value in shown.items():
+        _line(out, key, value, "")
+    for check in checks:
+        done.append(check)
+        _line(out, check.name, visible(check.detail), {True: "pass", False: "FAIL", None: "skip"}[check.passed])
+    return done
+
+
+def _in_words(key: str, value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if key.endswith("_bytes"):
+        return size_text(value)
+    return visible(" ".join(value) if isinstance(value, list) else str(value))
+
+
+def _line(out: "Console", name: str, text: str, mark: str) -> None:
+    """One line of a table that is drawn while it grows."""
+    from rich.table import Table
     from rich.text import Text
 
-    table = _grid()
-    for key, value in facts.items():
-        shown = size_text(value) if key.endswith("_bytes") and value is not None else value
-        shown = " ".join(shown) if isinstance(shown, list) else "unknown" if shown is None else shown
-        table.add_row(key.removesuffix("_bytes").replace("_", " "), Text(visible(str(shown))))
-    for check in checks:
-        mark = {True: Text("pass", "green"), False: Text("FAIL", "bold red"), None: Text("skip", "yellow")}
-        table.add_row(check.name, mark[check.passed] + Text(f"  {visible(check.detail)}"))
-    console().print(table)
-
-
-def _grid() -> "Table":
-    from rich.table import Table
-
+    color = {"pass": "green", "FAIL": "bold red", "skip": "yellow"}
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, width=WIDTH)
     table.add_column(overflow="fold")
-    return table
+    table.add_row(name, Text.assemble((mark, color.get(mark, "")), "  " * bool(mark), text))
+    out.print(table)

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextok.cli.failures import INTERRUPTED
-from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, StrategyFlags, System, TextFlags, Threads, option
+from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, Threads, option
 from nextok.cli.loaded import loaded
+from nextok.cli.logprobs import show_logprobs
 from nextok.cli.prompts import clean, prompt_text
 from nextok.cli.report import as_json, draws, in_words
-from nextok.cli.terminal import Page, console, json_text, note, visible
+from nextok.cli.strategy import StrategyFlags
+from nextok.cli.terminal import Page, json_text, note
+from nextok.cli.text import RuleFlags, TextFlags
 from nextok.errors import TemplateError
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class OutputFlags:
 
 def generate(
     strategy: StrategyFlags,
+    rules: RuleFlags,
     text: TextFlags,
     shown: OutputFlags,
     prompt: Prompt = None,
@@ -46,14 +50,14 @@ def generate(
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
     question = asked(prompt, system, raw)
-    options = text.options(strategy)
+    options = text.options(strategy, rules)
     chosen = strategy.strategy(text.n, partial(loaded, threads=threads, quiet=shown.quiet))
     started_at = time.perf_counter()
     lm = loaded(model, threads=threads, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
     page = Page()
-    alone = text.n == 1 and not shown.json
+    alone = strategy.texts(text.n) == 1 and not shown.json
     finished = followed(stream, page if alone else None)
     output = stream.output()
     silent = not finished and not any(choice.text for choice in output.choices)
@@ -71,8 +75,8 @@ def generate(
 
 def _remark(output: "Output", lm: "LM", strategy: "Strategy", text: TextFlags, shown: OutputFlags) -> None:
     """What is said on stderr after the text."""
-    if output.logprobs is not None and not (shown.json or shown.quiet):
-        _show_logprobs(output, lm)
+    if not (shown.json or shown.quiet):
+        show_logprobs(output, lm)
     if shown.stats:
         note(in_words(output, strategy))
     if not shown.quiet:
@@ -131,15 +135,3 @@ def _write_choices(page: Page, output: "Output", strategy: "Strategy", headers: 
             note(f"── {number} of {len(output.choices)}{detail} ──")
         page.write(choice.text)
         page.end()
-
-
-def _show_logprobs(output: "Output", lm: "LM") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    name = lm.tokenizer.name
-    table = Table("token", "log-probability", "the most probable tokens there", box=None, pad_edge=False)
-    for each in output.logprobs or ():
-        top = "  ".join(f"{name(token)} {logprob:.3f}" for token, logprob in each.top)
-        table.add_row(Text(visible(name(each.token))), f"{each.logprob:.4f}", Text(visible(top)))
-    console(sys.stderr).print(table)

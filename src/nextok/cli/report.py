@@ -2,13 +2,14 @@
 
 import math
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nextok import __version__
 
 if TYPE_CHECKING:
     from nextok.lm import LM
-    from nextok.output import Completion, Output, Stats, TokenLogprob
+    from nextok.output import Completion, Output, Scores, Stats, TokenLogprob
 
 
 def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
@@ -18,6 +19,7 @@ def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> d
     return {
         **choices[0],
         **({"choices": choices} if len(choices) > 1 else {}),
+        "prompt_logprobs": None if output.prompt_logprobs is None else _prompt_json(output.prompt_logprobs),
         "usage": {"prompt_tokens": stats.prompt_tokens, "generated_tokens": stats.generated_tokens},
         **cost_json(stats),
         "timings": {"load_seconds": round(load_seconds, 4), **timings_json(stats)},
@@ -49,7 +51,12 @@ def choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
 
 def cost_json(stats: "Stats") -> dict[str, Any]:
     """How much work the model had, and what the drafts were worth."""
-    return {"passes": stats.passes, "drafted": stats.drafted, "accepted": stats.accepted}
+    return {
+        "passes": stats.passes,
+        "drafted": stats.drafted,
+        "accepted": stats.accepted,
+        "accepted_lengths": list(stats.accepted_lengths),
+    }
 
 
 def timings_json(stats: "Stats") -> dict[str, float | None]:
@@ -63,23 +70,49 @@ def timings_json(stats: "Stats") -> dict[str, float | None]:
 
 
 def in_words(output: "Output", strategy: Any) -> str:
-    """The statistics of an output on two lines."""
+    """The statistics of an output on two lines, or three if it had a draft."""
     stats, choice = output.stats, output.choices[0]
-    drafts = speed = ""
+    speed = ""
     seed = f" · seed {choice.seed}" if draws(strategy) else ""
     if stats.generated_tokens:
         speed = f" · {stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s"
-    if stats.drafted:
-        drafts = f" · drafted {stats.drafted}, accepted {stats.accepted} ({stats.acceptance_rate:.0%})"
     return (
         f"{stats.prompt_tokens} prompt tokens · {stats.generated_tokens} generated in {stats.seconds:.2f} s{speed}\n"
-        f"{stats.passes} passes{drafts} · {strategy!r}{seed} · ended by {choice.finish_reason}"
+        f"{stats.passes} passes · {strategy!r}{seed} · ended by {choice.finish_reason}"
+        + (_drafts_in_words(stats) if stats.verifications else "")
+    )
+
+
+def _drafts_in_words(stats: "Stats") -> str:
+    """What the drafts were worth; the token that the model itself adds to each verified draft is not counted."""
+    share = "" if stats.acceptance_rate is None else f" ({stats.acceptance_rate:.0%})"
+    often = " · ".join(f"{length}: {count}×" for length, count in enumerate(stats.accepted_lengths) if count)
+    return (
+        f"\ndrafted {stats.drafted}, accepted {stats.accepted}{share}, {stats.mean_accepted:.2f} a pass · "
+        f"accepted at once {often}"
     )
 
 
 def _logprob_json(each: "TokenLogprob") -> dict[str, Any]:
-    top = [{"token_id": token, "logprob": _finite(logprob)} for token, logprob in each.top]
-    return {"token_id": each.token, "logprob": _finite(each.logprob), "top": top}
+    return {
+        "token_id": each.token,
+        "logprob": _finite(each.logprob),
+        "top": _top_json(each.top),
+        "processed_logprob": _finite(each.processed),
+        "processed_top": _top_json(each.processed_top),
+    }
+
+
+def _prompt_json(scores: "Scores") -> list[dict[str, Any]]:
+    """The first token has no log-probability."""
+    return [
+        {"token_id": token, "logprob": _finite(logprob), "top": _top_json(top)}
+        for token, logprob, top in zip(scores.tokens, scores.logprobs, scores.top)
+    ]
+
+
+def _top_json(top: "Sequence[tuple[int, float]]") -> list[dict[str, Any]]:
+    return [{"token_id": token, "logprob": _finite(logprob)} for token, logprob in top]
 
 
 def _finite(number: float | None) -> float | None:

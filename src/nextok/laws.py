@@ -1,0 +1,252 @@
+"""The laws of decoding, put to a model on the machine that it runs on: what must never change the text.
+
+Each law writes texts in a roundabout way; they are compared, token by token, with those that the model writes alone.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nextok.drafts.base import Draft
+from nextok.drafts.draft_model import DraftModel
+from nextok.drafts.prompt_lookup import PromptLookup
+from nextok.engine import Engine
+from nextok.models.base import Model
+from nextok.prefix import WORTHWHILE
+from nextok.query import Pick, Score
+from nextok.reference import drive
+from nextok.sampling.sampler import Sampler
+from nextok.strategies.beam import Beam
+from nextok.strategies.sample import Greedy, Sample
+from nextok.strategies.speculate import Speculate
+from nextok.subject import Case, Difference, Subject, read_alone, written
+
+if TYPE_CHECKING:
+    from nextok.formats import Checkpoint
+    from nextok.lm import LM
+
+SECONDS = 60.0
+"""For all laws together. Each has an equal share, and goes no further after the text that uses it up."""
+
+NEAR = 1e-3
+"""Log-probabilities that lie closer are the same to numpy, whose products round by shape."""
+
+WITHIN = {"fast": (1.5, 0.3)}
+"""How far a precision's log-probabilities may lie from float32's: each of them, and all on average."""
+BEST = 10
+MOST_PARAMETERS = 500_000_000
+
+GREEDY: Any = Greedy()
+WARM: Any = Sample(temperature=0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a law holds here; `passed` is None if it was not checked, and `detail` says why."""
+
+    name: str
+    passed: bool | None
+    detail: str
+    difference: Difference | None = None
+
+
+class Unfit(Exception):
+    """A law cannot be checked with this model."""
+
+
+Law = Callable[[Subject], Iterator[Case]]
+Answer = tuple[bool, str, Difference | None]
+"""Whether a law holds, what was compared or went wrong, and where."""
+
+
+def uncached(subject: Subject) -> Iterator[Case]:
+    """Every token from a fresh pass over the whole text, without cache or engine."""
+    for prompt, sampling in zip(subject.prompts, (GREEDY, WARM, GREEDY)):
+        request = subject.request(prompt)
+        events = list(drive(sampling, request, subject.model))
+        yield Case(prompt, sampling, "read anew for each token", written(request, events))
+
+
+def chunked(subject: Subject) -> Iterator[Case]:
+    """A prompt that is read in several passes."""
+    for budget in (5, 32):
+        text = subject.write(subject.story, GREEDY, Engine(subject.model, budget=budget))
+        yield Case(subject.story, GREEDY, f"read {budget} tokens a pass", text)
+
+
+def batched(subject: Subject) -> Iterator[Case]:
+    """All prompts at once, some greedy and some drawn."""
+    asked = [(prompt, WARM if index % 4 == 1 else GREEDY) for index, prompt in enumerate(subject.prompts)]
+    way = f"in a batch of {len(asked)}"
+    for (prompt, sampling), text in zip(asked, subject.together(asked)):
+        yield Case(prompt, sampling, way, text)
+
+
+def speculative(subject: Subject) -> Iterator[Case]:
+    """Several tokens checked in one pass, guessed from the prompt or by the model itself."""
+    drafts: dict[str, Draft] = {
+        "with prompt lookup": PromptLookup(),
+        "with itself as draft": DraftModel(subject.lm, max_draft=5),
+    }
+    for prompt in subject.prompts[:2]:
+        for sampling in (GREEDY, WARM):
+            for way, draft in drafts.items():
+                yield Case(prompt, sampling, way, subject.write(prompt, Speculate(draft, sampling)))
+
+
+def one_beam(subject: Subject) -> Iterator[Case]:
+    """Beam search that keeps a single text."""
+    for prompt in subject.prompts[:2]:
+        yield Case(prompt, GREEDY, "as a beam search of width 1", subject.write(prompt, Beam(1)))
+
+
+def shared(subject: Subject) -> Iterator[Case]:
+    """Texts that begin alike, so that the second takes over what has been read for the first."""
+    prompts = [[*subject.story, *prompt[:8]] for prompt in subject.prompts[1:3]]
+    longest = max(map(len, prompts))
+    if len(subject.story) < WORTHWHILE or longest + subject.tokens > subject.model.context:
+        raise Unfit(f"a context of {subject.model.context} tokens holds no beginning that is worth sharing")
+    engine, kept = Engine(subject.model), []
+    for prompt in prompts:
+        before = engine.tokens_read
+        kept.append(request := subject.request(prompt))  # whoever holds its tree holds its cache
+        events: list[Any] = []
+        engine.submit(request, GREEDY, events.append)
+        engine.run()
+        yield Case(prompt, GREEDY, "after a text that begins alike", written(request, events))
+    if engine.tokens_read - before >= len(prompts[1]):
+        raise Unfit("the second text shared nothing with the first")
+    for prompt, text in zip(prompts, subject.together((prompt, GREEDY) for prompt in prompts)):
+        yield Case(prompt, GREEDY, "beside a text that begins alike", text)
+
+
+LAWS: dict[str, Law] = {
+    "cache = no cache": uncached,
+    "prompt in chunks = whole": chunked,
+    "in a batch = alone": batched,
+    "speculative = plain": speculative,
+    "beam of one = greedy": one_beam,
+    "shared beginning = own": shared,
+}
+
+
+def verdicts(
+    lm: "LM",
+    precision: str,
+    reference: Callable[[], Model] | None = None,
+    seconds: float = SECONDS,
+    during: Callable[[str], AbstractContextManager[Any]] = nullcontext,
+) -> Iterator[Verdict]:
+    """Put every law to a model, the last by comparing it with `reference()`; None if there is nothing to compare.
+
+    An error while a law is checked is a verdict too; `during(its name)` is entered for each of them.
+    """
+    from nextok.models.llama_numpy import LlamaNumpy
+
+    subject = Subject(lm, precision, NEAR if isinstance(lm.model, LlamaNumpy) else 0.0)
+    ends_at = time.perf_counter() + seconds
+    with during("model runs"):
+        runs = _asked("model runs", lambda: _first_text(subject))
+    yield runs
+    if not runs.passed:
+        return
+    share = seconds / (len(LAWS) + 1)
+    asked = {name: _judge(law, subject, share) for name, law in LAWS.items()}
+    if reference is not None:
+        asked["backend = reference"] = lambda: _beside(subject, reference)
+    for name, ask in asked.items():
+        if time.perf_counter() > ends_at:
+            yield Verdict(name, None, f"not checked: the {seconds:g} seconds for all laws are over")
+            continue
+        with during(name):
+            verdict = _asked(name, ask)
+        yield verdict
+
+
+def reference_of(checkpoint: "Checkpoint", available: int | None) -> Model:
+    """The numpy model of the same weights; Unfit if they are too many, or more than the `available` bytes hold."""
+    from math import prod
+
+    from nextok.models.llama_numpy import LlamaNumpy
+
+    count = sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
+    size = f"{count / 1e6:,.0f} million parameters"
+    if count > MOST_PARAMETERS:
+        raise Unfit(f"{size} are too slow in numpy; {MOST_PARAMETERS / 1e6:.0f} million are compared at most")
+    if available is not None and available < 6 * count:
+        raise Unfit(f"{size} in float32 need more memory than is free")
+    return LlamaNumpy(checkpoint)
+
+
+def _asked(name: str, ask: Callable[[], Answer]) -> Verdict:
+    """The answer to one question; that it could not be answered is a failure with its reason."""
+    try:
+        return Verdict(name, *ask())
+    except Unfit as error:
+        return Verdict(name, None, f"not checked: {error}")
+    except Exception as error:
+        return Verdict(name, False, f"{type(error).__name__}: {error}")
+
+
+def _first_text(subject: Subject) -> Answer:
+    """Whether it writes at all; a slow model has to write less from then on."""
+    subject.plain(subject.prompts[0], GREEDY)
+    started_at = time.perf_counter()
+    subject.write(subject.prompts[0], GREEDY)
+    seconds = time.perf_counter() - started_at
+    speed = f"{subject.tokens / seconds:.1f} tokens/s, a short prompt included"
+    subject.slow_down(seconds)
+    return True, speed, None
+
+
+def _judge(law: Law, subject: Subject, seconds: float) -> Callable[[], Answer]:
+    def judge() -> Answer:
+        texts, ends_at, ending = 0, time.perf_counter() + seconds, ""
+        for case in law(subject):
+            texts += 1
+            if difference := subject.difference(case):
+                return False, str(difference), difference
+            if time.perf_counter() > ends_at:
+                ending = "; no more for want of time"
+                break
+        exactly = f"within {subject.tolerance:g}" if subject.tolerance else "to the last bit"
+        counted = "1 text" if texts == 1 else f"{texts} texts"
+        return True, f"{counted} of {subject.tokens} tokens, equal {exactly}{ending}", None
+
+    return judge
+
+
+def _beside(subject: Subject, reference: Callable[[], Model]) -> Answer:
+    """Three texts through both models: the log-probabilities of the reference's best tokens, and what each picks."""
+    model, (most, mean) = reference(), WITHIN.get(subject.precision, (NEAR, NEAR))
+    apart, others = list[float](), 0
+    for prompt in subject.prompts[:3]:
+        for position, (expected, found, scores) in enumerate(_side_by_side(subject, model, prompt)):
+            pairs = [(abs(score.logprob - best), best, score) for score, (_, best) in zip(scores, expected.top)]
+            worst, best, score = max(pairs, key=lambda pair: pair[0])
+            gap = expected.logprob - dict(expected.top).get(found.token, expected.top[-1].logprob)
+            if not (worst <= most and gap <= most):
+                named = subject.named(expected.token), subject.named(found.token)
+                if not worst <= most:
+                    named, gap = (subject.scored(score.token, best), subject.scored(score.token, score.logprob)), None
+                way = "compared with numpy in float32"
+                difference = Difference(subject.text(prompt), way, position, *named, gap, subject.precision)
+                return False, str(difference), difference
+            apart += [distance for distance, _, _ in pairs]
+            others += found.token != expected.token
+    average = sum(apart) / len(apart)
+    said = f"{average:.2g} on average and {max(apart):.2g} at most (allowed: {mean:g} and {most:g})"
+    picks = f"; {others} picks differ, all near ties" if others else ""
+    return average <= mean, f"log-probabilities apart by {said}{picks}", None
+
+
+def _side_by_side(subject: Subject, model: Model, prompt: list[int]) -> Iterator[tuple[Any, Any, list[Any]]]:
+    """At each place of a text: what `model` picks and its best tokens, then the subject's pick and scores."""
+    path = [*prompt, *subject.plain(prompt, GREEDY).tokens[:-1]]
+    places, pick = range(len(prompt) - 1, len(path)), Pick(Sampler(noise=False))
+    expected = [choices[0] for choices in read_alone(model, path, places, [[(pick, BEST)]] * len(places))]
+    reads = [[(pick, None), *((Score(token), None) for token, _ in each.top)] for each in expected]
+    for each, (found, *scores) in zip(expected, read_alone(subject.model, path, places, reads)):
+        yield each, found, scores
