@@ -44,7 +44,7 @@ def transform(logits: npt.NDArray[Any], transforms: Sequence[Any], row: Row) -> 
     for each in transforms:
         if isinstance(each, Allow | Forbid | Add | Scale):
             values = _edited(values, each)
-        elif (values > -np.inf).any():
+        elif np.isfinite(values.max()):  # else nothing is left, or an edit made what cannot be read
             values = _FILTERS[type(each)](values, each, row)
     return values
 
@@ -74,7 +74,8 @@ def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
     edited = values.astype(np.float32)
     match edit:
         case Allow(mask):
-            bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little", count=len(edited))
+            known = np.frombuffer(mask or b"\0", np.uint8)  # of none at all, numpy would make up bits
+            bits = np.unpackbits(known, bitorder="little", count=len(edited))
             edited[bits == 0] = -np.inf
         case Forbid(tokens):
             edited[list(tokens)] = -np.inf
@@ -152,7 +153,7 @@ def _top_n_sigma(values: Values, each: TopNSigma, row: Row) -> Values:
 def _xtc(values: Values, each: XTC, row: Row) -> Values:
     if uniform(row.seed, row.position, np.array([-1]))[0] >= each.probability:
         return values
-    high = np.flatnonzero(np.exp(log_softmax(values)) >= each.threshold)
+    high = np.flatnonzero((values > -np.inf) & (np.exp(log_softmax(values)) >= each.threshold))
     if len(high) < 2:
         return values
     values = values.copy()
