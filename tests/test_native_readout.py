@@ -10,7 +10,7 @@ import pytest
 
 from nextok import _native
 from nextok.errors import DeadEndError, LogitsError
-from nextok.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
+from nextok.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.sampling import readout
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (
@@ -129,7 +129,8 @@ def any_row(dice, vocab, index):
 def alone(row):
     """The same, with a memory of its own for mirostat to write to."""
     transforms = [
-        replace(each, memory=dict(each.memory)) if isinstance(each, Surprise) else each for each in row.read.transforms
+        replace(each, memory=dict(each.memory)) if isinstance(each, Surprise) else each
+        for each in row.read.transforms
     ]
     return replace(row, read=row.read.after(tuple(transforms)))
 

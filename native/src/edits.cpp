@@ -6,6 +6,7 @@
 namespace nextok {
 namespace {
 
+constexpr int kBit[] = {1, 2, 4, 8, 16, 32, 64, 128};
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 struct Editor {
@@ -19,7 +20,7 @@ struct Editor {
             if (bits == 0)
                 std::fill_n(row + first, n, kNever);
             else if (bits != 0xff)
-                for (int i = 0; i < n; i++) row[first + i] = bits >> i & 1 ? row[first + i] : kNever;
+                for (int i = 0; i < n; i++) row[first + i] = bits & kBit[i] ? row[first + i] : kNever;
         }
     }
 

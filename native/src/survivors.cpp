@@ -52,26 +52,24 @@ void Survivors::chunks(const Use& use) const {
     }
 }
 
-int Survivors::count() const {
-    int found = 0;
+// The sum of what `part` makes of each value that is left; the compiler makes vectors of it.
+template <class Part>
+double Survivors::sum_of(const Part& part) const {
+    double sums[kChunk] = {};
     chunks([&](int, int n, const double* values) {
-        for (int i = 0; i < n; i++) found += values[i] > kNever;
+        for (int i = 0; i < n; i++) sums[i] += values[i] > kNever ? part(values[i]) : 0;
     });
-    return found;
+    return std::accumulate(sums, sums + kChunk, 0.0);
+}
+
+int Survivors::count() const {
+    return int(sum_of([](double) { return 1.0; }));
 }
 
 double Survivors::deviation() const {
     const int left = count();
-    // The mean of what `part` makes of each value, which the compiler sums up in vectors.
-    const auto mean = [&](const auto& part) {
-        double sums[kChunk] = {};
-        chunks([&](int, int n, const double* values) {
-            for (int i = 0; i < n; i++) sums[i] += values[i] > kNever ? part(values[i]) : 0;
-        });
-        return std::accumulate(sums, sums + kChunk, 0.0) / left;
-    };
-    const double middle = mean([](double value) { return value; });
-    return std::sqrt(mean([middle](double value) { return (value - middle) * (value - middle); }));
+    const double mean = sum_of([](double value) { return value; }) / left;
+    return std::sqrt(sum_of([mean](double value) { return (value - mean) * (value - mean); }) / left);
 }
 
 Mass Survivors::mass() const {

@@ -113,6 +113,8 @@ class Survivors {
     int token(int index) const { return ids_.empty() ? index : ids_[index]; }
     template <class Use>
     void chunks(const Use& use) const;
+    template <class Part>
+    double sum_of(const Part& part) const;
     template <class Holds>
     void keep_where(const Holds& holds);
     float reached_by(int k) const;

@@ -69,7 +69,7 @@ class Model:
     ) -> tuple[list[Any], list[tuple[int, npt.NDArray[np.float32]]]]:
         """One pass, and the answer to each of its rows.
 
-        A row with a custom transform or mirostat has None there; its place and scores [1, vocab] are in the second list.
+        A row with a custom transform or mirostat has None there; the second list has its place and scores [1, vocab].
         """
 
     @property
