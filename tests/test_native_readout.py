@@ -112,17 +112,18 @@ def any_transforms(dice, vocab):
 
 
 def any_row(dice, vocab, index):
-    transforms, many = any_transforms(dice, vocab), [0, 1, 4, 70, vocab, vocab + 3]
+    transforms = any_transforms(dice, vocab)
+    count = int(dice.choice([0, 1, 4, 70, vocab, vocab + 3], p=[0.1, 0.3, 0.3, 0.2, 0.05, 0.05]))
     what = dice.choice(["best", "draw", "draw", "top", "draws", "score"])
     read = {
         "best": lambda: Pick(Sampler(transforms, noise=False)),
         "draw": lambda: Pick(Sampler(transforms)),
-        "top": lambda: Top(int(dice.choice(many)), transforms),
-        "draws": lambda: Draws(int(dice.choice(many)), transforms),
+        "top": lambda: Top(count, transforms),
+        "draws": lambda: Draws(count, transforms),
         "score": lambda: Score(int(dice.integers(vocab)), transforms),
     }[what]()
     seed = int(dice.choice([0, -1, 7, 2**63 - 1])) + int(dice.choice([0, 2**64, 3**50]))
-    logprobs = [None, None, 0, 1, 5, vocab, 10**30][dice.integers(7)]
+    logprobs = [None, 0, 1, 5, vocab, 10**30][dice.choice(6, p=[0.4, 0.1, 0.2, 0.2, 0.05, 0.05])]
     return Row(index, read, seed, int(dice.integers(1 << 40)), logprobs)
 
 
@@ -248,6 +249,40 @@ def test_ties_are_those_of_float64_after_the_transforms(vocab):
     expected, found = both(logits, [row])
     assert same(expected[0], found[0])
     assert [token for token, _ in found[0]] == [0, 1] != np.argsort(-logits[0])[:2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("transforms", "left"),
+    [
+        ((Allow(b""),), []),
+        ((Allow(b""), Temperature(0.5), Scale((1,), 2.0)), []),
+        ((Allow(b"\x06"),), [2, 1]),  # tokens 8 and 9 have no bit
+        ((XTC(1.0, 0.0),), [0]),
+        ((TopK(3), XTC(1.0, 0.0), Temperature(0.5), TopP(0.1)), [2]),
+        ((Add((2, 4), (9.0, 9.0)), TopK(2)), [2, 3]),  # token 4 was removed before
+        ((Scale((3,), 1e-39), Temperature(2.0), Forbid(frozenset({3})), TopK(1)), [9]),  # what was infinite is gone
+        (
+            (TypicalP(1e-12), EpsilonCutoff(1.0), EtaCutoff(1.0), TopNSigma(0.0)),
+            [9],
+        ),  # of mass 0.28, and e^-entropy is 0.27
+    ],
+    ids=str,
+)
+def test_the_edges_of_transforms(transforms, left):
+    logits = np.array([[0, 1, 2, 3, -INF, -INF, -INF, -INF, -INF, 2.5]], np.float32)
+    for found in both(logits, [Row(0, Top(9, transforms), 0, 1)]):
+        assert [token for token, _ in found[0]] == left
+
+
+@pytest.mark.parametrize("after", [(), (Temperature(2.0), TopP(0.5)), (Custom(np.sin),)], ids=str)
+def test_a_transform_that_makes_an_infinity_fails_its_row(after):
+    logits = np.ones((1, 4), np.float32)
+    row = Row(0, Pick(Sampler((Scale((1,), 1e-39), *after))), 0, 5)
+    with np.errstate(all="ignore"):
+        [expected] = readout.read(logits, [row])
+    assert str(expected) == str(readout.unreadable(5, INF))
+    if not any(isinstance(each, Custom) for each in after):
+        assert same(expected, _native.read(logits, [row])[0])
 
 
 def test_many_threads_read_at_once():
