@@ -285,6 +285,18 @@ def test_a_transform_that_makes_an_infinity_fails_its_row(after):
         assert same(expected, _native.read(logits, [row])[0])
 
 
+@pytest.mark.parametrize("each", [TopP(0.3), TopP(0.97), TypicalP(0.3), TypicalP(0.97)], ids=str)
+@pytest.mark.parametrize("width", [0.01, 1.0, 3.0])
+def test_a_set_of_many_tokens_is_the_references(width, each):
+    """Too many for a sort, so that the core sums up parts first; twice in a row, and among few that are left."""
+    dice = np.random.default_rng(13)
+    logits = dice.normal(0, width, (1, 20_000)).astype(np.float32)
+    for before in ((), (Temperature(1.5),), (TopK(9000), Temperature(2.0)), (TypicalP(0.9), TopP(0.9))):
+        [expected], [found] = both(logits, [Row(0, Top(20_000, (*before, each)), 0, 1)])
+        assert same(expected, found)
+        assert len(found) > (200 if width < 3 else 0)
+
+
 def test_many_threads_read_at_once():
     dice = np.random.default_rng(11)
     logits = dice.normal(0, 3, (4, 20_000)).astype(np.float32)

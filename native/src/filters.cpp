@@ -10,6 +10,7 @@ namespace nextok {
 namespace {
 
 constexpr double kLog2 = 0.6931471805599453;
+constexpr float kLowest = std::numeric_limits<float>::lowest(), kEndless = std::numeric_limits<float>::infinity();
 
 // Cut `items` to the smallest number of the best ones whose weights reach `enough`; false if all together do not.
 template <class Weight>
@@ -52,16 +53,16 @@ struct Apply {
         if (each.k < row.size()) row.keep(row.largest(each.k));
     }
 
-    // More is looked at only if less is not enough.
+    // All is looked at only if less is not enough.
     void operator()(const TopP& each) const {
         if (each.p == 1) return;
         const double enough = each.p * row.mass().sum, most = row.top();
         const auto weight = [most](const Item& item) { return exponential(floored(item.value - most)); };
-        for (int64_t size = 64;; size *= 16) {
-            std::vector<Item> items = row.largest(int(std::min<int64_t>(size, row.size())));
-            if (!cut(items, enough, weight) && size < row.size()) continue;
-            return row.keep(items);
+        for (int size : {64, 1024}) {
+            std::vector<Item> items = row.largest(size);
+            if (cut(items, enough, weight) || size >= row.size()) return row.keep(items);
         }
+        keep_nearest([most](double value) { return most - value; }, enough);
     }
 
     void operator()(const MinP& each) const {
@@ -71,19 +72,18 @@ struct Apply {
     void operator()(const TypicalP& each) const {
         if (each.p == 1) return;
         const Mass mass = row.mass();
-        const double most = row.top(), sum = mass.log(), entropy = mass.entropy();
-        const auto surprise = [=](double value) { return -((value - most) - sum); };
-        const auto weight = [=](const Item& item) { return std::exp((row.value(item.logit) - most) - sum); };
-        // There are few tokens as probable as that, and mostly they are enough: no more than e^(entropy + reach).
-        for (const double reach : {2.0, 6.0, -kNever}) {
-            std::vector<Item> items;
-            if (surprise(most) - entropy <= reach)
-                items = row.from(row.border([&](double value) { return surprise(value) - entropy <= reach; }));
-            for (Item& item : items) item.value = -std::abs(surprise(item.value) - entropy);
-            items.erase(std::remove_if(items.begin(), items.end(), [=](const Item& item) { return -item.value > reach; }), items.end());
-            if (!cut(items, each.p, weight) && reach < -kNever) continue;
-            return row.keep(items);
+        const double most = row.top(), sum = mass.log(), entropy = mass.entropy(), enough = each.p * mass.sum;
+        const auto gap = [=](double value) { return -((value - most) - sum) - entropy; };
+        // Mostly the nearest are enough; they are few, as none is less probable than e^-(entropy + reach).
+        for (const double reach : {2.0, 5.0}) {
+            if (entropy + reach > 9 || gap(most) > reach) break;
+            std::vector<Item> items = row.from(row.border([&](double value) { return gap(value) <= reach; }));
+            for (Item& item : items) item.value = -std::abs(gap(item.value));
+            items.erase(std::remove_if(items.begin(), items.end(), [=](const Item& item) { return item.value < -reach; }), items.end());
+            const auto weight = [=](const Item& item) { return exponential(floored(row.value(item.logit) - most)); };
+            if (cut(items, enough, weight)) return row.keep(items);
         }
+        keep_nearest(gap, enough);
     }
 
     void operator()(const EpsilonCutoff& each) const { keep_probable(row.mass(), each.epsilon); }
@@ -127,6 +127,44 @@ struct Apply {
             row.keep_from(row.border(holds));
         else
             row.keep(row.largest(1));
+    }
+
+    // The smallest set of the nearest tokens whose weights e^(value - top) reach `enough`; `gap`, which does not rise, is how far
+    // a value lies below what is nearest of all, and negative above it.
+    template <class Gap>
+    void keep_nearest(const Gap& gap, double enough) const {
+        constexpr int parts = 2048, per_nat = 32;
+        double weights[parts] = {}, before = 0;
+        const double most = row.top();
+        row.chunks([&](int, int n, double* values) {
+            int part[Survivors::kChunk];
+            for (int i = 0; i < n; i++) part[i] = int(std::min(std::abs(gap(values[i])) * per_nat, parts - 1.0));
+            for (int i = 0; i < n; i++) values[i] = floored(values[i] - most);
+            for (int i = 0; i < n; i++) values[i] = exponential(values[i]);
+            for (int i = 0; i < n; i++) weights[part[i]] += values[i];
+        });
+        int last = 0;
+        while (last < parts - 1 && before + weights[last] < enough) before += weights[last++];
+        const auto nearer = [&](int part) -> Span {
+            if (part == 0) return {1, -1};
+            if (part == parts) return {kLowest, kEndless};
+            return {first_of([=](double value) { return gap(value) * per_nat < part; }),
+                    first_of([=](double value) { return gap(value) * per_nat <= -part; })};
+        };
+        const Span inner = nearer(last), outer = nearer(last + 1);
+        std::vector<Item> items = row.between(outer, inner);
+        for (Item& item : items) item.value = -std::abs(gap(item.value));
+        cut(items, enough - before, [=](const Item& item) { return exponential(floored(row.value(item.logit) - most)); });
+        if (inner.low > inner.high)
+            row.keep(items);
+        else
+            row.keep_within(inner, items);
+    }
+
+    // The smallest logit whose value makes `holds` true, which does not fall; +infinity if there is none.
+    template <class Holds>
+    float first_of(const Holds& holds) const {
+        return holds(row.top()) ? row.border(holds) : kEndless;
     }
 
     void keep_probable(const Mass& mass, double probability) const {

@@ -39,19 +39,6 @@ double Survivors::of(int token) const {
     return found == ids_.end() ? kNever : value(logits_[found - ids_.begin()]);
 }
 
-// Call use(first, n, values) on all survivors, in chunks.
-template <class Use>
-void Survivors::chunks(const Use& use) const {
-    double values[kChunk];
-    for (int first = 0; first < size_; first += kChunk) {
-        const int n = std::min(kChunk, size_ - first);
-        for (int i = 0; i < n; i++) values[i] = logits_[first + i];
-        for (const Step& step : steps_)
-            for (int i = 0; i < n; i++) values[i] = (values[i] - step.shift) / step.scale;
-        use(first, n, values);
-    }
-}
-
 // The sum of what `part` makes of each value that is left; the compiler makes vectors of it.
 template <class Part>
 double Survivors::sum_of(const Part& part) const {
@@ -92,16 +79,25 @@ void Survivors::normalise() {
     map(sum, 1);
 }
 
-std::vector<Item> Survivors::from(float border) const {
+template <class Holds>
+std::vector<Item> Survivors::where(const Holds& holds) const {
     std::vector<Item> found;
     for (int first = 0; first < size_; first += kBlock) {
         const int n = std::min(kBlock, size_ - first);
         int many = 0;
-        for (int i = 0; i < n; i++) many += logits_[first + i] >= border;
+        for (int i = 0; i < n; i++) many += holds(logits_[first + i]);
         for (int i = first; many && i < first + n; i++)
-            if (logits_[i] >= border) found.push_back({value(logits_[i]), logits_[i], token(i)});
+            if (holds(logits_[i])) found.push_back({value(logits_[i]), logits_[i], token(i)});
     }
     return found;
+}
+
+std::vector<Item> Survivors::from(float border) const {
+    return where([border](float logit) { return logit >= border; });
+}
+
+std::vector<Item> Survivors::between(const Span& outer, const Span& inner) const {
+    return where([=](float logit) { return outer.holds(logit) & !inner.holds(logit); });
 }
 
 // A logit that at least `k` survivors reach, and not many more: the k-th of the largest of many groups.
@@ -211,6 +207,17 @@ void Survivors::keep_where(const Holds& holds) {
 
 void Survivors::keep_from(float border) {
     keep_where([&](int i) { return logits_[i] >= border; });
+}
+
+void Survivors::keep_within(const Span& span, const std::vector<Item>& others) {
+    keep_where([&](int i) { return span.holds(logits_[i]); });
+    if (others.empty()) return;
+    for (const Item& item : others) {
+        ids_.push_back(item.token);
+        own_.push_back(item.logit);
+    }
+    logits_ = own_.data();
+    size_ = int(own_.size());
 }
 
 void Survivors::keep_below(float border, int token) {

@@ -29,6 +29,13 @@ struct Item {
     }
 };
 
+// Logits from `low` up to `high`, without it.
+struct Span {
+    float low, high;
+
+    bool holds(float logit) const { return (logit >= low) & (logit < high); }  // without a branch, for vectors
+};
+
 // Sums over the survivors of e^x and of x e^x, where x is how far a value is above the largest.
 struct Mass {
     double sum, weighted;
@@ -63,6 +70,20 @@ class Survivors {
     double deviation() const;    // the standard deviation of their values
     Mass mass() const;
 
+    // Call use(first, n, values) on all survivors, in chunks.
+    static constexpr int kChunk = 256;
+    template <class Use>
+    void chunks(const Use& use) const {
+        double values[kChunk];
+        for (int first = 0; first < size_; first += kChunk) {
+            const int n = size_ - first < kChunk ? size_ - first : kChunk;
+            for (int i = 0; i < n; i++) values[i] = logits_[first + i];
+            for (const Step& step : steps_)
+                for (int i = 0; i < n; i++) values[i] = (values[i] - step.shift) / step.scale;
+            use(first, n, values);
+        }
+    }
+
     // The k largest, in no order, and best first; of equal ones those with the lowest ids.
     std::vector<Item> largest(int k) const;
     std::vector<Item> sorted(int k) const;
@@ -81,8 +102,9 @@ class Survivors {
         return ranked(int32_t(low));
     }
 
-    // The survivors with this logit or a larger one.
+    // The survivors with this logit or a larger one, and those in one span but not in the other.
     std::vector<Item> from(float border) const;
+    std::vector<Item> between(const Span& outer, const Span& inner) const;
 
     std::vector<Candidate> candidates(int count) const;
 
@@ -96,6 +118,7 @@ class Survivors {
     void keep(const std::vector<Item>& items);                                  // at least one
     void keep_from(float border);
     void keep_below(float border, int token);  // and this one
+    void keep_within(const Span& span, const std::vector<Item>& others);  // which lie outside
 
     // Single values, rounded to float32 first.
     void change(const Edit& edit);
@@ -104,17 +127,15 @@ class Survivors {
     struct Step {
         double shift, scale;
     };
-    static constexpr int kChunk = 256;
-
     // Floats in their order as whole numbers, and back.
     static int32_t rank_of(float x);
     static float ranked(int32_t rank);
 
     int token(int index) const { return ids_.empty() ? index : ids_[index]; }
-    template <class Use>
-    void chunks(const Use& use) const;
     template <class Part>
     double sum_of(const Part& part) const;
+    template <class Holds>
+    std::vector<Item> where(const Holds& holds) const;
     template <class Holds>
     void keep_where(const Holds& holds);
     float reached_by(int k) const;
