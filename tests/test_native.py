@@ -20,6 +20,11 @@ from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
+from nextok.query import Draws, Pick, Row, Top
+from nextok.sampling.readout import read
+from nextok.sampling.sampler import Sampler
+from nextok.sampling.transforms import Custom, Forbid, Surprise, Temperature, TopK
+from test_native_readout import same
 from test_numpy_model import CLOSE, FIXTURE, TOKENS, difference, in_memory, straight, write_folder
 from test_numpy_model import CONFIG as SMALL
 from toys import BEAMS, SAMPLINGS, STRATEGIES, Lent, asked, by_engine, by_reference, outcome
@@ -219,6 +224,52 @@ def test_speculation_never_changes_the_text_without_exception(sampling):
             assert outcome(speculative) == outcome(plain)
 
 
+class Told:
+    """A core that tells which of its functions were called."""
+
+    def __init__(self, core):
+        self.core, self.calls = core, []
+
+    def __getattr__(self, name):
+        self.calls.append(name)
+        return getattr(self.core, name)
+
+
+def test_rows_that_need_python_are_answered_in_the_same_pass():
+    """A function, and mirostat, whose second row wants to know what was chosen in the one before."""
+    model = NativeModel(checkpoint("F32"), exact=True)
+    scores = logits(model, straight(model, LONG[:8]))
+    reversed_row = Custom(lambda row: row[::-1])
+
+    def rows(memory, first=0):
+        then = Surprise(2, 3.0, 0.9, 6, (5, first), memory)
+        reads = [
+            Pick(Sampler((Temperature(0.8), TopK(5)))),
+            Pick(Sampler((reversed_row,), noise=False)),
+            Pick(Sampler((Surprise(2, 3.0, 0.9, 5, None, memory),))),
+            Top(4, (Forbid(frozenset({1})), then)),
+            Pick(Sampler((then, reversed_row))),
+            Pick(Sampler(noise=False)),
+            Pick(Sampler((Custom(lambda row: row[1:]),))),
+            Draws(3),
+        ]
+        return [Row(index, read, 7, 9, logprobs=2) for index, read in enumerate(reads)]
+
+    theirs, ours = {}, {}
+    first = read(scores, rows({}))[2].token
+    expected = read(scores, rows(theirs, first))
+    model._core = Told(model._core)
+    found = model.answer([straight(model, LONG[:8])], rows(ours, first))
+    assert model._core.calls == ["open", "answer"]
+    assert all(map(same, expected, found))
+    assert isinstance(found[6], ValueError)
+    assert list(ours) == list(theirs)
+    assert np.allclose(list(ours.values()), list(theirs.values()))
+    # The control: where the memory is of another text, the later rows are answered otherwise.
+    forgetful = read(scores, rows({}, first + 1))
+    assert [same(*pair) for pair in zip(forgetful, found)] == [True] * 3 + [False] * 2 + [True] * 3
+
+
 FORK = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
@@ -326,6 +377,11 @@ from nextok.footprint import peak_memory
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.native import NativeModel
+from nextok.query import Draws, Pick, Row, Top
+from nextok.sampling.readout import read
+from nextok.sampling.sampler import Sampler
+from nextok.sampling.transforms import Custom, Forbid, Surprise, Temperature, TopK
+from test_native_readout import same
 path = resolve("smollm2").path
 before = peak_memory()
 NativeModel(open_model(path))

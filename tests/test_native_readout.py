@@ -2,17 +2,35 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from nextok import _native
-from nextok.errors import LogitsError
-from nextok.query import Candidate, Choice, Pick, Row, Score, Top
+from nextok.errors import DeadEndError, LogitsError
+from nextok.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.sampling import readout
 from nextok.sampling.sampler import Sampler
-from nextok.sampling.transforms import MinP, Temperature, TopK, TopP
+from nextok.sampling.transforms import (
+    XTC,
+    Add,
+    Allow,
+    Custom,
+    DynamicTemperature,
+    EpsilonCutoff,
+    EtaCutoff,
+    Forbid,
+    MinP,
+    Scale,
+    Surprise,
+    Temperature,
+    TopK,
+    TopNSigma,
+    TopP,
+    TypicalP,
+)
 
 INF = math.inf
 ROWS = {
@@ -36,71 +54,149 @@ ROWS = {
 }
 
 
-def any_transform(dice, vocab):
-    return [
-        lambda: Temperature(float(dice.choice([1.0, 0.3, 2.0, 1e-3, 1e3, 1e-300, 1e300, dice.uniform(0.1, 3)]))),
-        lambda: TopK(int(dice.choice([1, 2, 5, 40, 300, max(1, vocab - 1), vocab, vocab + 1]))),
-        lambda: TopK(10**30),
-        lambda: TopP(float(dice.choice([1e-12, 0.3, 0.9, 1 - 1e-9, 1.0, dice.uniform(0.01, 1)]))),
-        lambda: MinP(float(dice.choice([0.0, 1e-300, 0.05, 1.0, dice.random()]))),
-    ][dice.choice(5, p=[0.3, 0.25, 0.05, 0.2, 0.2])]()
+def some_tokens(dice, vocab):
+    many = int(dice.choice([0, 1, vocab // 2, vocab - 1, vocab], p=[0.1, 0.4, 0.3, 0.15, 0.05]))
+    return dice.permutation(vocab)[:many].tolist()
+
+
+def some_bits(dice, vocab):
+    """A mask that is dense, sparse, too short or too long."""
+    bits = dice.random(int(dice.choice([vocab, vocab // 2, vocab + 20]))) < dice.choice([0.02, 0.5, 0.99])
+    return np.packbits(bits, bitorder="little").tobytes()
+
+
+def adding(dice, vocab):
+    tokens = some_tokens(dice, vocab)
+    size = dice.choice([1.0, 100.0, 1e30, 3e38], p=[0.6, 0.3, 0.05, 0.05])
+    return Add(tuple(tokens), tuple((dice.uniform(-1, 1, len(tokens)) * size).tolist()))
+
+
+def probability(dice, *others):
+    """Any, but none that is a round share of equal tokens: where the crossing token is a matter of the last bit."""
+    return float(dice.choice([1e-12, 0.3003, 0.9007, 1 - 1e-9, 1.0, dice.uniform(0.01, 1), *others]))
+
+
+EDITS = [
+    lambda dice, vocab: Allow(some_bits(dice, vocab)),
+    lambda dice, vocab: Forbid(frozenset(some_tokens(dice, vocab))),
+    adding,
+    lambda dice, vocab: Scale(tuple(some_tokens(dice, vocab)), float(dice.choice([1.0, 1.3, 0.5, 1e-3, 1e6]))),
+]
+FILTERS = [
+    lambda dice, vocab: Temperature(
+        float(dice.choice([1.0, 0.3, 2.0, 1e-3, 1e3, 1e-300, 1e300, dice.uniform(0.1, 3)]))
+    ),
+    lambda dice, vocab: TopK(int(dice.choice([1, 2, 5, 40, 300, max(1, vocab - 1), vocab, vocab + 1]))),
+    lambda dice, vocab: TopK(10**30),
+    lambda dice, vocab: TopP(probability(dice)),
+    lambda dice, vocab: MinP(float(dice.choice([0.0, 1e-300, 0.05, 1.0, dice.random()]))),
+    lambda dice, vocab: DynamicTemperature(
+        float(dice.uniform(0.1, 1)), float(dice.uniform(1, 3)), float(dice.choice([0, 1, 2]))
+    ),
+    lambda dice, vocab: TypicalP(probability(dice)),
+    lambda dice, vocab: EpsilonCutoff(probability(dice, 0.0, 3e-4, 1.5e-3)),
+    lambda dice, vocab: EtaCutoff(0.999 * probability(dice, 0.0, 3e-4, 1.5e-3)),  # at 1 equal tokens are on the edge
+    lambda dice, vocab: TopNSigma(float(dice.choice([0.0, 1.0, 2.5, 1e300, dice.uniform(0, 4)]))),
+    lambda dice, vocab: XTC(float(dice.choice([0.0, 0.5, 1.0])), float(dice.choice([0.0, 0.0101, 0.1003, 0.4003]))),
+    lambda dice, vocab: Surprise(
+        int(dice.integers(1, 3)), float(dice.uniform(0, 6)), 0.1, int(dice.integers(9)), (0, 1), {(0, 1): 3.7}
+    ),
+]
 
 
 def any_transforms(dice, vocab):
-    return tuple(any_transform(dice, vocab) for _ in range(dice.choice([0, 1, 1, 2, 3, 6])))
+    """In any order: what works on float32 may stand anywhere."""
+    count = dice.choice([0, 1, 1, 2, 3, 6])
+    kinds = [EDITS if dice.random() < 0.25 else FILTERS for _ in range(count)]
+    return tuple(kind[dice.integers(len(kind))](dice, vocab) for kind in kinds)
 
 
 def any_row(dice, vocab, index):
-    what = dice.choice(["greedy", "draw", "draw", "top", "score"])
+    transforms = any_transforms(dice, vocab)
+    count = int(dice.choice([0, 1, 4, 70, vocab, vocab + 3], p=[0.1, 0.3, 0.3, 0.2, 0.05, 0.05]))
+    what = dice.choice(["best", "draw", "draw", "top", "draws", "score"])
     read = {
-        "greedy": lambda: Pick(Sampler(any_transforms(dice, vocab), noise=False)),
-        "draw": lambda: Pick(Sampler(any_transforms(dice, vocab))),
-        "top": lambda: Top(int(dice.choice([0, 1, 4, 70, vocab, vocab + 3])), any_transforms(dice, vocab)),
-        "score": lambda: Score(int(dice.integers(vocab))),
+        "best": lambda: Pick(Sampler(transforms, noise=False)),
+        "draw": lambda: Pick(Sampler(transforms)),
+        "top": lambda: Top(count, transforms),
+        "draws": lambda: Draws(count, transforms),
+        "score": lambda: Score(int(dice.integers(vocab)), transforms),
     }[what]()
     seed = int(dice.choice([0, -1, 7, 2**63 - 1])) + int(dice.choice([0, 2**64, 3**50]))
-    many = int(dice.choice([0, 0, 0, 1, vocab // 2, vocab - 1]))
-    forbidden = frozenset(dice.permutation(vocab)[:many].tolist() if dice.random() < 0.97 else range(vocab))
-    logprobs = [None, None, 0, 1, 5, vocab, 10**30][dice.integers(7)]
-    return Row(index, read, seed, int(dice.integers(1 << 40)), forbidden, logprobs)
+    logprobs = [None, 0, 1, 5, vocab, 10**30][dice.choice(6, p=[0.4, 0.1, 0.2, 0.2, 0.05, 0.05])]
+    return Row(index, read, seed, int(dice.integers(1 << 40)), logprobs)
+
+
+def alone(row):
+    """The same, with a memory of its own for mirostat to write to."""
+    transforms = [
+        replace(each, memory=dict(each.memory)) if isinstance(each, Surprise) else each
+        for each in row.read.transforms
+    ]
+    return replace(row, read=row.read.after(tuple(transforms)))
+
+
+def memories(row):
+    return [each.memory for each in row.read.transforms if isinstance(each, Surprise)]
 
 
 def both(logits, rows):
+    """What the reference and the core answer, and what their mirostats remember then."""
+    theirs, ours = [alone(row) for row in rows], [alone(row) for row in rows]
     with np.errstate(all="ignore"):  # of logits that are no numbers
-        return readout.read(logits, rows), _native.read(logits, rows)
+        expected, found = readout.read(logits, theirs), _native.read(logits, ours)
+    for one, other in zip(theirs, ours):
+        for memory, own in zip(memories(one), memories(other), strict=True):
+            assert list(memory) == list(own)
+            assert close(list(memory.values()), list(own.values()))
+    return expected, found
+
+
+def near(expected, found):
+    if expected is None or found is None:
+        return expected is found
+    return expected == found or abs(expected - found) <= 1e-12 * (1 + abs(expected))
 
 
 def close(expected, found):
-    return len(expected) == len(found) and np.allclose(expected, found, rtol=1e-12, atol=1e-12, equal_nan=True)
+    return len(expected) == len(found) and all(map(near, expected, found))
 
 
 def same(expected, found):
     """Whether two answers are of one kind, with the same tokens and, to 1e-12, the same log-probabilities."""
-    if isinstance(expected, LogitsError):
-        return type(found) is LogitsError and str(found) == str(expected)
-    if isinstance(expected, list):
-        tokens = [token for token, _ in found] == [token for token, _ in expected]
-        kinds = type(found) is list and all(type(each) is Candidate for each in found)
-        return kinds and tokens and close([logprob for _, logprob in expected], [logprob for _, logprob in found])
-    known = (expected.logprob is None) == (found.logprob is None)
-    likely = expected.logprob is None or (known and close([expected.logprob], [found.logprob]))
-    return type(found) is Choice and found.token == expected.token and likely and same([*expected.top], [*found.top])
+    if type(expected) is not type(found):
+        return False
+    if isinstance(expected, Exception):
+        return str(found) == str(expected)
+    if isinstance(expected, list | tuple):
+        kinds = [type(each) for each in expected] == [type(each) for each in found]
+        tokens = [each[0] for each in expected] == [each[0] for each in found]
+        return kinds and tokens and all(close(one[1:], other[1:]) for one, other in zip(expected, found))
+    likely = near(expected.logprob, found.logprob) and near(expected.processed, found.processed)
+    tops = same(expected.top, found.top) and same(expected.processed_top, found.processed_top)
+    return found.token == expected.token and likely and tops
 
 
 def test_the_comparison_tells_answers_apart():
     logits = np.array([[1, 4, 4, 0]], np.float32)
-    [choice], [candidates] = (
-        readout.read(logits, [row]) for row in (Row(0, Score(1), 0, 1, logprobs=3), Row(0, Top(3), 0, 1))
-    )
-    assert same(choice, choice)
-    assert same(candidates, candidates)
-    assert not same(choice, Choice(2, choice.logprob, choice.top))
-    assert not same(choice, Choice(1, choice.logprob + 1e-10, choice.top))
-    assert not same(choice, Choice(1, None, choice.top))
-    assert not same(choice, Choice(1, choice.logprob, choice.top[:2]))
+    reads = Score(1, (Temperature(2.0),)), Top(3), Draws(3)
+    choice, candidates, drawn = readout.read(logits, [Row(0, read, 0, 1, logprobs=3) for read in reads])
+    assert same(choice, replace(choice))
+    assert same(candidates, list(candidates))
+    assert same(drawn, list(drawn))
+    assert not same(choice, replace(choice, token=2))
+    for name in ("logprob", "processed"):
+        assert not same(choice, replace(choice, **{name: getattr(choice, name) + 1e-10}))
+        assert not same(choice, replace(choice, **{name: None}))
+    assert not same(choice, replace(choice, top=choice.top[:2]))
+    assert not same(choice, replace(choice, processed_top=choice.top))
+    assert not same(drawn, [each._replace(perturbed=each.perturbed + 1e-10) for each in drawn])
+    assert not same(drawn, [Candidate(*each[:2]) for each in drawn])
     assert not same(candidates, [candidates[1], candidates[0], candidates[2]])  # the wrong one of a tie
     assert not same(candidates, [tuple(each) for each in candidates])
+    assert not same(candidates, candidates[:2])
     assert not same(LogitsError("nan"), LogitsError("inf"))
+    assert not same(LogitsError("nan"), DeadEndError("nan"))
 
 
 @pytest.mark.parametrize("vocab", [1, 2, 3, 17, 70, 1500])
@@ -155,6 +251,52 @@ def test_ties_are_those_of_float64_after_the_transforms(vocab):
     assert [token for token, _ in found[0]] == [0, 1] != np.argsort(-logits[0])[:2].tolist()
 
 
+@pytest.mark.parametrize(
+    ("transforms", "left"),
+    [
+        ((Allow(b""),), []),
+        ((Allow(b""), Temperature(0.5), Scale((1,), 2.0)), []),
+        ((Allow(b"\x06"),), [2, 1]),  # tokens 8 and 9 have no bit
+        ((XTC(1.0, 0.0),), [0]),
+        ((TopK(3), XTC(1.0, 0.0), Temperature(0.5), TopP(0.1)), [2]),
+        ((Add((2, 4), (9.0, 9.0)), TopK(2)), [2, 3]),  # token 4 was removed before
+        ((Scale((3,), 1e-39), Temperature(2.0), Forbid(frozenset({3})), TopK(1)), [9]),  # what was infinite is gone
+        (
+            (TypicalP(1e-12), EpsilonCutoff(1.0), EtaCutoff(1.0), TopNSigma(0.0)),
+            [9],
+        ),  # of mass 0.28, and e^-entropy is 0.27
+    ],
+    ids=str,
+)
+def test_the_edges_of_transforms(transforms, left):
+    logits = np.array([[0, 1, 2, 3, -INF, -INF, -INF, -INF, -INF, 2.5]], np.float32)
+    for found in both(logits, [Row(0, Top(9, transforms), 0, 1)]):
+        assert [token for token, _ in found[0]] == left
+
+
+@pytest.mark.parametrize("after", [(), (Temperature(2.0), TopP(0.5)), (Custom(np.sin),)], ids=str)
+def test_a_transform_that_makes_an_infinity_fails_its_row(after):
+    logits = np.ones((1, 4), np.float32)
+    row = Row(0, Pick(Sampler((Scale((1,), 1e-39), *after))), 0, 5)
+    with np.errstate(all="ignore"):
+        [expected] = readout.read(logits, [row])
+    assert str(expected) == str(readout.unreadable(5, INF))
+    if not any(isinstance(each, Custom) for each in after):
+        assert same(expected, _native.read(logits, [row])[0])
+
+
+@pytest.mark.parametrize("each", [TopP(0.3), TopP(0.97), TypicalP(0.3), TypicalP(0.97)], ids=str)
+@pytest.mark.parametrize("width", [0.01, 1.0, 3.0])
+def test_a_set_of_many_tokens_is_the_references(width, each):
+    """Too many for a sort, so that the core sums up parts first; twice in a row, and among few that are left."""
+    dice = np.random.default_rng(13)
+    logits = dice.normal(0, width, (1, 20_000)).astype(np.float32)
+    for before in ((), (Temperature(1.5),), (TopK(9000), Temperature(2.0)), (TypicalP(0.9), TopP(0.9))):
+        [expected], [found] = both(logits, [Row(0, Top(20_000, (*before, each)), 0, 1)])
+        assert same(expected, found)
+        assert len(found) > (200 if width < 3 else 0)
+
+
 def test_many_threads_read_at_once():
     dice = np.random.default_rng(11)
     logits = dice.normal(0, 3, (4, 20_000)).astype(np.float32)
@@ -178,6 +320,7 @@ GREEDY = Pick(Sampler(noise=False))
     "row",
     [
         Row(-1, GREEDY, 0, 0),
+        Row(0, "greedy", 0, 0),
         Row(2, GREEDY, 0, 0),
         Row(10**30, GREEDY, 0, 0),
         Row(0, Score(-1), 0, 0),
@@ -185,17 +328,41 @@ GREEDY = Pick(Sampler(noise=False))
         Row(0, Score(-(10**30)), 0, 0),
         Row(0, Top(-1), 0, 0),
         Row(0, GREEDY, 0, 0, logprobs=-1),
-        Row(0, GREEDY, 0, 0, frozenset({3, 9})),
-        Row(0, GREEDY, 0, 0, frozenset({-1})),
-        Row(0, "greedy", 0, 0),
-        Row(0, Top(1, ("flat",)), 0, 0),
+        Row(0, Draws(-1), 0, 0),
+        Row(0, Score(9, (Temperature(2.0),)), 0, 0),
+        *(
+            Row(0, Top(1, (transform,)), 0, 0)
+            for transform in [
+                "flat",
+                Forbid(frozenset({3, 9})),
+                Forbid(frozenset({-1})),
+                Add((9,), (1.0,)),
+                Add((-1,), (1.0,)),
+                Add((1, 2), (1.0,)),
+                Add((1,), (1.0, 2.0)),
+                Scale((9,), 2.0),
+                Scale((-1,), 2.0),
+                Custom(lambda row: row),
+                forged(DynamicTemperature(1, 2), low=0.0),
+                forged(DynamicTemperature(1, 2), high=0.5),
+                forged(DynamicTemperature(1, 2), exponent=math.nan),
+                forged(TypicalP(1), p=0.0),
+                forged(EpsilonCutoff(1), epsilon=1.5),
+                forged(EtaCutoff(1), epsilon=-0.5),
+                forged(TopNSigma(1), n=-1.0),
+                forged(XTC(1), probability=1.5),
+                forged(XTC(1), threshold=math.nan),
+                Surprise(3, 5.0, 0.1, 0, None, {}),
+            ]
+        ),
         Row(0, Top(1, (forged(TopK(1), k=0),)), 0, 0),
         Row(0, Top(1, (forged(TopP(1), p=1.5),)), 0, 0),
+        Row(0, Top(1, (forged(TopP(1), p=0.0),)), 0, 0),
         Row(0, Top(1, (forged(MinP(1), p=math.nan),)), 0, 0),
         Row(0, Top(1, (forged(Temperature(1), value=0.0),)), 0, 0),
         Row(0, Top(1, (forged(Temperature(1), value=INF),)), 0, 0),
     ],
-    ids=str,
+    ids=lambda row: f"{row.read}"[:70],
 )
 def test_what_is_out_of_range_is_refused(row):
     logits = np.zeros((2, 9), np.float32)

@@ -5,8 +5,10 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 
 #include "bandwidth.hpp"
@@ -24,37 +26,55 @@ using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::
 using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Logits = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
+// An array that deletes its numbers when Python has no more use for it.
+Logits owned(float* numbers, size_t rows, size_t vocab) {
+    nb::capsule owner(numbers, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    return Logits(numbers, {rows, vocab}, owner);
+}
+
 // Read all feeds; the scores [rows, vocab] of the tokens wanted.
 Logits logits(Model& model, nb::handle feeds) {
     const Pass pass = pass_of(feeds, model.config());
     const size_t vocab = model.config().vocab, size = pass.wanted.size() * vocab;
     float* found = new float[size ? size : 1];
-    nb::capsule owner(found, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    const Logits scores = owned(found, pass.wanted.size(), vocab);
     {
         nb::gil_scoped_release release;
         model.forward(pass.tokens, pass.wanted, [&](int first, int count, const float* own, int stride) {
             for (int i = 0; i < count; i++) std::memcpy(found + (first + i) * vocab, own + size_t(i) * stride, vocab * sizeof(float));
         });
     }
-    return Logits(found, {pass.wanted.size(), vocab}, owner);
+    return scores;
 }
 
-// Read all feeds, then answer each row, without the scores ever leaving the core.
-nb::list answer(Model& model, nb::handle feeds, nb::handle rows) {
+// Read all feeds, then answer each row, without its scores ever leaving the core; those of rows that have to be read
+// apart do, as (place of the row, scores [1, vocab]).
+nb::tuple answer(Model& model, nb::handle feeds, nb::handle rows) {
     const Pass pass = pass_of(feeds, model.config());
     const int vocab = model.config().vocab;
-    const std::vector<Read> reads = reads_of(rows, pass.wanted.size(), vocab);
-    std::vector<Answer> answers(reads.size());
+    const std::vector<Question> questions = questions_of(rows, pass.wanted.size(), vocab);
+    std::vector<Answer> answers(questions.size());
+    std::vector<std::unique_ptr<float[]>> apart(questions.size());
     {
         nb::gil_scoped_release release;
         model.forward(pass.tokens, pass.wanted, [&](int first, int count, const float* own, int stride) {
-            model.pool().share(int(reads.size()), 1, [&](int i, int) {
-                const int row = reads[i].row - first;
-                if (row >= 0 && row < count) answers[i] = read_row(own + size_t(row) * stride, vocab, reads[i]);
+            model.pool().share(int(questions.size()), 1, [&](int i, int) {
+                const int row = questions[i].row - first;
+                if (row < 0 || row >= count) return;
+                const float* scores = own + size_t(row) * stride;
+                if (questions[i].apart()) {
+                    apart[i].reset(new float[vocab]);
+                    std::copy_n(scores, vocab, apart[i].get());
+                } else {
+                    answers[i] = read_row(scores, vocab, questions[i]);
+                }
             });
         });
     }
-    return replies_of(reads, answers);
+    nb::list scores;
+    for (size_t i = 0; i < apart.size(); i++)
+        if (apart[i]) scores.append(nb::make_tuple(i, owned(apart[i].release(), 1, vocab)));
+    return nb::make_tuple(replies_of(questions, answers), scores);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Whole numbers from Python, in range or ValueError.
+// Numbers from Python, in range or ValueError.
 #pragma once
 #include <nanobind/nanobind.h>
 
@@ -20,6 +20,22 @@ inline int index(nanobind::handle number, int end, const char* says) {
     const int value = count(number, 0, end, says);
     if (value == end) throw std::invalid_argument(says);
     return value;
+}
+
+inline double real(nanobind::handle number) {
+    const double value = PyFloat_AsDouble(number.ptr());
+    if (value == -1 && PyErr_Occurred()) throw nanobind::python_error();
+    return value;
+}
+
+inline double between(nanobind::handle number, double least, double most, const char* says) {
+    const double value = real(number);
+    if (!(value >= least && value <= most)) throw std::invalid_argument(says);
+    return value;
+}
+
+inline bool is(nanobind::handle object, const nanobind::object& type) {
+    return PyObject_TypeCheck(object.ptr(), reinterpret_cast<PyTypeObject*>(type.ptr()));
 }
 
 }  // namespace nextok

@@ -7,11 +7,18 @@
 
 namespace nextok {
 
-// One Read for each Row; what is out of range for logits [rows, vocab] raises ValueError.
-std::vector<Read> reads_of(nanobind::handle rows, size_t count, size_t vocab);
+// A row's reading, or that it has to wait for Python: a transform of it is a function, or needs the answers of others.
+struct Question : Read {
+    bool function;  // among the transforms
 
-// A Choice, a list of Candidates or a LogitsError for each.
-nanobind::list replies_of(const std::vector<Read>& reads, const std::vector<Answer>& answers);
+    bool apart() const { return function || remembers; }
+};
+
+// One for each Row; what is out of range for logits [rows, vocab] raises ValueError.
+std::vector<Question> questions_of(nanobind::handle rows, size_t count, size_t vocab);
+
+// A Choice, a list of Candidates or of Drawns, or an error for each; None for those that are read apart.
+nanobind::list replies_of(const std::vector<Question>& questions, const std::vector<Answer>& answers);
 
 void bind_readout(nanobind::module_& module);
 

@@ -15,8 +15,8 @@ def instruction_sets() -> list[str]:
 def read_bandwidth(threads: int, megabytes: int) -> float:
     """How fast this many threads read that much memory together, in GB/s (10^9 bytes); the best of several reads."""
 
-def read(logits: npt.NDArray[np.float32], rows: Iterable[Row]) -> list[Any]:
-    """Answer each row from `logits` [rows, vocab], as `sampling/readout.py` does."""
+def read(logits: npt.NDArray[np.float32], rows: Iterable[Row], first: int = 0) -> list[Any]:
+    """Answer each row as `sampling/readout.py` does; one with a custom transform raises ValueError."""
 
 class Cache:
     """Keys and values of one tree, in pages of slots."""
@@ -64,8 +64,13 @@ class Model:
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
         """Scores [rows, vocab] of one pass, of the tokens whose logits are wanted."""
 
-    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """One pass, and the answer to each of its rows."""
+    def answer(
+        self, feeds: Sequence[Feed], rows: Sequence[Row]
+    ) -> tuple[list[Any], list[tuple[int, npt.NDArray[np.float32]]]]:
+        """One pass, and the answer to each of its rows.
+
+        A row with a custom transform or mirostat has None there; the second list has its place and scores [1, vocab].
+        """
 
     @property
     def weight_bytes(self) -> int:

@@ -19,6 +19,7 @@ from nextok.models.frequencies import frequencies
 from nextok.processors import checked_threads
 from nextok.query import Row
 from nextok.sampling.readout import read
+from nextok.sampling.transforms import Custom
 
 
 class NativeModel:
@@ -27,6 +28,9 @@ class NativeModel:
     `exact`: activations and cache in float32, instead of int8 with a scale for each block of 32 and float16.
     `threads`: one for each core by default. `isa`: one of `_native.instruction_sets()`, the best one by default, or
     NEXTOK_ISA.
+
+    The core answers all rows of a pass at once, but hands back the logits of those with a custom transform, which
+    numpy reads, and of those with mirostat, which are read one after the other.
     """
 
     def __init__(
@@ -69,7 +73,12 @@ class NativeModel:
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One forward pass, then the readout."""
-        return read(self._core.logits(feeds), rows)
+        answers, apart = self._core.answer(feeds, rows)
+        for place, logits in apart:  # in order, as mirostat has to know what was chosen in the rows before
+            row = rows[place]
+            custom = any(isinstance(each, Custom) for each in row.read.transforms)
+            [answers[place]] = (read if custom else _native.read)(logits, [row], row.index)
+        return answers
 
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
         """Read all tokens of a pass; the scores, [rows, vocab], of those whose logits are wanted."""
