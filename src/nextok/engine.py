@@ -13,7 +13,7 @@ from nextok.events import Event
 from nextok.kv import Memo
 from nextok.models.base import Feed, Model
 from nextok.prefix import begun
-from nextok.query import TARGET, Query, Row
+from nextok.query import TARGET, Query, Row, readable
 from nextok.request import Request
 from nextok.strategies.base import Strategy
 from nextok.tree import Tree
@@ -136,8 +136,8 @@ class Engine:
         for (job, node), reply in zip(readers, replies):
             job.answers[node] = reply
             job.served = self.passes
-        for job in dict.fromkeys(job for job, _ in readers):
-            if not job.unanswered:
+        for job in jobs:
+            if job in self._jobs and not job.unanswered:
                 self._resume(job)
 
     def _pack(self, model: Model, jobs: list[Job]) -> Shares:
@@ -180,17 +180,21 @@ class Engine:
             tree, query = job.request.tree, job.query
             for position, node in enumerate(query.nodes):
                 if (tree, node) in index and node not in job.answers:
-                    rows.append(job.request.row(index[tree, node], node, query, position))
-                    readers.append((job, node))
+                    try:
+                        rows.append(job.request.row(index[tree, node], node, query, position))
+                        readers.append((job, node))
+                    except Exception as error:  # of one of its transforms, which concerns nobody else
+                        job.answers[node] = error
         return rows, readers
 
     def _resume(self, job: Job) -> None:
         """Hand the strategy its reply, or end the request if one of its rows could not be read."""
-        for answer in job.answers.values():
-            if isinstance(answer, Exception):
-                self._end(job, "error", answer)
-                return
-        self._advance(job, {node: job.answers[node] for node in job.query.nodes})
+        try:
+            reply = readable(job.query, job.answers)
+        except Exception as error:
+            self._end(job, "error", error)
+            return
+        self._advance(job, reply)
 
     def _advance(self, job: Job, reply: dict[int, Any] | None) -> None:
         """Run one strategy until it asks again, passing on what it tells."""

@@ -35,7 +35,7 @@ class Wishes(TypedDict, total=False):
     allowed_token_ids: Sequence[int] | None  # no other token can be chosen
     forbidden_token_ids: Sequence[int]  # these cannot be chosen
     bad_words: Sequence[str | Sequence[int]]  # texts or token ids that are never completed
-    grammar: Grammar | None  # the text must follow it
+    grammar: Grammar | None  # the text must follow it, and ends when it is complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,12 @@ class Options:
                 f"bad_words must be texts or lists of token ids, none of them empty, got {self.bad_words!r}"
             )
 
+        if not isinstance(self.grammar, Grammar | None):
+            raise ValueError(
+                "grammar must be Grammar.choices(...), .regex(...), .json_schema(...) or .lark(...), "
+                f"got {self.grammar!r:.80}"
+            )
+
     @property
     def stop_strings(self) -> Sequence[str]:
         """The stop strings, also where a single one was given."""
@@ -94,8 +100,13 @@ class Options:
             vocab_size=vocab_size,
         )
 
-    def masks(self, tokenizer: Tokenizer, vocab_size: int) -> Callable[[], tuple[Transform, ...]]:
-        """Makes, for each request, what these wishes do to every row of scores: bias, what is allowed, grammar."""
+    def masks(
+        self, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]
+    ) -> Callable[[], tuple[Transform, ...]]:
+        """Makes, for each request, what these wishes do to every row of scores: bias, what is allowed, grammar.
+
+        `ends`: the tokens that end a text.
+        """
         bias = {checked_ids([token], vocab_size)[0]: float(value) for token, value in self.logit_bias.items()}
         forbidden = {*checked_ids(self.forbidden_token_ids, vocab_size)}
         forbidden |= {token for token, value in bias.items() if value == -math.inf}
@@ -111,7 +122,7 @@ class Options:
             masks.append(BadWords(tuple(dict.fromkeys(sequences))))
         if self.grammar is None:
             return lambda: tuple(masks)
-        compiled = self.grammar.compiled(tokenizer, vocab_size)
+        compiled = self.grammar.compiled(tokenizer, vocab_size, ends)
         return lambda: (*masks, compiled.begin())
 
     def drawn_seed(self) -> int:

@@ -3,10 +3,11 @@
 Decisions come home, logits do not: a reply holds tokens and log-probabilities, never a row of the vocabulary.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from nextok.errors import DeadEndError
 from nextok.events import Chosen, Event
 from nextok.sampling.sampler import Sampler, Transform
 
@@ -130,13 +131,34 @@ class Row:
     logprobs: int | None = None  # how many alternatives to report; None: no log-probabilities at all
 
 
+def readable(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:
+    """What the strategy hears of the answers, in the order of its question; raises the error of a node among them.
+
+    A guess that led to a dead end is left out: the text may never come there, and if it does, it is asked for again.
+    """
+    replies: dict[int, Any] = {}
+    for position, node in enumerate(query.nodes):
+        answer = answers[node]
+        guessed = isinstance(query.read(position), Pick) and (position > 0 or query.model is not TARGET)
+        if guessed and isinstance(answer, DeadEndError):
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        replies[node] = answer
+    return replies
+
+
 T = TypeVar("T")
 Decoding = Generator[Query | Event, Any, T]
 """A strategy in flight: it yields questions and events; a question is answered by {node: reply}."""
 
 
 def pick(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Decoding[dict[int, int]]:
-    """One token for each node, as {node: token}; log-probabilities, if the request wants any, leave as events."""
+    """One token for each node, as {node: token}; log-probabilities, if the request wants any, leave as events.
+
+    The first node is where the text stands, the others are guesses, and so is every node of another model than the
+    target: those at which no token is allowed are missing.
+    """
     choices = yield Query(tuple(nodes), (Pick(sampler),), model)
     for node, choice in choices.items():
         if choice.logprob is not None and model is TARGET:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nextok.events import Event
 from nextok.models.base import Feed, Model
-from nextok.query import TARGET, Query
+from nextok.query import TARGET, Query, readable
 from nextok.request import Request
 from nextok.strategies.base import Strategy
 
@@ -23,7 +23,8 @@ def drive(strategy: Strategy, request: Request, target: Model) -> Iterator[Event
             return
         reply = None
         if isinstance(item, Query):
-            reply = {node: _answer(target, request, item, i) for i, node in enumerate(item.nodes)}
+            answers = {node: _answer(target, request, item, i) for i, node in enumerate(item.nodes)}
+            reply = readable(item, answers)
         else:
             yield item
 
@@ -34,7 +35,8 @@ def _answer(target: Model, request: Request, query: Query, position: int) -> Any
     node = query.nodes[position]
     tokens = request.tree.path(node)
     feed = Feed.straight(model.open(), tokens, rows=[len(tokens) - 1])
-    reply = model.answer([feed], [request.row(0, node, query, position)])[0]
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
+    try:
+        row = request.row(0, node, query, position)
+    except Exception as error:  # of one of its transforms
+        return error
+    return model.answer([feed], [row])[0]

@@ -33,6 +33,8 @@ class DraftModel:
             known = shared_ids(request, model)
             while len(nodes) < room and request.tree.token[node] < known:
                 picked = yield from pick([node], sampler, model)
+                if node not in picked:  # a dead end
+                    break
                 node = request.tree.add(node, picked[node])
                 nodes.append(node)
             if nodes and request.tree.token[node] >= known:
