@@ -8,8 +8,7 @@ from typing import Any
 from nextok.matching import Compiled, compiled, fault, library
 from nextok.text.tokenizer import Tokenizer
 
-LONGEST_SOURCE = 1 << 16  # characters
-LONGEST_REGEX = 10_000
+LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}  # characters
 MOST_CHOICES = 10_000
 DEEPEST_SCHEMA = 60
 MOST_PROPERTIES = 1000  # of one object: compiling them takes quadratic time
@@ -33,9 +32,7 @@ class Grammar:
     def __post_init__(self) -> None:
         if self.kind not in _FORMS:
             raise ValueError(f"a grammar must be made by Grammar.{', .'.join(_FORMS)}, got {self.kind!r}")
-        _check_size(
-            f"a grammar ({self.kind})", self.source, LONGEST_SOURCE if self.kind != "regex" else LONGEST_REGEX
-        )
+        _check_size(f"a grammar ({self.kind})", self.source, LONGEST[self.kind])
         if reason := fault(self.llguidance()):
             raise ValueError(f"the grammar ({self.kind}) {self.source!r:.60} cannot be used: {reason}")
 

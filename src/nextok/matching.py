@@ -68,8 +68,7 @@ class Compiled:
             assert state.matcher
             mask = int.from_bytes(state.matcher.compute_bitmask(), "little")
             if state.matcher.is_error():
-                if not _is_stuck(state.matcher):
-                    raise _too_complex(state.matcher)
+                _check_stuck(state.matcher)
                 mask = 0
             complete = mask >> self._vocabulary.end & 1
             mask = mask & self._vocabulary.text | (self._ends if complete else 0)
@@ -86,11 +85,13 @@ class Progress:
         self._trunk: State | None = None  # of committed text, from where a forgotten state is found again
 
     def at(self, past: Past) -> Allow | None:
-        """The tokens that may come next; None after a text that has left the grammar, which only a guess can.
+        """The tokens that may come next; None after a guess that has left the grammar, as no text will come there.
 
-        DeadEndError if the grammar is too complex to go on.
+        DeadEndError if the grammar is too complex to go on, or if the committed text has left it.
         """
         state = self._state(past)
+        if state.matcher is None and not past.tail:
+            raise DeadEndError("the text has left its grammar: a custom transform must not bring back removed tokens")
         return None if state.matcher is None else self._grammar.allowed(state)
 
     def permits(self, past: Past, token: int) -> bool:
@@ -108,43 +109,45 @@ class Progress:
     def _state(self, past: Past) -> State:
         if state := self._states.get(past.node):
             return state
-        if self._trunk is None:
-            self._trunk = self._grammar.start(len(past.ledger.tokens) - past.ledger.generated.total())
         before = self._states.get(past.step[0]) if past.step else None
-        state = _after(before or self._trunk, past)
-        self._forget(past)
+        if not past.tail:
+            # The text is here to stay: other ways to this place are dead, and what led here need not be copied.
+            self._states = {node: each for node, each in self._states.items() if each.length > len(past)}
+            state = self._trunk = _after(before or self._base(past), past)
+        else:
+            if len(self._states) >= SPARE:
+                self._states = {node: each for node, each in self._states.items() if each.length >= len(past) - 1}
+            state = _after(_copy(before or self._base(past)), past)
         self._states[past.node] = state
-        if not past.tail and state.matcher:
-            self._trunk = state
         return state
 
-    def _forget(self, past: Past) -> None:
-        """Drop what no text will pass any more: other ways to where the text stands, and of many the short ones."""
-        if not past.tail:
-            self._states = {node: each for node, each in self._states.items() if each.length > len(past)}
-        elif len(self._states) >= SPARE:
-            self._states = {node: each for node, each in self._states.items() if each.length >= len(past) - 1}
+    def _base(self, past: Past) -> State:
+        """The longest committed beginning of this text of which the state is known."""
+        if self._trunk is None or self._trunk.length > len(past.ledger.tokens):
+            self._trunk = self._grammar.start(len(past.ledger.tokens) - past.ledger.generated.total())
+        return self._trunk
+
+
+def _copy(state: State) -> State:
+    return State(state.length, state.matcher and state.matcher.deep_copy())
 
 
 def _after(state: State, past: Past) -> State:
-    """The state of this text, from one of its beginnings."""
-    if state.matcher is None:
-        return State(len(past), None)
-    matcher = state.matcher.deep_copy()
+    """The state of this text, from that of one of its beginnings, which is used up."""
     tokens = [past[place] for place in range(state.length, len(past))]
-    kept = matcher.try_consume_tokens(tokens)
-    if matcher.is_error():
-        raise _too_complex(matcher)
-    return State(len(past), matcher if kept == len(tokens) else None)
+    if state.matcher is None or not tokens:
+        return State(len(past), state.matcher)
+    kept = state.matcher.try_consume_tokens(tokens)
+    if state.matcher.is_error():
+        _check_stuck(state.matcher)
+        return State(len(past), state.matcher, Allow(b""))
+    return State(len(past), state.matcher if kept == len(tokens) else None)
 
 
-def _is_stuck(matcher: "llguidance.LLMatcher") -> bool:
-    """Whether what failed is only that no token can come next."""
-    return matcher.get_error().startswith("NoExtension")
-
-
-def _too_complex(matcher: "llguidance.LLMatcher") -> DeadEndError:
-    return DeadEndError(f"the grammar is too complex to go on: {_reason(matcher.get_error())}; use a simpler one")
+def _check_stuck(matcher: "llguidance.LLMatcher") -> None:
+    """DeadEndError unless what failed is only that no token can come next, of which the readout tells."""
+    if not matcher.get_error().startswith("NoExtension"):
+        raise DeadEndError(f"the grammar is too complex to go on: {_reason(matcher.get_error())}; use a simpler one")
 
 
 def library() -> ModuleType:
