@@ -22,6 +22,7 @@ from nextok.sampling.sampler import Sampler
 from nextok.text.from_gguf import tokenizer_from_metadata
 from nextok.tree import ROOT, Tree
 from tiny import EOS, USER, VOCAB, saying, tiny_lm, tiny_tokenizer
+from toys import by_engine, by_reference
 
 DATE = r"(19|20)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 PERSON = {
@@ -118,7 +119,7 @@ def _alphabet():
 def asked(lm, grammar):
     """A request that follows a grammar, and how far it has come."""
     tree, progress = Tree(), compiled(lm, grammar).begin()
-    limits = Limits(max_tokens=10_000, stop_ids=lm.tokenizer.eos_ids)
+    limits = Limits(max_tokens=400, stop_ids=lm.tokenizer.eos_ids)
     return Request(tree, tree.extend(ROOT, [0, 1]), limits, masks=(progress,)), progress
 
 
@@ -204,9 +205,7 @@ def test_every_text_follows_its_grammar(kind, name):
         output = TINY.generate(f"({seed}", strategy, grammar=grammar, max_tokens=90, seed=seed)
         if output.finish_reason == "stop":
             assert fits(output.text), output.text
-            assert not {USER, *output.tokens[:-1]} & {EOS, USER} - {USER}
-        else:
-            assert not fits(output.text + "?")
+            assert not {EOS, USER} & {*output.tokens[:-1]}
         seen.add((output.text, output.finish_reason))
     assert "stop" in {reason for _, reason in seen}
     free = TINY.generate("(0", strategy, max_tokens=90, seed=0)
@@ -270,6 +269,16 @@ def test_two_grammars_in_one_batch_and_one_of_them_cancelled():
     assert cancelled.finish_reason == "cancelled"
     assert cancelled.tokens == wanted["json"][: len(cancelled.tokens)]
     assert free.wait().tokens == TINY.generate("x", nt.Sample(), seed=2, max_tokens=20).tokens
+
+
+@pytest.mark.parametrize("name", strategies(TINY))
+def test_the_engine_writes_what_the_reference_writes(name):
+    strategy = strategies(TINY)[name]
+    for kind in GRAMMARS:
+        (alone, _), (shared, _) = asked(TINY, GRAMMARS[kind][0]), asked(TINY, GRAMMARS[kind][0])
+        events = by_reference(strategy, alone, TINY.model)
+        assert by_engine(strategy, shared, TINY.model, budget=3) == events
+        assert alone.tokens == shared.tokens != []
 
 
 # With other wishes
@@ -359,14 +368,15 @@ def test_a_dead_end_ends_its_own_request_alone():
 
 
 def test_a_grammar_that_grows_too_complex_ends_its_own_request_alone():
-    doubled = "start: a0\n" + "".join(f"a{i}: a{i + 1} a{i + 1}\n" for i in range(20)) + 'a20: "x"'
-    lm = lettered(letters=["x" * 64, "a", "b", "ab"])
-    heavy = lm.stream([0], grammar=nt.Grammar.lark(doubled))
+    lm = lettered(letters=["a" * 64, "ab", "a", "b"])
+    grammar = nt.Grammar.regex("b" + "(" * 20 + "a" + "){1,100}" * 20)
+    heavy = lm.stream([0], grammar=grammar)
     fine = lm.stream([0], grammar=nt.Grammar.choices(["aba"]))
     assert fine.wait().text == "aba"
-    error = heavy.wait().error
-    assert isinstance(error, DeadEndError)
-    assert "too complex" in str(error)
+    output = heavy.wait()
+    assert output.text == "b"
+    assert isinstance(output.error, DeadEndError)
+    assert "too complex" in str(output.error)
 
 
 def test_a_custom_transform_that_brings_back_a_removed_token_is_told():
@@ -584,13 +594,13 @@ def model():
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("kind", ["choices", "regex", "json"])
-def test_the_real_model_follows_every_grammar_in_every_strategy(model, kind):
+@pytest.mark.parametrize("kind", ["regex", "json"])
+def test_the_real_model_follows_its_grammar_in_every_strategy(model, kind):
     grammar, fits = GRAMMARS[kind]
-    prompt = "Once upon a time in 1987-06-05, Anna, aged 31, who likes tea, "
+    prompt = 'Born on 1987-06-05: {"name": "Anna", "age": 31, "likes": ["tea"]} Born on 2001-02-03: '
     plain = {}
     for name, strategy in strategies(model).items():
-        output = model.generate(prompt, strategy, grammar=grammar, max_tokens=60, seed=3)
+        output = model.generate(prompt, strategy, grammar=grammar, max_tokens=45, seed=3)
         assert output.finish_reason == "stop"
         assert fits(output.text), (name, output.text)
         plain[name] = output.tokens

@@ -1,6 +1,7 @@
 """How far a text has come in a grammar, and which tokens may follow: by the library llguidance."""
 
 import importlib
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -186,7 +187,7 @@ def _reason(error: str) -> str:
     """The line of an error that says what is wrong."""
     lines = [line.strip() for line in error.splitlines() if line.strip() not in ("", "<non-verbose/>")]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (said or lines or [""])[0].partition("; following special tokens")[0][:200]
+    return re.split("; (?:following special|either increase)", (said or lines or [""])[0])[0][:200]
 
 
 def _deep(function: Callable[[], T]) -> T:
