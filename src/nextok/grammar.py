@@ -1,35 +1,163 @@
 """Text that must follow a grammar: choices, a regular expression, a JSON schema, or a context-free grammar."""
 
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from nextok.sampling.past import Past
-from nextok.sampling.transforms import Allow
+from nextok.matching import Compiled, compiled, fault, library
 from nextok.text.tokenizer import Tokenizer
+
+LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}  # characters
+MOST_CHOICES = 10_000
+DEEPEST_SCHEMA = 60
+MOST_PROPERTIES = 1000  # of one object: compiling them takes quadratic time
+
+# As `json.dumps` writes: where any white space may come, small models write no end of it.
+_JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What a text may be."""
+    """What a text may be: tokens that would lead elsewhere are masked, and the text ends when it can only end.
+
+    Made by `choices`, `regex`, `json_schema` or `lark`. ValueError if it is wrong, too large or too complex;
+    NextokError where llguidance, the library that reads it, is not installed. A text that is cut by `max_tokens`, a
+    stop string or a stop token inside it is the beginning of one that follows the grammar.
+    """
 
     kind: str
     source: str
 
-    def compiled(self, tokenizer: Tokenizer, vocab_size: int) -> "Compiled":
-        """The grammar over one vocabulary."""
-        raise NotImplementedError
+    def __post_init__(self) -> None:
+        if self.kind not in _FORMS:
+            raise ValueError(f"a grammar must be made by Grammar.{', .'.join(_FORMS)}, got {self.kind!r}")
+        _check_size(f"a grammar ({self.kind})", self.source, LONGEST[self.kind])
+        if reason := fault(self.llguidance()):
+            raise ValueError(f"the grammar ({self.kind}) {self.source!r:.60} cannot be used: {reason}")
+
+    @classmethod
+    def choices(cls, texts: Iterable[str]) -> "Grammar":
+        """One of these texts."""
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        if isinstance(texts, str) or not listed or not all(isinstance(text, str) and text for text in listed):
+            raise ValueError(f"choices must be a list of texts, none of them empty, got {texts!r:.80}")
+        if len(listed) > MOST_CHOICES:
+            raise ValueError(f"choices must be at most {MOST_CHOICES:,} texts, got {len(listed):,}; use a regex")
+        return cls("choices", json.dumps(list(dict.fromkeys(listed)), ensure_ascii=False))
+
+    @classmethod
+    def regex(cls, pattern: str) -> "Grammar":
+        """A text that the whole pattern matches.
+
+        The syntax is that of Rust's `regex`: Python's without lookaround and back-references; `.` is any character
+        but a newline, and `\\d` any digit of Unicode, as in Python.
+        """
+        return cls("regex", pattern)
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, Any] | bool | str) -> "Grammar":
+        """JSON that fits a schema, given as a dict or as JSON text; keys come in the schema's order.
+
+        White space is as `json.dumps` writes it. A keyword that could not be guaranteed is refused, and so is a
+        reference to another file. As in every JSON schema, other properties are allowed unless
+        `additionalProperties` is false, and those that are not `required` may be missing.
+        """
+        return cls("json_schema", schema if isinstance(schema, str) else _written(schema))
+
+    @classmethod
+    def lark(cls, text: str) -> "Grammar":
+        """A context-free grammar in llguidance's variant of the Lark syntax; its first rule is named `start`.
+
+        Control tokens of the model cannot be a part of the text.
+        """
+        return cls("lark", text)
+
+    def llguidance(self) -> str:
+        """The grammar as llguidance reads it; ValueError if it is not of its kind."""
+        # The library would force tokens as an encoder cuts them, where other rules may want other tokens.
+        return _FORMS[self.kind](self.source) + '\n%llguidance {"no_forcing": true}\n'
+
+    def compiled(self, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> Compiled:
+        """The grammar over one vocabulary; a complete text is followed by one of the tokens `ends`.
+
+        ValueError if there is no such token, or none with which a text could begin.
+        """
+        if not ends:
+            raise ValueError(
+                "a text that follows a grammar ends with an end token, but there is none: "
+                "leave out ignore_eos, or name one in stop_token_ids"
+            )
+        return compiled(self.llguidance(), tokenizer, vocab_size, ends)
 
 
-class Compiled:
-    """A grammar over one vocabulary."""
+def _check_size(name: str, text: Any, most: int) -> None:
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{name} must be text and not empty, got {text!r:.80}")
+    if len(text) > most:
+        raise ValueError(f"{name} must have at most {most:,} characters, got {len(text):,}; write it shorter")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be Unicode text, but has half a character (a lone surrogate)") from None
 
-    def begin(self) -> "Progress":
-        """Follow one text."""
-        raise NotImplementedError
+
+def _written(schema: Any) -> str:
+    try:
+        return json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a JSON schema must be a dict that JSON can hold: {error}") from None
 
 
-class Progress:
-    """How far one request's texts have come, node by node."""
+def _choices(source: str) -> str:
+    return "start: /" + "|".join("".join(map(_literal, text)) for text in json.loads(source)) + "/"
 
-    def at(self, past: Past) -> Allow | None:
-        """The tokens that may come next."""
-        raise NotImplementedError
+
+def _literal(character: str) -> str:
+    """A character for itself in a regular expression."""
+    return character if character.isalnum() else f"\\x{{{ord(character):x}}}"
+
+
+def _regex(source: str) -> str:
+    return f"start: /{library().regex_to_lark(source, '')}/"
+
+
+def _json_schema(source: str) -> str:
+    try:
+        schema = json.loads(source)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise ValueError(f"a JSON schema must be JSON: {error}") from None
+    if not isinstance(schema, dict | bool):
+        raise ValueError(f"a JSON schema must be an object, got {schema!r:.60}")
+    level: list[Any] = [schema]
+    for _ in range(DEEPEST_SCHEMA):
+        for each in level:
+            if isinstance(each, dict) and len(each) > MOST_PROPERTIES:
+                raise ValueError(
+                    f"an object of a JSON schema may have {MOST_PROPERTIES:,} members, got {len(each):,}"
+                )
+        level = [inner for each in level for inner in _inside(each)]
+    if level:
+        raise _too_deep()
+    if isinstance(schema, dict):
+        own = schema.get("x-guidance", {})
+        schema["x-guidance"] = _JSON_STYLE | own if isinstance(own, dict) else own
+    return "start: %json " + json.dumps(schema)
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"a JSON schema may be nested {DEEPEST_SCHEMA} deep; name its parts in $defs, and use $ref")
+
+
+def _inside(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+_FORMS: dict[str, Callable[[str], str]] = {
+    "choices": _choices,
+    "regex": _regex,
+    "json_schema": _json_schema,
+    "lark": str,
+}

@@ -147,7 +147,7 @@ class LM:
         limits = options.limits(
             self.tokenizer.eos_ids, self._token_bytes, self.tokenizer.vocab_size, self.model.context
         )
-        masks = options.masks(self.tokenizer, self.model.vocab_size)
+        masks = options.masks(self.tokenizer, self.model.vocab_size, limits.stop_ids)
         seed = options.drawn_seed()
         return [
             Request(tree, prompt, limits, stream_of_seed(seed, index), options.logprobs, masks())

@@ -35,7 +35,7 @@ class Wishes(TypedDict, total=False):
     allowed_token_ids: Sequence[int] | None  # no other token can be chosen
     forbidden_token_ids: Sequence[int]  # these cannot be chosen
     bad_words: Sequence[str | Sequence[int]]  # token ids never to be completed, or texts as they are usually cut
-    grammar: Grammar | None  # the text must follow it
+    grammar: Grammar | None  # the text must follow it, and ends when it is complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,10 @@ class Options:
             if type(getattr(self, name)) is not bool:
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if not isinstance(self.grammar, Grammar | None):
-            raise ValueError(f"grammar must be a Grammar, got {self.grammar!r}")
+            raise ValueError(
+                "grammar must be Grammar.choices(...), .regex(...), .json_schema(...) or .lark(...), "
+                f"got {self.grammar!r:.80}"
+            )
         self._check_texts()
         self._check_bias()
 
@@ -111,8 +114,13 @@ class Options:
             vocab_size=vocab_size,
         )
 
-    def masks(self, tokenizer: Tokenizer, vocab_size: int) -> Callable[[], tuple[Transform, ...]]:
-        """Makes, for each request, what these wishes do to every row of scores: bias, what is allowed, grammar."""
+    def masks(
+        self, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]
+    ) -> Callable[[], tuple[Transform, ...]]:
+        """Makes, for each request, what these wishes do to every row of scores: bias, what is allowed, grammar.
+
+        `ends`: the tokens that end a text.
+        """
         biased = checked_ids([*self.logit_bias], vocab_size, " of logit_bias")
         bias = dict(zip(biased, map(float, self.logit_bias.values())))
         forbidden = {*checked_ids(self.forbidden_token_ids, vocab_size, " of forbidden_token_ids")}
@@ -121,7 +129,7 @@ class Options:
         masks: list[Transform] = [Add(tuple(added), tuple(added.values()))] if added else []
         if self.allowed_token_ids is not None:
             allowed = {*checked_ids(self.allowed_token_ids, vocab_size, " of allowed_token_ids")} - forbidden
-            masks.append(_allow(allowed, self._early_stops(tokenizer)))
+            masks.append(_allow(allowed, ends if self.min_tokens else frozenset()))
         elif len(forbidden) >= vocab_size:
             raise ValueError(f"all {vocab_size} tokens are forbidden; allow at least one")
         elif forbidden:
@@ -130,14 +138,8 @@ class Options:
             masks.append(BadWords(tuple(dict.fromkeys(sequences))))
         if self.grammar is None:
             return lambda: tuple(masks)
-        compiled = self.grammar.compiled(tokenizer, vocab_size)
+        compiled = self.grammar.compiled(tokenizer, vocab_size, ends)
         return lambda: (*masks, compiled.begin())
-
-    def _early_stops(self, tokenizer: Tokenizer) -> frozenset[int]:
-        """The stop tokens, if min_tokens forbids them at first."""
-        if not self.min_tokens:
-            return frozenset()
-        return frozenset(self.stop_token_ids) | (frozenset() if self.ignore_eos else tokenizer.eos_ids)
 
     def drawn_seed(self) -> int:
         """The seed that was given, or a new one."""

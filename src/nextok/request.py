@@ -123,6 +123,10 @@ class Request:
             seed = salted(seed, self.tree.path(node, above=self.prompt))
         return Row(index, read, seed, self.tree.depth[node] + 1, self.logprobs)
 
+    def permits(self, node: int, token: int) -> bool:
+        """Whether the grammar of this text, if there is one, lets `token` follow `node`: no use guessing others."""
+        return all(each.permits(self.past(node), token) for each in self.masks if hasattr(each, "permits"))
+
     def past(self, node: int) -> Past:
         """The text that ends in `node`, which is the end of the prompt or below it."""
         tree, tail, above = self.tree, list[int](), node

@@ -64,6 +64,8 @@ def laid_out(request: Request, tokens: Iterable[int]) -> list[int]:
     """The nodes of a guessed chain below the tip, up to the first token that the request's rules forbid."""
     nodes, node = list[int](), request.tip
     for token in tokens:
+        if not request.permits(node, token):
+            break
         node = request.tree.add(node, token)
         nodes.append(node)
     return nodes

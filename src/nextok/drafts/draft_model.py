@@ -42,7 +42,7 @@ class DraftModel:
             known = shared_ids(request, model)
             while len(nodes) < most and request.tree.token[node] < known:
                 picked = yield from pick([node], sampler, model)
-                if node not in picked:
+                if node not in picked:  # a dead end
                     break
                 node = request.tree.add(node, picked[node])
                 nodes.append(node)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Tokenizer:
     """A vocabulary and the rules that cut text into its tokens.
 
