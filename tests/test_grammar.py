@@ -19,8 +19,10 @@ from nextok.models.toy import ToyModel, hashed
 from nextok.query import Pick, Query
 from nextok.request import Limits, Request
 from nextok.sampling.sampler import Sampler
+from nextok.text.from_folder import tokenizer_from_folder
 from nextok.text.from_gguf import tokenizer_from_metadata
 from nextok.tree import ROOT, Tree
+from test_tokenizer import sentencepiece_folder, small
 from tiny import EOS, USER, VOCAB, saying, tiny_lm, tiny_tokenizer
 from toys import by_engine, by_reference
 
@@ -190,6 +192,24 @@ def test_a_model_with_fewer_rows_than_tokens_writes_only_those_it_has():
     tree = Tree()
     request = Request(tree, tree.extend(ROOT, [0]), Limits(), masks=(compiled.begin(),))
     assert allowed(request, request.prompt) == {0, 1}
+
+
+def vocabularies(path):
+    """SentencePiece and byte-level, from GGUF metadata and from a folder."""
+    yield sentencepiece_folder(path)
+    yield tokenizer_from_folder(path)
+    yield small("qwen2")
+
+
+def test_every_kind_of_vocabulary_writes_the_language(tmp_path):
+    for tokenizer in vocabularies(tmp_path):
+        size = tokenizer.vocab_size + 3
+        lm = LM(ToyModel(size, hashed(size, 5), 512), tokenizer)
+        for kind, (grammar, fits) in GRAMMARS.items():
+            outputs = lm.generate([[5], [6], [7]], nt.Sample(), grammar=grammar, max_tokens=80, seed=1)
+            ended = [output.text for output in outputs if output.finish_reason == "stop"]
+            assert ended, kind
+            assert all(map(fits, ended)), ended
 
 
 # Every strategy
