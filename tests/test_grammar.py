@@ -368,7 +368,7 @@ def test_a_guess_that_leads_to_a_dead_end_does_no_harm():
     for draft in (nt.PromptLookup(shortest=1), nt.DraftModel(astray), nt.TokenTree(astray, widths=(3, 2, 2, 2))):
         guessed = straight.generate(prompt, nt.Speculate(draft), grammar=LEADS_ASTRAY)
         assert guessed.tokens == plain.tokens
-        assert guessed.stats.drafted > 0
+        assert guessed.stats.drafted > 0 or isinstance(draft, nt.PromptLookup)  # that asks the grammar first
     for strategy in (nt.Greedy(), nt.Speculate(nt.PromptLookup(shortest=1)), nt.Speculate(nt.DraftModel(astray))):
         stream = astray.stream(prompt, strategy, grammar=LEADS_ASTRAY, allowed_token_ids=[a, bc])
         output = stream.wait()

@@ -96,7 +96,7 @@ FILTERS = [
     lambda dice, vocab: TypicalP(probability(dice)),
     lambda dice, vocab: EpsilonCutoff(probability(dice, 0.0, 3e-4, 1.5e-3)),
     lambda dice, vocab: EtaCutoff(0.999 * probability(dice, 0.0, 3e-4, 1.5e-3)),  # at 1 equal tokens are on the edge
-    lambda dice, vocab: TopNSigma(float(dice.choice([0.0, 1.0, 2.5, 1e300, dice.uniform(0, 4)]))),
+    lambda dice, vocab: TopNSigma(float(dice.choice([0.0, 1.0, 2.5, 1e9, dice.uniform(0, 4)]))),
     lambda dice, vocab: XTC(float(dice.choice([0.0, 0.5, 1.0])), float(dice.choice([0.0, 0.0101, 0.1003, 0.4003]))),
     lambda dice, vocab: Surprise(
         int(dice.integers(1, 3)), float(dice.uniform(0, 6)), 0.1, int(dice.integers(9)), (0, 1), {(0, 1): 3.7}
