@@ -163,7 +163,17 @@ def test_json_holds_everything(run):
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert set(facts) == {
         *("text", "token_ids", "finish_reason", "seed", "score", "logprobs", "choices", "usage", "passes", "drafted"),
-        *("accepted", "accepted_lengths", "prompt_logprobs", "timings", "strategy", "model", "origin", "versions"),
+        *(
+            "accepted",
+            "accepted_lengths",
+            "draft_error",
+            "prompt_logprobs",
+            "timings",
+            "strategy",
+            "model",
+            "origin",
+            "versions",
+        ),
     }
     assert [len(each["top"]) for each in facts["logprobs"]] == [2] * 5
     assert all(each["logprob"] == each["processed_logprob"] for each in facts["logprobs"])

@@ -231,6 +231,15 @@ def test_a_failing_draft_costs_speed_and_never_the_text(run, draft, how, when):
     assert sum(isinstance(event, DraftFailed) for event in events) == 1
 
 
+def test_the_statistics_tell_why_a_draft_failed():
+    lm = tiny_lm()
+    draft = nt.DraftModel(Lent(Failing("raises", 0)))
+    output = lm.generate([1], nt.Speculate(draft), max_tokens=20, ignore_eos=True)
+    assert output.tokens == lm.generate([1], max_tokens=20, ignore_eos=True).tokens
+    assert str(output.stats.draft_error) == "out of order"
+    assert output.stats.draft_error.__traceback__ is None
+
+
 def test_a_failing_draft_leaves_the_others_alone():
     engine, requests = Engine(TARGET), [asked([1, place], seed=place) for place in range(6)]
     draft = nt.DraftModel(Lent(Failing("raises", 3)))

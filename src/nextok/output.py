@@ -53,6 +53,7 @@ class Stats:
     accepted_lengths: tuple[int, ...]
     seconds_to_first_token: float
     seconds: float
+    draft_error: Exception | None = None  # why drafting stopped before the text did
 
     @property
     def acceptance_rate(self) -> float | None:

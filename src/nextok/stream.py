@@ -108,4 +108,5 @@ class Stream(Iterator[Piece]):
             accepted_lengths=tuple(lengths[length] for length in range(max(lengths, default=-1) + 1)),
             seconds_to_first_token=first - self._started_at,
             seconds=last - self._started_at,
+            draft_error=next((writer.draft_error for writer in writers if writer.draft_error), None),
         )

@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from nextok.events import Beams, Chosen, Event, Finished, Hypothesis, Token, Verified
+from nextok.events import Beams, Chosen, DraftFailed, Event, Finished, Hypothesis, Token, Verified
 from nextok.output import Completion, Scores, TokenLogprob
 from nextok.request import Request
 from nextok.text.held import HeldText
@@ -18,6 +18,7 @@ class Writer:
         self.request = request
         self.pieces: deque[str] = deque()
         self.drafted = 0
+        self.draft_error: Exception | None = None
         self.accepted_lengths: Counter[int] = Counter()  # tokens accepted at once -> how often
         self.first_token_at: float | None = None
         self.finished_at: float | None = None
@@ -38,6 +39,8 @@ class Writer:
             case Verified(drafted, accepted):
                 self.drafted += drafted
                 self.accepted_lengths[accepted] += 1
+            case DraftFailed(error):
+                self.draft_error = error
             case Beams():
                 self._mark_first_token()
                 self._beams = event

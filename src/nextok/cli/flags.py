@@ -80,6 +80,6 @@ _TYPED = {
     "no_repeat_ngram_size": "--no-repeat-ngram",
     "width": "--num-beams",
     "groups": "--beam-groups",
-    "bad_words": "--bad-word",
+    "a bad word": "--bad-word",
     "a stop string": "--stop",
 }

@@ -56,6 +56,7 @@ def cost_json(stats: "Stats") -> dict[str, Any]:
         "drafted": stats.drafted,
         "accepted": stats.accepted,
         "accepted_lengths": list(stats.accepted_lengths),
+        "draft_error": None if stats.draft_error is None else str(stats.draft_error),
     }
 
 
@@ -90,6 +91,7 @@ def _drafts_in_words(stats: "Stats") -> str:
     return (
         f"\ndrafted {stats.drafted}, accepted {stats.accepted}{share}, {stats.mean_accepted:.2f} a pass · "
         f"accepted at once {often}"
+        + ("" if stats.draft_error is None else f"\nthe draft failed: {stats.draft_error}")
     )
 
 

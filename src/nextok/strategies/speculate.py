@@ -35,7 +35,7 @@ class Speculate:
                 drafted = yield from propose()
             except Exception as error:  # costs speed, never the text
                 drafted, propose = [], nothing
-                yield DraftFailed(error)
+                yield DraftFailed(error.with_traceback(None))  # whose frames would hold caches
             picked = yield from pick([request.tip, *drafted], sampler)  # one pass of the target
             tokens, node = list[int](), request.tip
             while node in picked and not request.ending(node):  # while the draft holds what was drawn
