@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import nextok as nt
 from nextok.engine import Engine
 from nextok.errors import NextokError
 from nextok.events import Chosen
 from nextok.request import Request
+from nextok.sampling import readout
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.strategies.rescore import Echo
@@ -123,7 +125,7 @@ def keeps_its_rules(spec, tokens, reason):
         assert not any(stop in written for stop in STOPS[spec["stop"]])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(st.lists(REQUESTS, min_size=8, max_size=8), st.sampled_from([1, 3, 512]))
 def test_any_eight_requests_are_each_what_they_are_by_definition(specs, budget):
     together = in_engine(specs, budget)
@@ -156,6 +158,18 @@ def test_speculation_never_changes_a_shaped_text(draft, sampling):
         assert agree(found, by_definition(spec))
 
 
+@pytest.mark.model
+def test_on_the_default_model_no_draft_and_no_neighbour_changes_a_shaped_text():
+    lm = nt.load("smollm2")
+    prompts = ["I like the sea. I like the sky. I like", "One, two, three, four; one, two, three,"] * 2
+    wishes = {"max_tokens": 16, "min_tokens": 4, "seed": 3, "bad_words": ["like the sky"], "stop": ["zzz"]}
+    for sampling in (SHAPED["all at once"], SHAPED["mirostat 2"]):
+        plain = [lm.generate(prompt, sampling, **wishes).tokens for prompt in prompts[:2]]
+        for draft in (nt.PromptLookup(), nt.DraftModel(lm, max_draft=3), nt.TokenTree(lm, widths=(2, 2))):
+            outputs = lm.generate(prompts, Speculate(draft, sampling), **wishes)
+            assert [output.tokens for output in outputs] == plain * 2
+
+
 def test_the_samplers_do_something():
     """Each shaped sampler writes another text than the plain one of its kind, so that the laws are not empty."""
     for name, sampling in SHAPED.items():
@@ -170,8 +184,6 @@ def test_the_samplers_do_something():
 
 
 def test_negative_control_a_mu_that_is_not_remembered_is_noticed(monkeypatch):
-    from nextok.sampling import readout
-
     monkeypatch.setattr(readout, "remember", lambda *arguments: None)
     spec = {
         "strategy": "mirostat 2",
