@@ -1,5 +1,7 @@
 """Everything with everything: strategies, drafts, samplers, masks, log-probabilities, stops, batches of 1 and 8."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,9 @@ from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.strategies.rescore import Echo
 from nextok.strategies.speculate import Speculate
-from toys import BEAMS, DRAFTS, SAMPLINGS, SHAPED, TARGET, VOCAB, asked, by_reference
+from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text.vocabulary import byte_alphabet
+from toys import BEAMS, DRAFTS, SAMPLINGS, SHAPED, STOP, TARGET, VOCAB, asked, by_reference
 
 SAMPLERS = SAMPLINGS | SHAPED
 STRATEGIES = SAMPLERS | BEAMS  # those that may be speculated on, and those that may not
@@ -26,15 +30,15 @@ MASKS = {
     "bad words": (BadWords(((3,), (1, 2), (4, 4), (6, 1, 6))),),
     "all": (Add((2,), (1.0,)), Allow(bytes([0b1110111])), BadWords(((5,), (1, 1), (2, 6)))),
     "dead end": (Forbid(frozenset(range(1, VOCAB))), BadWords(((0,),))),
-    # A grammar's progress goes here, made anew for each request.
 }
 NAMES = (b"", b"ab", b"b", b"ca", b"\xe2\x82", b"\xac", b"a")
+PATTERN = "(ab|b|(ca){2}|€){0,5}a*"
 STOPS = {"none": (), "short": (b"ca",), "across tokens": (b"bc", "€".encode(), b"aab")}
 REQUESTS = st.fixed_dictionaries(
     {
         "strategy": st.sampled_from(sorted(STRATEGIES)),
         "draft": st.none() | st.sampled_from(sorted(DRAFTS)),
-        "masks": st.sampled_from(sorted(MASKS)),
+        "masks": st.sampled_from([*sorted(MASKS), "grammar", "grammar"]),
         "stop": st.sampled_from(sorted(STOPS)),
         "prompt": st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=8),
         "seed": st.integers(0, 5),
@@ -47,12 +51,34 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
+def compiled(pattern):
+    """A grammar over the toys' vocabulary."""
+    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.tokens": ["<eos>", *("".join(letters[byte] for byte in name) for name in NAMES[1:])],
+        "tokenizer.ggml.token_type": [3] + [1] * (VOCAB - 1),
+        "tokenizer.ggml.merges": ["a b"],
+        "tokenizer.ggml.eos_token_id": STOP,
+    }
+    return nt.Grammar.regex(pattern).compiled(tokenizer_from_metadata(metadata), VOCAB, frozenset({STOP}))
+
+
+GRAMMAR = compiled(PATTERN)
+
+
+def masks_of(name):
+    """The masks of one request; how far it has come in a grammar is its own affair."""
+    return (GRAMMAR.begin(),) if name == "grammar" else MASKS[name]
+
+
 def asked_for(spec) -> Request:
     return asked(
         spec["prompt"],
         seed=spec["seed"],
         logprobs=spec["logprobs"],
-        masks=MASKS[spec["masks"]],
+        masks=masks_of(spec["masks"]),
         max_tokens=spec["max_tokens"],
         min_tokens=spec["min_tokens"],
         context=spec["context"],
@@ -116,6 +142,10 @@ def keeps_its_rules(spec, tokens, reason):
         assert not {2, 5} & {*tokens}
     if masks == "allowed":
         assert not {2, 5} & {*tokens}
+    if masks == "grammar":
+        written = b"".join(NAMES[token] for token in tokens)
+        complete = reason == "stop" and spec["stop"] == "none"
+        assert not complete or re.fullmatch(PATTERN, written.decode())
     if masks == "bad words":
         for word in ((3,), (1, 2), (4, 4), (6, 1, 6)):
             for end in range(len(spec["prompt"]) + 1, len(text) + 1):
