@@ -377,11 +377,6 @@ from nextok.footprint import peak_memory
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.native import NativeModel
-from nextok.query import Draws, Pick, Row, Top
-from nextok.sampling.readout import read
-from nextok.sampling.sampler import Sampler
-from nextok.sampling.transforms import Custom, Forbid, Surprise, Temperature, TopK
-from test_native_readout import same
 path = resolve("smollm2").path
 before = peak_memory()
 NativeModel(open_model(path))
