@@ -46,7 +46,7 @@ WORK = {
     "log-probabilities, 5 alternatives": (nt.Greedy(), {"logprobs": 5}),
     "mirostat 2": (nt.Sample(mirostat=nt.Mirostat()), {}),
     "custom": (nt.Greedy(custom=lambda row: row), {}),
-    "grammar (regex)": (nt.Greedy(), {"grammar": nt.Grammar.regex(r"[a-z ]{1,2000}")}),
+    "grammar (regex)": (nt.Greedy(), {"grammar": nt.Grammar.regex(r"[a-z ]{1000,2000}"), "ignore_eos": False}),
 }
 
 
@@ -60,8 +60,9 @@ def main():
     ids = lm.tokenizer.encode(text)[:PROMPT]
     seconds = {name: [] for name in WORK}
     for number in range(options.rounds + 1):
-        for name, (strategy, options_of) in WORK.items():
-            stats = lm.generate(ids, strategy, max_tokens=TOKENS, ignore_eos=True, seed=number, **options_of).stats
+        for name, (strategy, rules) in WORK.items():
+            wishes = {"max_tokens": TOKENS, "ignore_eos": True, "seed": number, **rules}
+            stats = lm.generate(ids, strategy, **wishes).stats
             if number:  # the first round warms up
                 seconds[name].append((stats.seconds - stats.seconds_to_first_token) / (TOKENS - 1))
     results = []
