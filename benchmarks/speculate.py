@@ -45,8 +45,8 @@ def timed(lm, ids, strategy, tokens, seed):
     return output, (stats.seconds - stats.seconds_to_first_token) / max(1, stats.generated_tokens - 1)
 
 
-def compared(lm, prompts, temperature, tokens):
-    """One row of the table for some prompts at one temperature."""
+def pairs(lm, prompts, temperature, tokens):
+    """Each prompt's plain and speculative output and their seconds per token."""
     plain = sampling(temperature)
     speculative = nt.Speculate(nt.PromptLookup(), plain)
     rows = []
@@ -59,6 +59,11 @@ def compared(lm, prompts, temperature, tokens):
         if one.tokens != two.tokens:
             raise SystemExit(f"different texts at temperature {temperature}: {prompt!r}")
         rows.append((one, two, slow, fast))
+    return rows
+
+
+def summary(rows):
+    """What a table says of such pairs."""
     kept = [row for row in rows if not loops(row[0].tokens) and len(row[0].tokens) >= 16]
     stats = [two.stats for _, two, _, _ in kept]
     passes = sum(each.verifications for each in stats)
@@ -82,9 +87,10 @@ def speeds(lm, prompts, tokens):
     results = []
     kinds = {kind: prompts[kind] for kind in (*COPYING, "chat")}
     for temperature in TEMPERATURES:
-        rows = {kind: compared(lm, asked, temperature, tokens) for kind, asked in kinds.items()}
-        rows["copying"] = compared(lm, [each for kind in COPYING for each in prompts[kind]], temperature, tokens)
-        for kind, row in rows.items():
+        taken = {kind: pairs(lm, asked, temperature, tokens) for kind, asked in kinds.items()}
+        taken["copying"] = [row for kind in COPYING for row in taken[kind]]
+        for kind, rows in taken.items():
+            row = summary(rows)
             results.append({"kind": kind, "temperature": temperature, **row})
             print(
                 f"{kind:10} {temperature:4} {row['texts']:5} {row['loops']:5} {row['ratio']:6.2f} "

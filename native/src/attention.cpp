@@ -21,13 +21,13 @@ constexpr int kLooksForEach = 4;            // so that threads are busy for abou
 
 struct Model::Scratch {
     Scratch(int width, const Paging& paging)
-        : sums(size_t(kQueries) * width), keys(size_t(kSlots) * width * paging.bytes), values(keys.size()) {}
+        : sums(size_t(kQueries) * width), values(size_t(kSlots) * width * paging.bytes) {}
 
     float weights[kQueries][kScores];
     float maximum[kQueries], total[kQueries];
     int limit[kQueries];  // positions of this chunk that a query sees
     std::vector<float> sums;
-    std::vector<uint8_t> keys, values;  // a page of slots that lie here and there
+    std::vector<uint8_t> values;  // a page of slots that lie here and there
 };
 
 void Model::plan_looks(const std::vector<Token>& tokens) {
@@ -147,8 +147,15 @@ void Model::look_at(const Look& look, int chunk, int layer, const std::vector<To
     for (int at = 0; at < most; at += kSlots)
         paging.scores(queries, look.count, head_, cache.keys(plane, begin + at), head_, std::min(kSlots, most - at), &scratch.weights[0][at], kScores);
     tails([&](int q, int own, int at, const int* slots, int count) {
-        for (int s = 0; s < count; s++) cache.copy_key(plane, slots[s], scratch.keys.data(), s);
-        paging.scores(queries + size_t(q) * head_, own, head_, scratch.keys.data(), head_, count, &scratch.weights[q][at], kScores);
+        // Slots of a tail lie here and there, but some next to each other: score sixteen at once, and take those.
+        float* scores = &scratch.weights[q][at];
+        for (int s = 0; s < count;) {
+            const int group = slots[s] / 16;
+            float found[kQueries][16];
+            paging.scores(queries + size_t(q) * head_, own, head_, cache.keys_of_sixteen(plane, group), head_, 16, found[0], 16);
+            for (; s < count && slots[s] / 16 == group; s++)
+                for (int i = 0; i < own; i++) scores[i * kScores + s] = found[i][slots[s] % 16];
+        }
     });
     for (int q = 0; q < look.count; q++) {
         const int padded = up_to(scratch.limit[q], 16);

@@ -40,7 +40,7 @@ void Cache::move(const std::vector<int>& sources, const std::vector<int>& target
     for (int plane = 0; plane < planes_; plane++) {
         auto page = [&](size_t i) { return held.data() + i / kSlots * 2 * size; };
         for (size_t i = 0; i < sources.size(); i++) {
-            copy_key(plane, sources[i], page(i), int(i % kSlots));
+            paging_.copy_key(keys(plane, sources[i]), sources[i] % kSlots, page(i), int(i % kSlots), width_);
             copy_value(plane, sources[i], page(i) + size, int(i % kSlots));
         }
         for (size_t i = 0; i < targets.size(); i++) {

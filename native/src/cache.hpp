@@ -24,8 +24,10 @@ class Cache {
     void put(int plane, int slot, const float* key, const float* value) {
         paging_.put(key, value, width_, slot % kSlots, keys(plane, slot), values(plane, slot));
     }
+    const void* keys_of_sixteen(int plane, int group) {  // slots from 16 * group on, in the middle of their page
+        return static_cast<const uint8_t*>(keys(plane, 16 * group)) + size_t(16 * group % kSlots) * paging_.bytes;
+    }
     // Copy a slot into a page of the caller.
-    void copy_key(int plane, int slot, void* page, int to) { paging_.copy_key(keys(plane, slot), slot % kSlots, page, to, width_); }
     void copy_value(int plane, int slot, void* page, int to) { paging_.copy_value(values(plane, slot), slot % kSlots, page, to, width_); }
     const Paging& paging() const { return paging_; }
     size_t page_bytes() const { return 2 * size_t(planes_) * plane_bytes(); }

@@ -15,11 +15,15 @@ from nextok.models.base import Feed, Model
 from nextok.query import Pick, Row
 from nextok.sampling.sampler import Sampler
 
-ROWS = (1, 2, 3, 4, 6, 8, 16, 32)
-PROMPT = 32
-ROUNDS = 5
-SECONDS = 0.4
-"""After so long no further round begins; one is always made."""
+ROWS = (1, 2, 3, 4, 6, 8, 16)
+PROMPT, LONGER = 32, 256
+"""Tokens in the cache before a pass: rows cost more where there is more to look at. The longer one is read if the
+shorter took less than `QUICK` seconds."""
+QUICK = 0.05
+SKIPPED, COUNTED = 3, 5
+"""Passes of each size; the first ones pay for what was before."""
+SECONDS = 0.5
+"""After so long there is a single pass for each size."""
 BUSY = 1.2
 """Usual over least seconds of a pass: from here on the machine is not quiet enough for figures that are kept."""
 
@@ -69,18 +73,21 @@ class RememberedCosts:
 
 
 def measured(model: Model) -> dict[int, list[float]]:
-    """Seconds of passes with different numbers of rows, in rounds; well under a second in all for a small model."""
-    sizes = [rows for rows in ROWS if PROMPT + rows <= model.context] or [1]
-    ids = [index * 7919 % model.vocab_size for index in range(PROMPT + max(sizes))]
-    cache, prompt = model.open(), min(PROMPT, model.context - max(sizes))
-    pass_seconds(model, cache, ids[:prompt], 0)
-    seconds: dict[int, list[float]] = {rows: [] for rows in sizes}
+    """Seconds of passes with different numbers of rows; well under a second in all for a small model."""
+    cache, sizes = model.open(), [rows for rows in ROWS if PROMPT + rows <= model.context] or [1]
+    longest = min(LONGER, model.context - max(sizes))
+    ids = [index * 7919 % model.vocab_size for index in range(longest + max(sizes))]
+    prompt = min(PROMPT, longest)
+    if pass_seconds(model, cache, ids[:prompt], 0) < QUICK and longest > prompt:
+        pass_seconds(model, cache, ids[prompt:longest], prompt)
+        prompt = longest
+    seconds: dict[int, list[float]] = {}
     began_at = time.perf_counter()
-    for number in range(ROUNDS):
-        for rows in sizes:
-            seconds[rows].append(pass_seconds(model, cache, ids[prompt : prompt + rows], prompt))
-        if time.perf_counter() - began_at > SECONDS * (number + 1) / (number + 2):
-            break
+    for rows in sizes:  # one size at a time: a processor that has worked on many rows is slower for some passes
+        own, taken = ids[prompt : prompt + rows], list[float]()
+        while len(taken) < SKIPPED + COUNTED and not (taken and time.perf_counter() - began_at > SECONDS):
+            taken.append(pass_seconds(model, cache, own, prompt))
+        seconds[rows] = taken[SKIPPED:] or taken[-1:]
     return seconds
 
 

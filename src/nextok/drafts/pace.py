@@ -51,10 +51,9 @@ class Pace:
             chance *= self.rate(match + count - 1)
             expected += chance
             promised = speed(expected, guesses(count), count * seconds)
-            if promised > best_speed:
-                best, best_speed = count, promised
-            elif speed(expected + (most - count) * chance, guesses(count), count * seconds) <= best_speed:
-                break  # not even if all that follow came true
+            if promised <= best_speed:
+                break
+            best, best_speed = count, promised
         return best
 
 
