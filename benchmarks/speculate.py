@@ -102,7 +102,8 @@ def speeds(lm, prompts, tokens):
 
 
 def equalities(lm, prompts, tokens):
-    """Every prompt, plain and with each limit, in batches of 16; the number of different texts."""
+    """Every prompt, plain and with each limit, in one batch; the number of different texts."""
+    lm.engine.costs = None  # guess as much as is allowed, whether it pays or not
     asked = [lm.chat_ids(prompt) for each in prompts.values() for prompt in each]
     different = 0
     for temperature in TEMPERATURES:

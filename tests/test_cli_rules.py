@@ -6,125 +6,88 @@ import pytest
 
 import nextok
 from nextok.grammar import Grammar
-from nextok.strategies.beam import Beam
 from test_cli import run, tiny  # noqa: F401  # fixtures
 from tiny import saying, tiny_lm
 
 SHORT = ("--max-tokens", "9")
 
 
-class Beams(Beam):
-    """A stand-in for every kind of beam search: it writes as `Beam` does and shows how it was made."""
-
-    def __init__(self, *values, **named):
-        super().__init__(max(values[0], 1))
-        object.__setattr__(self, "made", (values, named))
-
-    def __repr__(self):
-        return repr(self.made)
-
-
-@pytest.fixture
-def beams(monkeypatch):
-    for name in ("Beam", "DiverseBeam", "StochasticBeam"):
-        monkeypatch.setattr(nextok, name, type(name, (Beams,), {}), raising=False)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "values", "named"),
+    ("arguments", "strategy"),
     [
-        (("--num-beams", "4"), (4,), {}),
-        (("--num-beams", "4", "--seed", "1"), (4,), {"sampling": nextok.Sample()}),
-        (("--num-beams", "4", "--temp", "0.7", "--top-k", "9"), (4,), {"sampling": nextok.Sample(0.7, 9)}),
+        (("--num-beams", "4"), nextok.Beam(4)),
+        (("--num-beams", "4", "--seed", "1"), nextok.Beam(4, sampling=nextok.Sample())),
+        (("--num-beams", "4", "--temp", "0.7", "--top-k", "9"), nextok.Beam(4, sampling=nextok.Sample(0.7, 9))),
         (
             ("--num-beams", "4", "--repetition-penalty", "1.2", "--patience", "2"),
-            (4,),
-            {"patience": 2.0, "sampling": nextok.Greedy(repetition_penalty=1.2)},
+            nextok.Beam(4, patience=2.0, sampling=nextok.Greedy(repetition_penalty=1.2)),
         ),
         (
-            ("--num-beams", "4", "-n", "3", "--early-stopping", "false", "--length-penalty", "0"),
-            (4,),
-            {"length_penalty": 0.0, "early_stopping": False, "n": 3},
+            ("--num-beams", "4", "-n", "3", "--early-stopping", "never", "--length-penalty", "0"),
+            nextok.Beam(4, 0.0, "never", 3),
         ),
-        (("--num-beams", "4", "--beam-groups", "2", "--diversity", "0.5"), (4, 2, 0.5), {}),
-        (("--num-beams", "4", "--beam-groups", "2", "--diversity", "0", "-n", "2"), (4, 2, 0.0), {"n": 2}),
+        (("--num-beams", "4", "--beam-groups", "2", "--diversity", "0.5"), nextok.DiverseBeam(4, 2, 0.5)),
+        (
+            ("--num-beams", "4", "--beam-groups", "2", "--diversity", "0", "-n", "2"),
+            nextok.DiverseBeam(4, 2, 0.0, n=2),
+        ),
         (
             ("--num-beams", "4", "--beam-groups", "2", "--diversity", "1", "--dry", "1"),
-            (4, 2, 1.0),
-            {"sampling": nextok.Greedy(dry=nextok.DRY(1))},
+            nextok.DiverseBeam(4, 2, 1.0, sampling=nextok.Greedy(dry=nextok.DRY(1))),
         ),
-        (("--stochastic-beams", "3"), (3, nextok.Sample()), {}),
-        (("--stochastic-beams", "3", "--seed", "1", "--top-k", "9"), (3, nextok.Sample(top_k=9)), {}),
-        (("--stochastic-beams", "3", "--dry", "1"), (3, nextok.Sample(dry=nextok.DRY(1))), {}),
+        (("--stochastic-beams", "3"), nextok.StochasticBeam(3)),
+        (
+            ("--stochastic-beams", "3", "--seed", "1", "--top-k", "9"),
+            nextok.StochasticBeam(3, nextok.Sample(top_k=9)),
+        ),
+        (
+            ("--stochastic-beams", "3", "--dry", "1"),
+            nextok.StochasticBeam(3, nextok.Sample(dry=nextok.DRY(1))),
+        ),
     ],
     ids=str,
 )
-def test_flags_make_a_search(run, beams, arguments, values, named):  # noqa: F811
+def test_flags_make_a_search(run, arguments, strategy):  # noqa: F811
     out, _, code = run("Hi", "--json", *SHORT, *arguments)
     assert code == 0
-    assert json.loads(out)["strategy"] == repr((values, named))
+    assert json.loads(out)["strategy"] == repr(strategy)
 
 
-def test_all_texts_of_a_stochastic_search_are_shown(run, monkeypatch):  # noqa: F811
-    both = nextok.Beam(2, n=2)
-    monkeypatch.setattr(nextok, "StochasticBeam", lambda width, sampling: both, raising=False)
-    out, err, code = run("Hi", "--stochastic-beams", "2", *SHORT)
-    assert (out, code) == (run("Hi", "--num-beams", "2", "-n", "2", *SHORT)[0], 0)
-    assert err.startswith("── 1 of 2 · score -")
+def test_all_texts_of_a_stochastic_search_are_shown(run):  # noqa: F811
+    out, err, code = run("Hi", "--stochastic-beams", "2", "--seed", "4", *SHORT)
+    choices = tiny_lm().chat("Hi", nextok.StochasticBeam(2), max_tokens=9, seed=4).choices
+    assert (out, code) == ("".join(choice.text + "\n" for choice in choices), 0)
+    assert err.startswith(f"── 1 of 2 · score {choices[0].score:.4f}")
 
 
-def test_a_search_that_is_refused_is_named_as_it_was_typed(run, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(nextok, "StochasticBeam", lambda width, sampling: nextok.Beam(width), raising=False)
+def test_a_search_that_is_refused_is_named_as_it_was_typed(run):  # noqa: F811
     err = run("Hi", "--stochastic-beams", "0")[1]
     assert err.startswith("nextok: --stochastic-beams 0: width must be")
-
-
-@pytest.fixture
-def grammars(monkeypatch):
-    """How grammars were made; none of them restricts anything."""
-    made = []
-
-    class Free:
-        def begin(self):
-            return self
-
-        def at(self, past):
-            return None
-
-    for kind in ("choices", "regex", "json_schema", "lark"):
-
-        def make(source, kind=kind):
-            made.append((kind, source))
-            return Grammar("regex", "a")
-
-        monkeypatch.setattr(Grammar, kind, staticmethod(make), raising=False)
-    monkeypatch.setattr(Grammar, "compiled", lambda self, *asked: Free())
-    return made
 
 
 SCHEMA = '{"type": "object"}'
 
 
 @pytest.mark.parametrize(
-    ("arguments", "made"),
+    ("arguments", "grammar"),
     [
-        ((), []),
-        (("--choice", "yes", "--choice", "no"), [("choices", ["yes", "no"])]),
-        (("--regex", r"\d+"), [("regex", r"\d+")]),
-        (("--json-schema", SCHEMA), [("json_schema", SCHEMA)]),
-        (("--json-schema", "schema.json"), [("json_schema", SCHEMA)]),
-        (("--grammar", "a.lark"), [("lark", 'start: "é"')]),
+        ((), None),
+        (("--choice", "yes", "--choice", "no"), Grammar.choices(["yes", "no"])),
+        (("--regex", r"[0-9]+"), Grammar.regex(r"[0-9]+")),
+        (("--json-schema", SCHEMA), Grammar.json_schema(SCHEMA)),
+        (("--json-schema", "schema.json"), Grammar.json_schema(SCHEMA)),
+        (("--grammar", "a.lark"), Grammar.lark('start: "é"')),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("command", ["generate", "chat"])
-def test_grammars(run, grammars, monkeypatch, tmp_path, command, arguments, made):  # noqa: F811
+def test_grammars(run, monkeypatch, tmp_path, command, arguments, grammar):  # noqa: F811
     (tmp_path / "schema.json").write_text(SCHEMA)
     (tmp_path / "a.lark").write_bytes(b"\xef\xbb\xbf" + 'start: "é"'.encode())
     monkeypatch.chdir(tmp_path)
     out, err, code = run(command, *arguments, *SHORT, piped="Hi\n")
-    assert (grammars, err, code) == (made, "", 0)
-    assert out == tiny_lm().chat("Hi", max_tokens=9).text + "\n"
+    assert (err, code) == ("", 0)
+    assert out == tiny_lm().chat("Hi", max_tokens=9, grammar=grammar).text + "\n"
 
 
 @pytest.mark.parametrize(

@@ -68,18 +68,16 @@ class StrategyFlags(SamplingFlags):
         return Speculate(draft_named(self.draft, 10 if self.max_draft is None else self.max_draft, load), sampling)
 
     def _search(self, samples: int) -> "Strategy":
-        import nextok
+        from nextok.strategies.beam import Beam
+        from nextok.strategies.diverse import DiverseBeam
         from nextok.strategies.sample import Greedy
+        from nextok.strategies.stochastic import StochasticBeam
 
-        public: Any = nextok
-        strategy: Strategy
         if self.stochastic_beams is not None:
-            sampling = self.sampling(2)  # never greedy
             try:
-                strategy = public.StochasticBeam(self.stochastic_beams, sampling)
+                return StochasticBeam(self.stochastic_beams, self.sampling(2))  # never greedy
             except ValueError as error:
                 raise ValueError(f"--stochastic-beams {self.stochastic_beams}: {error}") from None
-            return strategy
         sampling, stopping = self.sampling(1), {None: None, "true": True, "false": False, "never": "never"}
         wanted = {
             "length_penalty": self.length_penalty,
@@ -88,12 +86,11 @@ class StrategyFlags(SamplingFlags):
             "patience": self.patience,
             "sampling": None if sampling == Greedy() else sampling,
         }
-        given = {name: value for name, value in wanted.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+        width = self.num_beams or 0
         if self.beam_groups is None:
-            strategy = public.Beam(self.num_beams, **given)
-        else:
-            strategy = public.DiverseBeam(self.num_beams, self.beam_groups, self.diversity, **given)
-        return strategy
+            return Beam(width, **given)
+        return DiverseBeam(width, self.beam_groups, self.diversity or 0.0, **given)
 
     def _refuse_contradictions(self, samples: int) -> None:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

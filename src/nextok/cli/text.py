@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from nextok.cli.flags import OUTPUT, TEXT, MaxTokens, Stop, option
 from nextok.cli.prompts import clean
@@ -61,22 +61,16 @@ class RuleFlags:
             return None
         if len(given) > 1:
             raise ValueError(f"{given[0]} and {given[1]} contradict each other: leave one of them out")
-        from nextok import grammar
+        from nextok.grammar import Grammar
 
-        make: Any = grammar.Grammar
-        made: Grammar
         if self.choice is not None:
-            made = make.choices([clean(choice) for choice in self.choice])
-        elif self.regex is not None:
-            made = make.regex(clean(self.regex))
-        elif self.json_schema is not None:
+            return Grammar.choices([clean(choice) for choice in self.choice])
+        if self.regex is not None:
+            return Grammar.regex(clean(self.regex))
+        if self.json_schema is not None:
             schema = clean(self.json_schema)
-            schema = schema if schema.lstrip().startswith("{") else _read("--json-schema", schema)
-            made = make.json_schema(schema)
-        else:
-            rules = _read("--grammar", str(self.grammar))
-            made = make.lark(rules)
-        return made
+            return Grammar.json_schema(schema if schema.lstrip().startswith("{") else _read("--json-schema", schema))
+        return Grammar.lark(_read("--grammar", str(self.grammar)))
 
 
 @dataclass(frozen=True, slots=True)
