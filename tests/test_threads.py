@@ -7,6 +7,7 @@ import pytest
 import nextok
 from nextok import bench, hub
 from nextok.hub import Source
+from nextok.laws import Unfit
 from nextok.processors import checked_threads, default_threads, usable_cores, usable_processors
 from test_cli import run  # noqa: F401  # a fixture
 from tiny import tiny_lm
@@ -103,6 +104,10 @@ def test_what_is_no_number_of_threads(threads):
 # --- the option
 
 
+def unfit(*asked):
+    raise Unfit("there are no weights")
+
+
 @pytest.fixture
 def loads(monkeypatch, tmp_path):
     """The options of every load."""
@@ -113,6 +118,7 @@ def loads(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "resolve", lambda name, **options: Source(tmp_path, name, "a test"))
     monkeypatch.setattr(hub, "list_models", list)
     monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
+    monkeypatch.setattr("nextok.laws.reference_of", unfit)
     monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     return options
 
