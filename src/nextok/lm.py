@@ -79,7 +79,7 @@ class LM:
         wishes = Options(**options)
         if _is_single(prompt):
             return _succeeded(self.start(self._ids(prompt), strategy, wishes).wait())
-        requests = [self._requests(self._ids(each), strategy, wishes) for each in prompt]
+        requests = self._requests([self._ids(each) for each in prompt], strategy, wishes)
         streams = [self._run(each, strategy, wishes) for each in requests]
         try:
             return [stream.wait() for stream in streams]
@@ -135,24 +135,28 @@ class LM:
 
     def start(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Stream:
         """Begin a generation from token ids, on its own tree or on one that has been read before."""
-        return self._run(self._requests(ids, strategy, options, tree), strategy, options)
+        [requests] = self._requests([ids], strategy, options, tree)
+        return self._run(requests, strategy, options)
 
     def _requests(
-        self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None
-    ) -> list[Request]:
-        """One request for each sample, all on one tree, so that the prompt is read once."""
+        self, prompts: Sequence[list[int]], strategy: Strategy, options: Options, tree: Tree | None = None
+    ) -> list[list[Request]]:
+        """For each prompt one request for each sample, all on one tree, so that the prompt is read once."""
         self._check(strategy, options)
-        tree = Tree() if tree is None else tree
-        prompt = tree.extend(ROOT, ids)
         limits = options.limits(
             self.tokenizer.eos_ids, self._token_bytes, self.tokenizer.vocab_size, self.model.context
         )
         masks = options.masks(self.tokenizer, self.model.vocab_size, limits.stop_ids)
-        seed = options.drawn_seed()
-        return [
-            Request(tree, prompt, limits, stream_of_seed(seed, index), options.logprobs, masks())
-            for index in range(options.n)
-        ]
+
+        def samples(ids: list[int]) -> list[Request]:
+            own, seed = Tree() if tree is None else tree, options.drawn_seed()
+            prompt = own.extend(ROOT, ids)
+            return [
+                Request(own, prompt, limits, stream_of_seed(seed, index), options.logprobs, masks())
+                for index in range(options.n)
+            ]
+
+        return [samples(ids) for ids in prompts]
 
     def _check(self, strategy: Strategy, options: Options) -> None:
         if not hasattr(strategy, "decode"):

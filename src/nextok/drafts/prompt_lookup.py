@@ -8,6 +8,7 @@ from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
 from nextok.query import Decoding
 from nextok.request import Request
 from nextok.sampling.sampler import Sampler
+from nextok.sampling.transforms import whole
 
 RATES = (0.0, 0.13, 0.35, 0.5, 0.65, 0.7, 0.7, 0.75, 0.8, 0.8, 0.85, 0.9, 0.92, 0.92, 0.93, 0.94, 0.95)
 """How often a token comes again after a match of 0, 1, 2, ... tokens; docs/log.md has the measurement."""
@@ -21,8 +22,7 @@ class History:
     """
 
     def __init__(self, most: int = 50_000) -> None:
-        if type(most) is not int or most < 1:
-            raise ValueError(f"most must be a whole number of tokens from 1 up, got {most!r}")
+        whole("most", most, 1)
         self.most = most
         self.automaton = SuffixAutomaton()
         self._running: list[Request] = []
@@ -54,8 +54,7 @@ class PromptLookup:
 
     def __post_init__(self) -> None:
         checked_max_draft(self.max_draft)
-        if type(self.shortest) is not int or self.shortest < 1:
-            raise ValueError(f"shortest must be a whole number from 1 up, got {self.shortest!r}")
+        whole("shortest", self.shortest, 1)
         if self.history is not None and not isinstance(self.history, History):
             raise ValueError(f"history must be a History(...), got {self.history!r}")
 
