@@ -7,6 +7,7 @@ import sys
 from nextok import __version__
 from nextok.costs import RememberedCosts
 from nextok.errors import NextokError
+from nextok.extras import needed_for
 from nextok.formats import Checkpoint, open_model
 from nextok.formats.quantize import PACKERS, quantized
 from nextok.hub import progress_bar, resolve
@@ -17,7 +18,7 @@ from nextok.processors import checked_threads
 from nextok.text import Tokenizer
 from nextok.text import load_tokenizer as read_tokenizer
 
-BACKENDS = ("auto", "native", "numpy")
+BACKENDS = ("auto", "native", "numpy", "torch")
 PRECISIONS = ("fast", "exact")
 
 
@@ -25,15 +26,17 @@ def load(
     model: str | os.PathLike[str],
     *,
     backend: str = "auto",
+    device: str | None = None,
     precision: str = "fast",
     threads: int | None = None,
     quantize: str | None = None,
 ) -> LM:
     """Load a model by name (`smollm2`), path (.gguf file, safetensors folder) or Hugging Face id (owner/name).
 
-    `backend`: native (the C++ core), numpy (float32, written to be read), or auto: native where it was built.
-    `precision`: of native activations, fast (int8, as llama.cpp) or exact (float32); numpy is always exact.
-    `threads`: of the native core, by default one for each core of the machine. `quantize`: floating-point weights
+    `backend`: native (the C++ core), numpy (float32, written to be read), torch (a GPU, or float32 on the processor),
+    or auto: native where it was built. `device`: of torch, cpu, cuda or cuda:N; by default a GPU if there is one.
+    `precision`: fast (native activations in int8, as llama.cpp; bfloat16 on a GPU) or exact (float32).
+    `threads`: of native and torch, by default one for each core of the machine. `quantize`: floating-point weights
     become q8_0 or q4_1.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option.
     """
@@ -43,6 +46,8 @@ def load(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     if threads is not None and backend == "numpy":
         raise ValueError("the numpy backend has no threads option; set OPENBLAS_NUM_THREADS before Python starts")
+    if device is not None and backend != "torch":
+        raise ValueError(f"device is for backend='torch', got device={device!r} with backend={backend!r}")
     checked_threads(threads)
     if quantize is not None and quantize not in PACKERS:
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
@@ -53,8 +58,15 @@ def load(
         checkpoint = quantized(checkpoint, quantize)
     tokenizer = read_tokenizer(source.path)  # before the weights, which take longer to find fault with
     size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
-    made = _model(checkpoint, backend, precision, threads)
-    how = (type(made).__name__, precision, quantize, checked_threads(threads), os.environ.get("NEXTOK_ISA", ""))
+    made = _model(checkpoint, backend, device, precision, threads)
+    how = (
+        type(made).__name__,
+        device,
+        precision,
+        quantize,
+        checked_threads(threads),
+        os.environ.get("NEXTOK_ISA", ""),
+    )
     key = " ".join(map(str, (__version__, platform.node(), source.path.name, size, *how)))
     return LM(made, tokenizer, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
 
@@ -65,7 +77,12 @@ def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
         return read_tokenizer(resolve(model, report=report).path)
 
 
-def _model(checkpoint: Checkpoint, backend: str, precision: str, threads: int | None) -> Model:
+def _model(checkpoint: Checkpoint, backend: str, device: str | None, precision: str, threads: int | None) -> Model:
+    if backend == "torch":
+        with needed_for("backend='torch'"):
+            from nextok.models.torch.devices import load_torch
+
+        return load_torch(checkpoint, device, exact=precision == "exact", threads=threads)
     if backend != "numpy":
         try:
             from nextok.models.native import NativeModel

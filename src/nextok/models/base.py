@@ -42,6 +42,11 @@ class Feed:
         wanted = range(len(tokens)) if rows is None else rows
         return cls(cache, list(tokens), slots, [slot + 1 for slot in slots], [()] * len(tokens), list(wanted))
 
+    @property
+    def end(self) -> int:
+        """One above the highest slot that is written or seen."""
+        return 1 + max(max(self.slots), max(self.seen) - 1, *(max(tail, default=0) for tail in self.tails))
+
     def position(self, index: int) -> int:
         """How many tokens come before token `index` on its path."""
         return self.seen[index] + len(self.tails[index]) - 1

@@ -206,7 +206,7 @@ class View:
 
 
 def _view(feed: Feed, start: int) -> View:
-    end = 1 + max(max(feed.slots), *(seen - 1 for seen in feed.seen), *(max(tail, default=0) for tail in feed.tails))
+    end = feed.end
     feed.cache.reserve(end)
     mask = np.where(np.arange(end) < np.array(feed.seen)[:, None], np.float32(0), np.float32(-np.inf))
     for index, tail in enumerate(feed.tails):

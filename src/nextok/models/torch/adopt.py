@@ -1,12 +1,12 @@
 """From a PyTorch module in memory to a model that the engine can run, sharing its weights."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from nextok.models.base import Model
 from nextok.models.torch.llama import LlamaTorch
+from nextok.models.torch.weights import borrowed
 
 
 def adopted(module: object) -> Model:
@@ -44,11 +44,9 @@ def _happy_llm(module: nn.Module) -> LlamaTorch:
         raise ValueError("the model's weights must be of one type and on one device: model.to(device, dtype)")
     names = renamed(weights)
     config = config_from_shapes({name: tuple(weights[name].shape) for name in names}, _settings(module))
-    return LlamaTorch(config, _named(weights, names))
-
-
-def _named(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    return {ours: weights[name].detach() for name, ours in names.items()}
+    tensors = {ours: weights[name].detach() for name, ours in names.items()}
+    tensors.setdefault("token_embd.weight", tensors.get("output.weight"))
+    return LlamaTorch(config, borrowed(config, tensors))
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:

@@ -4,8 +4,7 @@ The same arithmetic as models/llama_numpy.py, whose names are used here too: n t
 stream, h heads in g groups that share keys and values, w the width of a head.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,51 +14,35 @@ from torch.nn import functional as F
 from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
-from nextok.models.torch.plan import Group, Plan, planned
+from nextok.models.torch.graphs import Graphs
+from nextok.models.torch.plan import Group, Plan, checked, planned
 from nextok.models.torch.readout import read
 from nextok.models.torch.slots import Pool, Region
+from nextok.models.torch.weights import Layer, SideBySide, Weights
 from nextok.query import Row
-
-Product = tuple[Tensor, Tensor | None]
-"""A matrix [outputs, inputs] and its bias."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """The weights of one block; products that are side by side share their input."""
-
-    attention_norm: Tensor  # [d]
-    q_k_v: tuple[Product, ...]
-    q_norm: Tensor | None  # [w], Qwen 3
-    k_norm: Tensor | None
-    output: tuple[Product, ...]
-    feed_forward_norm: Tensor  # [d]
-    gate_up: tuple[Product, ...]
-    down: tuple[Product, ...]
 
 
 class LlamaTorch:
-    """A Llama, Mistral, Qwen 2 or Qwen 3 model whose weights are tensors of one type on one device."""
+    """A Llama, Mistral, Qwen 2 or Qwen 3 model whose weights are tensors of one type on one device.
 
-    def __init__(self, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-        """`weights`: by the names of a Checkpoint. They are used as they are, not copied."""
+    On a GPU, passes of a few tokens run as graphs.
+    """
+
+    def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.config = config
+        self.weights = weights
         self.vocab_size = config.vocab_size
         self.context = config.context
-        self._embedding = weights["token_embd.weight"]  # [vocab, d]
-        self._head = weights.get("output.weight", self._embedding)
-        self._norm = weights["output_norm.weight"]
-        self._layers = [_layer(weights, f"blk.{index}.") for index in range(config.layers)]
-        self.device = self._embedding.device
+        self.device = weights.embedding.device
         self._frequencies = torch.from_numpy(frequencies(config)).to(self.device)
         shape = (config.kv_heads, config.head_width)
-        self.pool = Pool([(shape, shape)] * config.layers, self._embedding.dtype, self.device)
+        self.pool = Pool([(shape, shape)] * config.layers, weights.embedding.dtype, self.device)
+        self._graphs = Graphs(self.forward, self.pool) if self.device.type == "cuda" else None
 
     @property
     def bytes_per_token(self) -> int:
-        """What one token reads: every matrix once; of an embedding that is not the head too, only its row."""
-        products = (p for layer in self._layers for p in (*layer.q_k_v, *layer.output, *layer.gate_up, *layer.down))
-        return sum(matrix.nbytes for matrix in (*(matrix for matrix, _ in products), self._head))
+        """What one token reads: every matrix once."""
+        return self.weights.bytes_per_token
 
     def open(self) -> Region:
         """An empty cache."""
@@ -72,19 +55,30 @@ class LlamaTorch:
 
     @torch.inference_mode()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
-        """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted."""
-        return self.forward(planned(feeds, self.vocab_size, self.context, self.device))
+        """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted.
+
+        Raises ValueError for a token outside the vocabulary, LimitError for one beyond the context.
+        """
+        checked(feeds, self.vocab_size, self.context)
+        recorded = self._graphs.logits(feeds) if self._graphs else None
+        return self.forward(planned(feeds, self.device)) if recorded is None else recorded
 
     def forward(self, plan: Plan) -> Tensor:
         """The pass itself: only tensors, so that a graph can hold it."""
         angles = plan.positions[:, None] * self._frequencies  # [n, rope_width / 2], float64
         turn = torch.stack([angles.cos(), angles.sin()]).float()[:, :, None]
-        masks = [group.mask() for group in plan.groups]
-        x = self._embedding[plan.tokens]  # [n, d]
-        for layer, cache in zip(self._layers, self.pool.layers):
+        masks = [self._mask(group) for group in plan.groups]
+        x = self.weights.embedding[plan.tokens]  # [n, d]
+        for layer, cache in zip(self.weights.layers, self.pool.layers):
             x = x + self._attention(layer, cache, x, plan, masks, turn)
             x = x + self._feed_forward(layer, x)
-        return F.linear(self._normed(x[plan.wanted], self._norm), self._head).float()
+        return F.linear(self._normed(x[plan.wanted], self.weights.norm), self.weights.head).float()
+
+    def _mask(self, group: Group) -> Tensor:
+        """[f, 1, (h/g) r, s], 0 where a row may look and -inf elsewhere, for all heads that share a group."""
+        seen = group.mask()
+        mask = torch.zeros_like(seen, dtype=self.weights.embedding.dtype).masked_fill_(~seen, -torch.inf)
+        return mask.repeat(1, 1, self.config.heads // self.config.kv_heads, 1)
 
     def _attention(
         self, layer: Layer, cache: tuple[Tensor, ...], x: Tensor, plan: Plan, masks: Sequence[Tensor], turn: Tensor
@@ -132,29 +126,12 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, group: Group, mask: Tensor)
     f, r, heads, width = q.shape
     shared = heads // keys.shape[2]
     q = q.view(f, r, -1, shared, width).permute(0, 2, 3, 1, 4).reshape(f, -1, shared * r, width)  # [f, g, (h/g) r, w]
-    mask = mask.expand(-1, shared, -1, -1).reshape(f, 1, shared * r, -1)
     mixed = F.scaled_dot_product_attention(q, keys.transpose(1, 2), values.transpose(1, 2), mask)
     mixed = mixed.view(f, -1, shared, r, width).permute(0, 3, 1, 2, 4).reshape(f * r, heads, width)
     return mixed[group.places]
 
 
-def _products(x: Tensor, products: Sequence[Product]) -> Tensor:
+def _products(x: Tensor, products: SideBySide) -> Tensor:
     """x [n, inputs] times each matrix, side by side."""
     results = [F.linear(x, matrix, bias) for matrix, bias in products]
     return results[0] if len(results) == 1 else torch.cat(results, dim=-1)
-
-
-def _layer(weights: Mapping[str, Tensor], prefix: str) -> Layer:
-    def products(*names: str) -> tuple[Product, ...]:
-        return tuple((weights[f"{prefix}{n}.weight"], weights.get(f"{prefix}{n}.bias")) for n in names)
-
-    return Layer(
-        attention_norm=weights[f"{prefix}attn_norm.weight"],
-        q_k_v=products("attn_q", "attn_k", "attn_v"),
-        q_norm=weights.get(f"{prefix}attn_q_norm.weight"),
-        k_norm=weights.get(f"{prefix}attn_k_norm.weight"),
-        output=products("attn_output"),
-        feed_forward_norm=weights[f"{prefix}ffn_norm.weight"],
-        gate_up=products("ffn_gate", "ffn_up"),
-        down=products("ffn_down"),
-    )
