@@ -1,0 +1,1 @@
+"""Models and readouts on any device that PyTorch knows."""
