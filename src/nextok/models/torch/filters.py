@@ -53,9 +53,10 @@ def transform(values: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tens
             values = torch.where(readable, _filtered(values, step, parameters), values)
     best = values.amax(-1)  # a filter keeps it finite
     for step, parameters in zip(steps[settled:], columns[settled:]):
-        values = _filtered(values, step, parameters)
         if isinstance(step[0], TopK):
-            values, ids = _narrowed(values, ids, max(each.k for each in step))
+            values, ids = _narrowed(values, ids, _top_k(values, step, *parameters), _most(step, values))
+        else:
+            values = _filtered(values, step, parameters)
     return values, ids, best
 
 
@@ -66,13 +67,13 @@ def log_softmax(values: Tensor) -> Tensor:
 
 
 def largest(values: Tensor, count: int) -> Tensor:
-    """The places of the `count` largest values of each row, [rows, min(count, n)], best first, of equal ones the first."""
+    """Where the `count` largest of each row are, [rows, min(count, n)], best first; of equal ones the first is."""
     places = torch.arange(values.shape[-1], device=values.device).expand_as(values)
     count = min(count, values.shape[-1])
     if not count:
         return places[:, :0]
     kept = _first(values, values.topk(count).values, torch.full_like(places[:, :1], count))
-    values, places = _narrowed(_only(values, kept), places, count)
+    values, places = _narrowed(values, places, kept, count)
     return places.gather(-1, values.sort(dim=-1, descending=True, stable=True).indices)
 
 
@@ -85,7 +86,7 @@ def _columns(rows: Sequence[Row], device: torch.device) -> list[tuple[Tensor, ..
     """The parameters of each step, one column for each."""
     numbers = [[_numbers(each, row) for each in row.read.transforms] for row in rows]
     table = sent(np.array([list(chain(*steps)) for steps in numbers], np.float64), device)
-    columns = iter(table.split(1, dim=-1) if table.numel() else ())
+    columns = iter(table.unsqueeze(-1).unbind(1))
     return [tuple(next(columns) for _ in step) for step in numbers[0]]
 
 
@@ -143,12 +144,20 @@ def checked_tokens(tokens: Any, vocab: int) -> None:
             raise ValueError(f"token {token} is not of this model, whose token ids are 0 to {vocab - 1}")
 
 
-def _filtered(values: Tensor, step: Sequence[Any], parameters: tuple[Tensor, ...]) -> Tensor:
-    if not isinstance(step[0], TopK):
-        return FILTERS[type(step[0])](values, *parameters)
-    most = min(max(each.k for each in step), values.shape[-1])
-    k = parameters[0].clamp(max=most).long()
-    return _only(values, _first(values, values.topk(most).values, k))
+def _filtered(values: Tensor, step: Sequence[Any], parameters: Sequence[Tensor]) -> Tensor:
+    if isinstance(step[0], TopK):
+        return _only(values, _top_k(values, step, *parameters))
+    return FILTERS[type(step[0])](values, *parameters)
+
+
+def _most(step: Sequence[TopK], values: Tensor) -> int:
+    return min(max(each.k for each in step), values.shape[-1])
+
+
+def _top_k(values: Tensor, step: Sequence[TopK], k: Tensor) -> Tensor:
+    """Which to keep, bool [rows, n]: only the host knows, without waiting, how many that are at most."""
+    most = _most(step, values)
+    return _first(values, values.topk(most).values, k.clamp(max=most).long())
 
 
 def _first(values: Tensor, descending: Tensor, count: Tensor) -> Tensor:
@@ -158,17 +167,18 @@ def _first(values: Tensor, descending: Tensor, count: Tensor) -> Tensor:
     """
     threshold = descending.gather(-1, count - 1)
     above, level = values > threshold, values == threshold
-    return above | (level & (level.cumsum(-1) <= count - above.sum(-1, keepdim=True)))
+    room = count - above.sum(-1, keepdim=True)
+    return above | (level & (level.cumsum(-1, dtype=torch.int32) <= room))
 
 
-def _narrowed(values: Tensor, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The same rows without removed tokens, as far as all then have `count` or fewer places; the order stays."""
+def _narrowed(values: Tensor, ids: Tensor, kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What is kept, at most `count` in each row, as a block of that width and its ids; the order stays."""
     size = values.shape[-1]
-    if count >= size:
-        return values, ids
+    if count == size:
+        return _only(values, kept), ids
     early = torch.arange(size, 0, -1, dtype=torch.int32, device=values.device)
-    places = early.where(values > -math.inf, 0).topk(count).indices
-    return values.gather(-1, places), ids.gather(-1, places)
+    places = early.where(kept, 0).topk(count).indices
+    return _only(values.gather(-1, places), kept.gather(-1, places)), ids.gather(-1, places)
 
 
 def _temperature(values: Tensor, value: Tensor) -> Tensor:

@@ -68,8 +68,8 @@ def _asked(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor]:
     checked_tokens(given, logits.shape[-1])
     keys = np.array([key(row.seed, row.position) for row in rows], np.uint64).view(np.int64)
     numbers = sent(np.stack([np.array([row.index for row in rows]), keys, np.array(given)], 1), logits.device)
-    index, keys_there, tokens = numbers.split(1, dim=-1)
-    return _read(logits.index_select(0, index.squeeze(-1)).double(), keys_there, tokens, rows)
+    index, seeds, tokens = numbers.unbind(1)
+    return _read(logits.index_select(0, index).double(), seeds[:, None], tokens[:, None], rows)
 
 
 def _read(raw: Tensor, keys: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[Tensor]:
@@ -116,7 +116,8 @@ def _home(asked: Sequence[Sequence[Tensor]]) -> list[list[npt.NDArray[Any]]]:
     if not asked:
         return []
     flat = torch.cat([each.reshape(-1).view(torch.int64) for found in asked for each in found]).cpu().numpy()
-    arrays, start = [], 0
+    arrays: list[list[npt.NDArray[Any]]] = []
+    start = 0
     for found in asked:
         arrays.append([])
         for each in found:
@@ -146,7 +147,7 @@ def _answer(row: Row, first: float, best: float, *found: Any) -> Answer:
     if best == -math.inf and isinstance(row.read, Pick):
         return dead_end(row.position)
     if isinstance(row.read, Top):
-        return _candidates(*found, row)
+        return _candidates(found[0], found[1], row)
     if isinstance(row.read, Draws):
         return [Drawn(*each) for each in list(zip(*found))[: row.read.count] if each[1] > -math.inf]
     token, *likely = found
