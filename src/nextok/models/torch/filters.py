@@ -71,8 +71,8 @@ def largest(values: Tensor, count: int) -> Tensor:
     places = torch.arange(values.shape[-1], device=values.device).expand_as(values)
     count = min(count, values.shape[-1])
     if not count:
-        return places[:, :0]
-    kept = _first(values, values.topk(count).values, torch.full_like(places[:, :1], count))
+        return places.narrow(-1, 0, 0)
+    kept = _first(values, values.topk(count).values, torch.full_like(places.narrow(-1, 0, 1), count))
     values, places = _narrowed(values, places, kept, count)
     return places.gather(-1, values.sort(dim=-1, descending=True, stable=True).indices)
 
@@ -106,17 +106,17 @@ def _edited(values: Tensor, step: Sequence[Any]) -> Tensor:
     scores = values.float()
     if isinstance(step[0], Allow):
         return scores.where(_bits([each.mask for each in step], values), -math.inf).double()
-    cells = _cells([each.tokens for each in step], values)
+    cells, flat = _cells([each.tokens for each in step], values), scores.view(-1)
     match step[0]:
         case Forbid():
-            scores[cells] = -math.inf
+            flat.index_fill_(0, cells, -math.inf)
         case Add():
             amounts = np.fromiter(chain(*(each.amounts for each in step)), np.float64)
-            scores[cells] += sent(amounts, values.device).float()
+            flat.index_add_(0, cells, sent(amounts, values.device).float())
         case Scale():
             factors = np.repeat([float(each.factor) for each in step], [len(each.tokens) for each in step])
-            at, by = scores[cells], sent(factors, values.device).float()
-            scores[cells] = torch.where(at > 0, at / by, at * by)
+            at, by = flat.take(cells), sent(factors, values.device).float()
+            flat.index_copy_(0, cells, torch.where(at > 0, at / by, at * by))
     return scores.double()
 
 
@@ -126,15 +126,15 @@ def _bits(masks: Sequence[bytes], values: Tensor) -> Tensor:
     known = b"".join(mask[:width].ljust(width, b"\0") for mask in masks)
     octets = sent(np.frombuffer(bytearray(known), np.uint8).reshape(-1, width, 1), values.device)
     bits = (octets >> torch.arange(8, dtype=torch.uint8, device=values.device)) & 1
-    return bits.flatten(1)[:, : values.shape[-1]].bool()
+    return bits.flatten(1).narrow(1, 0, values.shape[-1]).bool()
 
 
-def _cells(tokens: Sequence[Sequence[int]], values: Tensor) -> tuple[Tensor, ...]:
-    """Where the tokens of each row are in the block: (rows, tokens), int64."""
+def _cells(tokens: Sequence[Sequence[int]], values: Tensor) -> Tensor:
+    """Where the tokens of each row are in the flattened block, int64."""
     flat = np.fromiter(chain(*tokens), np.int64)
     checked_tokens(flat, values.shape[-1])
     rows = np.repeat(np.arange(len(tokens)), [len(each) for each in tokens])
-    return sent(np.stack([rows, flat]), values.device).unbind()
+    return sent(rows * values.shape[-1] + flat, values.device)
 
 
 def checked_tokens(tokens: Any, vocab: int) -> None:
@@ -167,7 +167,7 @@ def _first(values: Tensor, descending: Tensor, count: Tensor) -> Tensor:
     """
     threshold = descending.gather(-1, count - 1)
     above, level = values > threshold, values == threshold
-    room = count - above.sum(-1, keepdim=True)
+    room = count.int() - above.sum(-1, keepdim=True, dtype=torch.int32)
     return above | (level & (level.cumsum(-1, dtype=torch.int32) <= room))
 
 
@@ -193,8 +193,8 @@ def _dynamic_temperature(values: Tensor, low: Tensor, high: Tensor, exponent: Te
 
 def _top_p(values: Tensor, p: Tensor) -> Tensor:
     descending = values.sort(dim=-1, descending=True).values
-    reached = (descending - descending[:, :1]).exp().cumsum(-1)
-    count = (reached < p * reached[:, -1:]).sum(-1, keepdim=True) + 1
+    reached = (descending - descending.narrow(-1, 0, 1)).exp().cumsum(-1)
+    count = (reached < p * reached.narrow(-1, -1, 1)).sum(-1, keepdim=True) + 1
     return _only(values, _first(values, descending, count) | (p == 1))
 
 
@@ -232,7 +232,7 @@ def _xtc(values: Tensor, threshold: Tensor) -> Tensor:
     high = (values > -math.inf) & (log_softmax(values).exp() >= threshold)
     least = high & (values == values.where(high, math.inf).amin(-1, keepdim=True))
     last = least.flip(-1).cumsum(-1).flip(-1) == 1  # of equal ones the one with the highest id stays
-    return _only(values, ~high | (least & last))
+    return _only(values, high.logical_not() | (least & last))
 
 
 def _entropy(logprobs: Tensor) -> Tensor:

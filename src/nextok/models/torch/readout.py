@@ -68,8 +68,8 @@ def _asked(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor]:
     checked_tokens(given, logits.shape[-1])
     keys = np.array([key(row.seed, row.position) for row in rows], np.uint64).view(np.int64)
     numbers = sent(np.stack([np.array([row.index for row in rows]), keys, np.array(given)], 1), logits.device)
-    index, seeds, tokens = numbers.unbind(1)
-    return _read(logits.index_select(0, index).double(), seeds[:, None], tokens[:, None], rows)
+    index, seeds, tokens = numbers.split_with_sizes((1, 1, 1), -1)
+    return _read(logits.index_select(0, index.view(-1)).double(), seeds, tokens, rows)
 
 
 def _read(raw: Tensor, keys: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[Tensor]:
