@@ -3,12 +3,13 @@
 import os
 import platform
 import sys
+from pathlib import Path
 
 from nextok import __version__
 from nextok.costs import RememberedCosts
-from nextok.errors import NextokError
+from nextok.errors import ModelFileError, NextokError
 from nextok.extras import needed_for
-from nextok.formats import Checkpoint, open_model
+from nextok.formats import Checkpoint, is_torch_file, open_model
 from nextok.formats.quantize import PACKERS, quantized
 from nextok.hub import progress_bar, resolve
 from nextok.hub.cache import cache_folder
@@ -20,6 +21,9 @@ from nextok.text import load_tokenizer as read_tokenizer
 
 BACKENDS = ("auto", "native", "numpy", "torch")
 PRECISIONS = ("fast", "exact")
+MOST_PADDING = 128
+"""To a multiple of this at most, rows are added to an embedding beyond the tokens that there are."""
+ANOTHER = "name the tokenizer that it was trained with (tokenizer=, --tokenizer)"
 
 
 def load(
@@ -30,14 +34,18 @@ def load(
     precision: str = "fast",
     threads: int | None = None,
     quantize: str | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
 ) -> LM:
-    """Load a model by name (`smollm2`), path (.gguf file, safetensors folder) or Hugging Face id (owner/name).
+    """Load a model by name (`smollm2`), path (.gguf file, Hugging Face or Happy-LLM folder, Happy-LLM
+    .pth) or Hugging Face id (owner/name).
 
     `backend`: native (the C++ core), numpy (float32, written to be read), torch (a GPU, or float32 on the processor),
     or auto: native where it was built. `device`: of torch, cpu, cuda or cuda:N; by default a GPU if there is one.
     `precision`: fast (native activations in int8, as llama.cpp; bfloat16 on a GPU) or exact (float32).
     `threads`: of native and torch, by default one for each core of the machine. `quantize`: floating-point weights
-    become q8_0 or q4_1.
+    become q8_0 or q4_1. `tokenizer`: whose tokens to use instead of the model's own: a folder with tokenizer.json,
+    that file, a GGUF file or a model's name. It may have fewer ids than the model has rows, never more; for a .pth
+    file it must have as many, but for padding of the rows to a multiple of 128.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option.
     """
     if backend not in BACKENDS:
@@ -56,25 +64,27 @@ def load(
     checkpoint = open_model(source.path)
     if quantize is not None:
         checkpoint = quantized(checkpoint, quantize)
-    tokenizer = read_tokenizer(source.path)  # before the weights, which take longer to find fault with
+    read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer)
+    _check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
     size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
     made = _model(checkpoint, backend, device, precision, threads)
-    how = (
-        type(made).__name__,
-        device,
-        precision,
-        quantize,
-        checked_threads(threads),
-        os.environ.get("NEXTOK_ISA", ""),
-    )
+    how = (type(made).__name__, device, precision, quantize, checked_threads(threads), os.environ.get("NEXTOK_ISA"))
     key = " ".join(map(str, (__version__, platform.node(), source.path.name, size, *how)))
-    return LM(made, tokenizer, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
+    return LM(made, read, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
     """Only the tokenizer of a model; a GGUF file with nothing but a vocabulary is enough."""
     with progress_bar() as report:
         return read_tokenizer(resolve(model, report=report).path)
+
+
+def _check_size(tokenizer: Tokenizer, checkpoint: Checkpoint, path: Path) -> None:
+    ids, rows = tokenizer.vocab_size, checkpoint.config.vocab_size
+    if ids > rows:
+        raise ModelFileError(f"{path.name}: its tokenizer has {ids} ids, but the model only {rows} rows: {ANOTHER}")
+    if is_torch_file(path) and rows >= ids + MOST_PADDING:
+        raise ModelFileError(f"{path.name}: its tokenizer has only {ids} ids, but the model {rows} rows: {ANOTHER}")
 
 
 def _model(checkpoint: Checkpoint, backend: str, device: str | None, precision: str, threads: int | None) -> Model:

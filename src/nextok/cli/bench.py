@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nextok.cli.flags import Json, Threads, option
+from nextok.cli.flags import Json, Threads, TokenizerName, option
 from nextok.cli.loaded import loaded
 from nextok.cli.machine import environment, load_average
 from nextok.cli.models import size_text
@@ -29,6 +29,7 @@ class LoadFlags:
     """How the model is loaded."""
 
     threads: Threads = None
+    tokenizer: TokenizerName = None
     backend: Annotated[
         Literal["auto", "native", "numpy"], option("--backend", metavar="NAME", text="auto, native or numpy.")
     ] = "auto"

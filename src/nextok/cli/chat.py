@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explained
-from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System, Threads
+from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System, Threads, TokenizerName
 from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import loaded
 from nextok.cli.prompts import clean
@@ -34,6 +34,7 @@ def chat(
     rules: RuleFlags,
     model: ModelName = "smollm2",
     threads: Threads = None,
+    tokenizer: TokenizerName = None,
     system: System = None,
     max_tokens: MaxTokens = 512,
     stop: Stop = None,
@@ -53,7 +54,7 @@ def chat(
     load = partial(loaded, threads=threads, quiet=quiet)
     chosen = strategy.strategy(1, load)
     told = None if system is None else clean(system)
-    talk = Talk(load(model), chosen, told, wishes, stats, quiet)
+    talk = Talk(load(model, tokenizer=tokenizer), chosen, told, wishes, stats, quiet)
     read(talk.lm, "?", told, raw=False)  # refused now, not later
     person = sys.stdin is not None and sys.stdin.isatty()
     if person and not quiet:

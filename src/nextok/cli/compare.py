@@ -4,7 +4,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from nextok.cli.flags import DraftName, Json, MaxTokens, ModelName, Prompt, Quiet, Seed, System, Threads
+from nextok.cli.flags import (
+    DraftName,
+    Json,
+    MaxTokens,
+    ModelName,
+    Prompt,
+    Quiet,
+    Seed,
+    System,
+    Threads,
+    TokenizerName,
+)
 from nextok.cli.generate import Raw, asked, read
 from nextok.cli.loaded import loaded
 from nextok.cli.report import choice_json, cost_json, timings_json
@@ -24,6 +35,7 @@ def compare(
     prompt: Prompt = None,
     model: ModelName = "smollm2",
     threads: Threads = None,
+    tokenizer: TokenizerName = None,
     draft: DraftName = None,
     max_tokens: MaxTokens = 64,
     seed: Seed = 0,
@@ -38,7 +50,7 @@ def compare(
     question = asked(prompt, system, raw)
     options = Options(max_tokens=max_tokens, seed=seed)
     load = partial(loaded, threads=threads, quiet=quiet)
-    lm = load(model)
+    lm = load(model, tokenizer=tokenizer)
     strategies = _strategies(draft, load)
     outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
     if json:

@@ -47,6 +47,10 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", envvar="NEXTOK_THREADS", metavar="N", help="Threads; by default one for each core."),
 ]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option("--tokenizer", metavar="PATH", help="Another tokenizer: a folder, a tokenizer.json, a GGUF file."),
+]
 System = Annotated[
     str | None, option("--system", metavar="TEXT", text="What the model is told before the conversation.")
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextok.cli.failures import INTERRUPTED
-from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, Threads, option
+from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, Threads, TokenizerName, option
 from nextok.cli.loaded import loaded
 from nextok.cli.logprobs import show_logprobs
 from nextok.cli.prompts import clean, prompt_text
@@ -45,6 +45,7 @@ def generate(
     prompt: Prompt = None,
     model: ModelName = "smollm2",
     threads: Threads = None,
+    tokenizer: TokenizerName = None,
     system: System = None,
     raw: Raw = False,
 ) -> None:
@@ -53,7 +54,7 @@ def generate(
     options = text.options(strategy, rules)
     chosen = strategy.strategy(text.n, partial(loaded, threads=threads, quiet=shown.quiet))
     started_at = time.perf_counter()
-    lm = loaded(model, threads=threads, quiet=shown.quiet)
+    lm = loaded(model, threads=threads, quiet=shown.quiet, tokenizer=tokenizer)
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
     page = Page()

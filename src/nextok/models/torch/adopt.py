@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from nextok.formats.happy_llm import config_from_shapes, renamed
 from nextok.models.base import Model
 from nextok.models.torch.llama import LlamaTorch
 from nextok.models.torch.weights import borrowed
@@ -37,8 +38,6 @@ def pad_token(module: object) -> int:
 
 
 def _happy_llm(module: nn.Module) -> LlamaTorch:
-    from nextok.formats.happy_llm import config_from_shapes, renamed  # type: ignore
-
     weights = module.state_dict()  # of which the values are the parameters' own memory
     if len({(weight.device, weight.dtype) for weight in weights.values() if weight.is_floating_point()}) > 1:
         raise ValueError("the model's weights must be of one type and on one device: model.to(device, dtype)")

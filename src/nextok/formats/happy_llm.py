@@ -1,0 +1,209 @@
+"""A Llama-style model of the book Happy-LLM (chapter 5): a training checkpoint, or the folder that it exports.
+
+The names and the arithmetic are those of llama2.c: rotary pairs (0, 1), (2, 3), ... over the whole head, base 10,000.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nextok.errors import ModelFileError
+from nextok.formats import llama
+from nextok.formats.fields import Fields
+from nextok.formats.files import AGAIN, member, read_json, shown, within
+from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
+from nextok.formats.torch_file import read_torch_file
+from nextok.formats.weights import read_weights
+
+MODEL_TYPE = "Tiny-K"
+CONFIG = "config.json"
+MOST_CONFIG_BYTES = 1 << 20
+HEADS = 16  # the book's, and its ModelConfig's, where no file says another number
+EPSILON = 1e-5
+CONTEXT = 512
+
+OUTER_NAMES = {
+    "tok_embeddings.weight": "token_embd.weight",
+    "norm.weight": "output_norm.weight",
+    "output.weight": "output.weight",
+}
+LAYER_NAMES = {
+    "attention.wq": "attn_q",
+    "attention.wk": "attn_k",
+    "attention.wv": "attn_v",
+    "attention.wo": "attn_output",
+    "feed_forward.w1": "ffn_gate",
+    "feed_forward.w2": "ffn_down",
+    "feed_forward.w3": "ffn_up",
+    "attention_norm": "attn_norm",
+    "ffn_norm": "ffn_norm",
+}
+LAYER_NAME = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.(.+)\.weight")
+WRAPPED = re.compile(r"(_orig_mod\.|module\.)*")  # by torch.compile and DataParallel
+BUFFER = re.compile(r"(.+\.)?(freqs_cos|freqs_sin|attention\.mask)")  # computed anew by everybody
+
+
+def open_happy_llm(path: str | os.PathLike[str]) -> Checkpoint:
+    """The checkpoint in a torch file; its shape is that of its tensors and of a config.json beside it, if any.
+
+    The number of heads shows in no tensor: without a config.json it is the book's 16. ModelFileError if file and
+    configuration contradict each other, or if it is no such model.
+    """
+    path = Path(path)
+    tensors = read_torch_file(path)
+    with within(path.name):
+        return _checkpoint(tensors, _settings_beside(path))
+
+
+def exported(folder: Path, settings: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint in a folder whose config.json, of model_type Tiny-K, has these settings."""
+    return _checkpoint(read_weights(folder), settings)
+
+
+def renamed(names: Iterable[str]) -> dict[str, str]:
+    """For each name of a Happy-LLM state dict the name of a Checkpoint's tensor; buffers are left out."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        bare = name[WRAPPED.match(name).end() :]  # type: ignore[union-attr]  # it matches nothing, too
+        layer = LAYER_NAME.fullmatch(bare)
+        if layer and layer[2] in LAYER_NAMES:
+            ours = f"blk.{layer[1]}.{LAYER_NAMES[layer[2]]}.weight"
+        elif bare in OUTER_NAMES:
+            ours = OUTER_NAMES[bare]
+        elif BUFFER.fullmatch(bare):
+            continue
+        else:
+            raise ModelFileError(
+                f"tensor {shown(name)} is no part of a Happy-LLM model; of a Hugging Face model, give the folder"
+            )
+        if ours in taken:
+            raise ModelFileError(f"tensor {shown(name)} comes twice, with and without a prefix: {AGAIN}")
+        found[name] = ours
+        taken.add(ours)
+    return found
+
+
+def config_from_shapes(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, Any]) -> ModelConfig:
+    """The shape of the model whose state dict has tensors of these names and shapes.
+
+    `settings` are the fields of Happy-LLM's ModelConfig: dim, n_layers, n_heads, n_kv_heads, vocab_size, hidden_dim,
+    multiple_of, norm_eps, max_seq_len; any may be absent. ModelFileError, with both names, where one contradicts
+    a shape.
+    """
+    names = renamed(shapes)
+    theirs = {ours: name for name, ours in names.items()}
+    theirs.setdefault("token_embd.weight", theirs.get("output.weight", "tok_embeddings.weight"))
+    layers = 1 + max((int(ours.split(".")[1]) for ours in theirs if ours.startswith("blk.")), default=-1)
+
+    def size(ours: str, axis: int) -> int:
+        shape = shapes.get(theirs.get(ours, ""), ())
+        if len(shape) != 2:
+            raise ModelFileError(f"there is no matrix {ours} ({theirs.get(ours, 'absent')}): {AGAIN}")
+        return shape[axis]
+
+    fields = Fields(settings)
+    width, vocab_size = size("token_embd.weight", 1), size("token_embd.weight", 0)
+    shared, hidden = size("blk.0.attn_k.weight", 0), size("blk.0.ffn_gate.weight", 0)
+    _agree(fields, "n_layers", layers, llama.MOST_LAYERS, "the number of layers in the file")
+    _agree(fields, "dim", width, llama.MOST_WIDTH, "the width of tok_embeddings.weight")
+    _agree(fields, "vocab_size", vocab_size, llama.MOST_VOCAB, "the rows of tok_embeddings.weight")
+    _agree_on_hidden(fields, width, hidden)
+    heads = _heads(fields, width)
+    kv_heads = _kv_heads(fields, shared, width, heads)
+    return ModelConfig(
+        architecture="llama",
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_width=width // heads,
+        hidden=hidden,
+        vocab_size=vocab_size,
+        context=fields.integer("max_seq_len", llama.MOST_CONTEXT, absent=CONTEXT),
+        norm_epsilon=fields.number("norm_eps", *llama.EPSILONS, absent=EPSILON),
+        rope_theta=10_000.0,
+        rope_width=width // heads,
+        rope_interleaved=True,
+    )
+
+
+def _agree(fields: Fields, name: str, found: int, most: int, what: str) -> None:
+    if not 1 <= found <= most:
+        raise ModelFileError(f"{found} is {what}, but it must be from 1 to {most}: {AGAIN}")
+    said = fields.integer(name, most, absent=found)
+    if said != found:
+        raise ModelFileError(f"{name} is {said} in its configuration, but {found} is {what}: they are of two models")
+
+
+def _agree_on_hidden(fields: Fields, width: int, hidden: int) -> None:
+    """The feed-forward part is as wide as `hidden_dim` says, or 8/3 of the stream, rounded up to `multiple_of`."""
+    what = "the rows of layers.0.feed_forward.w1.weight"
+    if fields.values.get("hidden_dim") is None and fields.values.get("multiple_of") is not None:
+        multiple = fields.integer("multiple_of", llama.MOST_HIDDEN)
+        computed = multiple * -(-(2 * 4 * width // 3) // multiple)
+        if computed != hidden:
+            raise ModelFileError(
+                f"multiple_of {multiple} in its configuration makes hidden_dim {computed}, but {hidden} is {what}: "
+                "set hidden_dim"
+            )
+    _agree(fields, "hidden_dim", hidden, llama.MOST_HIDDEN, what)
+
+
+def _heads(fields: Fields, width: int) -> int:
+    heads = fields.integer("n_heads", llama.MOST_HEADS, absent=HEADS)
+    if width % (2 * heads) == 0:
+        return heads
+    if fields.values.get("n_heads") is None:
+        raise _unknown_heads(f"{HEADS}, the book's, do not fit its width of {width}")
+    raise ModelFileError(
+        f"n_heads is {heads} in its configuration, which does not divide the width {width} into even heads"
+    )
+
+
+def _kv_heads(fields: Fields, shared: int, width: int, heads: int) -> int:
+    """How many heads have keys and values; absent from a configuration, as many as its tensors have room for."""
+    head_width = width // heads
+    found = shared // head_width
+    if fields.values.get("n_heads") is not None and "n_kv_heads" in fields.values:
+        said = fields.integer("n_kv_heads", llama.MOST_HEADS, absent=heads)
+        if said * head_width != shared:
+            raise ModelFileError(
+                f"n_heads {heads} and n_kv_heads {said} in its configuration need {said * head_width} rows in "
+                f"layers.0.attention.wk.weight, which has {shared}: they are of two models"
+            )
+        return said
+    if found * head_width != shared or found == 0 or heads % found:
+        raise _unknown_heads(f"{heads} heads do not fit its {shared} rows of keys")
+    return found
+
+
+def _unknown_heads(why: str) -> ModelFileError:
+    return ModelFileError(
+        f"how many heads it has shows in no tensor, and {why}: put a {CONFIG} beside the file, with n_heads "
+        "and n_kv_heads"
+    )
+
+
+def _settings_beside(path: Path) -> dict[str, Any]:
+    """What a config.json in the same folder says; nothing if there is none."""
+    if not os.path.exists(path.parent / CONFIG):
+        return {}
+    with within(CONFIG):
+        settings = read_json(member(path.parent, CONFIG), MOST_CONFIG_BYTES)
+        Fields(settings).only("model_type", MODEL_TYPE)
+        return settings
+
+
+def _checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Checkpoint:
+    config = config_from_shapes({name: tensor.shape for name, tensor in tensors.items()}, settings)
+    found = {ours: tensors[name] for name, ours in renamed(tensors).items()}
+    head = found.get("output.weight")
+    embedding = found.setdefault("token_embd.weight", head) if head else found["token_embd.weight"]
+    if head and head.kind == embedding.kind and np.array_equal(head.data, embedding.data):
+        del found["output.weight"]  # tied, as the book has it
+    return llama.checked(config, found, {})

@@ -1,0 +1,150 @@
+"""The tensors of a torch file (`.pth`, `.pt`, `.bin`), which is a pickle with its numbers beside it in a zip archive.
+
+A pickle can run code when it is read. So it is first read here as data (`torch_pickle`), and what it says is compared
+with what the file has; only a plain state dict goes on to `torch.load(weights_only=True)`.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nextok.errors import ModelFileError
+from nextok.formats.archive import Member, read_members
+from nextok.formats.files import AGAIN, map_file, shown, within
+from nextok.formats.quants import KINDS
+from nextok.formats.tensor import Tensor
+from nextok.formats.torch_pickle import SAVE_AGAIN, STORAGES, View, read_pickle
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIXES = (".pth", ".pt", ".bin")
+NESTED = ("model_state_dict", "state_dict", "model")  # where a training checkpoint keeps the weights
+OLDEST_TORCH = (2, 10)
+MOST_PICKLE_BYTES = 16 << 20
+MOST_TENSORS = 65_536
+MOST_NAME_LETTERS = 1024
+PICKLE = "data.pkl"
+SMALL = {"byteorder", "version", ".data/serialization_id", ".format_version", ".storage_alignment"}
+DATA = re.compile(r"data/[0-9]{1,9}")
+
+
+def is_torch_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file goes by a name that torch's files have."""
+    return Path(path).suffix in SUFFIXES
+
+
+def read_torch_file(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a state dict by its own name, still on disk; ModelFileError for anything else.
+
+    The state dict may lie in a training checkpoint, under "model_state_dict", "state_dict" or "model".
+    """
+    with within(path.name):
+        buffer = map_file(path)
+        members = read_members(path, buffer)
+        views, place = _state_dict(_read(buffer, members))
+        _check_storages(views, members, len(buffer))
+        loaded = _loaded(path)
+        for key in place:
+            loaded = loaded[key]
+        return {name: _tensor(name, view, loaded[name]) for name, view in views.items()}
+
+
+def _read(buffer: Any, members: Mapping[str, Member]) -> Any:
+    """What the pickle says, if there is one and all else is numbers."""
+    for name in members:
+        if name not in SMALL and name != PICKLE and not DATA.fullmatch(name):
+            code = "it is a program (TorchScript)" if name.startswith(("code/", "constants")) else "no state dict"
+            raise ModelFileError(f"it has a member {shown(name)}, {code}: {SAVE_AGAIN}")
+    order = members.get("byteorder", Member(0, 0))
+    if order.size and buffer[order.start : order.start + order.size] != b"little":
+        raise ModelFileError("its numbers are big-endian: save it again on the usual kind of machine")
+    if PICKLE not in members or members[PICKLE].size > MOST_PICKLE_BYTES:
+        raise ModelFileError(f"its {PICKLE} is missing, or larger than {MOST_PICKLE_BYTES:,} bytes: {AGAIN}")
+    member = members[PICKLE]
+    return read_pickle(buffer[member.start : member.start + member.size])
+
+
+def _state_dict(content: Any) -> tuple[dict[str, View], list[str]]:
+    """The tensors by name, and under which key of the content they lie."""
+    place = [key for key in NESTED if isinstance(content, dict) and isinstance(content.get(key), dict)][:1]
+    values = content[place[0]] if place else content
+    if not isinstance(values, dict) or not 0 < len(values) <= MOST_TENSORS:
+        raise ModelFileError(f"it holds no state dict of 1 to {MOST_TENSORS:,} tensors: {SAVE_AGAIN}")
+    for name, value in values.items():
+        if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME_LETTERS:
+            raise ModelFileError(f"{shown(name)} is no name of a tensor: {SAVE_AGAIN}")
+        if not isinstance(value, View):
+            what = "a mapping" if isinstance(value, dict) else shown(value)
+            raise ModelFileError(f"{shown(name)} is {what}, no tensor, so this is no state dict: {SAVE_AGAIN}")
+        with within(f"tensor {shown(name)}"):
+            if not STORAGES[value.storage.type][0]:
+                kind = value.storage.type.removesuffix("Storage").lower()
+                raise ModelFileError(f"its type is {kind}, but weights are float32, float16 or bfloat16: convert it")
+            if not value.shape or 0 in value.shape:
+                raise ModelFileError(f"its shape is {value.shape}, a weight has values in rows: {AGAIN}")
+    return values, place
+
+
+def _check_storages(views: Mapping[str, View], members: Mapping[str, Member], size: int) -> None:
+    """ModelFileError unless each storage is exactly a member, and tensors share no more than two would."""
+    taken = 0
+    for name, view in views.items():
+        member = members.get(f"data/{view.storage.key}")
+        if member is None or member.size != view.storage.bytes:
+            there = "not there" if member is None else f"of {member.size:,}"
+            raise ModelFileError(
+                f"tensor {shown(name)} needs a storage of {view.storage.bytes:,} bytes, which is {there}: {AGAIN}"
+            )
+        kind = STORAGES[view.storage.type][0]
+        taken += KINDS[kind].size(view.shape)
+    if taken > 2 * size:  # a head that is tied to the embedding shares it, so some sharing is usual
+        raise ModelFileError(f"its tensors take {taken:,} bytes out of a file of {size:,}: {SAVE_AGAIN}")
+
+
+def _loaded(path: Path) -> Any:
+    """What torch itself makes of the file, mapped into memory."""
+    torch = _torch()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        message = str(error).strip().partition("\n")[0]
+        raise ModelFileError(f"torch refuses it ({shown(message)}): {AGAIN}") from None
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError:
+        raise ModelFileError('torch files are read with torch: pip install "nextok[torch]"') from None
+    version = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    if version is None or (int(version[1]), int(version[2])) < OLDEST_TORCH:
+        raise ModelFileError(
+            f"torch {torch.__version__} does not read files safely (CVE-2025-32434, CVE-2026-24747): "
+            'pip install "torch>=2.10"'
+        )
+    return torch
+
+
+def _tensor(name: str, view: View, found: "torch.Tensor") -> Tensor:
+    """A tensor over the bytes that torch has mapped, which are those that the pickle spoke of."""
+    import torch
+
+    kind = KINDS[STORAGES[view.storage.type][0]]
+    wanted = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind.name]
+    if type(found) not in (torch.Tensor, torch.nn.Parameter) or (found.dtype, tuple(found.shape)) != (
+        wanted,
+        view.shape,
+    ):
+        raise ModelFileError(f"tensor {shown(name)} is another one for torch than for nextok: {AGAIN}")
+    data: npt.NDArray[np.uint8] = found.detach().reshape(-1).view(torch.uint8).numpy()
+    data.flags.writeable = False
+    return kind.tensor(name, view.shape, data)
