@@ -15,6 +15,7 @@ def adopted(module: object) -> Model:
 
     Nothing is copied, so the module may be trained on between two calls. ValueError if it is of another kind.
     """
+    module = _unwrapped(module)
     if isinstance(module, nn.Module):
         if any(name.endswith("tok_embeddings.weight") for name, _ in module.named_parameters()):
             return _happy_llm(module)
@@ -31,7 +32,7 @@ def adopted(module: object) -> Model:
 def pad_token(module: object) -> int:
     """The id that a module's own configuration pads with; 0 if it does not say."""
     for name in ("args", "config", "generation_config"):
-        token = getattr(getattr(module, name, None), "pad_token_id", None)
+        token = getattr(getattr(_unwrapped(module), name, None), "pad_token_id", None)
         if type(token) is int and token >= 0:
             return token
     return 0
@@ -50,6 +51,16 @@ def _happy_llm(module: nn.Module) -> LlamaTorch:
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     """What the module says of its shape: `args` in the book, `config` after it was exported."""
-    args = getattr(module, "args", None) or getattr(module, "config", None) or object()
     fields = ("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "hidden_dim", "multiple_of", "norm_eps")
-    return {name: getattr(args, name) for name in (*fields, "max_seq_len") if hasattr(args, name)}
+    for says in (getattr(module, "args", None), getattr(module, "config", None)):
+        if hasattr(says, "n_heads"):
+            return {name: getattr(says, name) for name in (*fields, "max_seq_len") if hasattr(says, name)}
+    raise ValueError("how many heads the model has shows in no weight: model.args must say n_heads")
+
+
+def _unwrapped(module: object) -> object:
+    """The module itself, out of what torch.compile and DataParallel put around it."""
+    for name in ("_orig_mod", "module"):
+        if isinstance(inner := getattr(module, name, None), nn.Module):
+            return _unwrapped(inner)
+    return module
