@@ -137,11 +137,11 @@ def _cells(tokens: Sequence[Sequence[int]], values: Tensor) -> Tensor:
     return sent(rows * values.shape[-1] + flat, values.device)
 
 
-def checked_tokens(tokens: Any, vocab: int) -> None:
-    """ValueError unless all are ids of the vocabulary: a device would not survive a look beyond its memory."""
-    for token in (min(tokens, default=0), max(tokens, default=0)):
+def checked_tokens(tokens: np.ndarray[Any, Any], vocab: int) -> None:
+    """ValueError unless all are ids of the vocabulary: a GPU does not survive a look beyond its memory."""
+    for token in (tokens.min(initial=0), tokens.max(initial=0)):
         if not 0 <= token < vocab:
-            raise ValueError(f"token {token} is not of this model, whose token ids are 0 to {vocab - 1}")
+            raise ValueError(f"token {token} is none of this model's; its token ids are 0 to {vocab - 1}")
 
 
 def _filtered(values: Tensor, step: Sequence[Any], parameters: Sequence[Tensor]) -> Tensor:

@@ -33,7 +33,7 @@ def read(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
     """
     for row in rows:
         if not 0 <= row.index < len(logits):
-            raise ValueError(f"a row has the index {row.index!r}, but the pass has {len(logits)} rows")
+            raise ValueError(f"a row's index counts the {len(logits)} rows of the pass from 0, got {row.index!r}")
     groups: dict[Hashable, list[int]] = {}
     for place, row in enumerate(rows):
         groups.setdefault(_kind(row), []).append(place)
@@ -64,10 +64,10 @@ def _asked(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor]:
     if kind == REFERENCE:
         distinct = np.unique([row.index for row in rows])
         return [logits.index_select(0, sent(distinct, logits.device)).double()]
-    given = [row.read.token if isinstance(row.read, Score) else 0 for row in rows]
+    given = np.array([row.read.token if isinstance(row.read, Score) else 0 for row in rows])
     checked_tokens(given, logits.shape[-1])
     keys = np.array([key(row.seed, row.position) for row in rows], np.uint64).view(np.int64)
-    numbers = sent(np.stack([np.array([row.index for row in rows]), keys, np.array(given)], 1), logits.device)
+    numbers = sent(np.column_stack([[row.index for row in rows], keys, given]), logits.device)
     index, seeds, tokens = numbers.split_with_sizes((1, 1, 1), -1)
     return _read(logits.index_select(0, index.view(-1)).double(), seeds, tokens, rows)
 
