@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nextok.extras import needed_for
+
 if TYPE_CHECKING:
     from nextok.conversation import Conversation
     from nextok.drafts.draft_model import DraftModel
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from nextok.strategies.sample import Chain, Greedy, Sample
     from nextok.strategies.speculate import Speculate
     from nextok.strategies.stochastic import StochasticBeam
+    from nextok.tensors import attach, generate_super
 
 __version__ = "0.1.0"
 
@@ -79,6 +82,8 @@ _HOMES = {
     "TopNSigma": "sampling.transforms",
     "TopP": "sampling.transforms",
     "TypicalP": "sampling.transforms",
+    "attach": "tensors",
+    "generate_super": "tensors",
     "load": "loading",
     "load_tokenizer": "loading",
 }
@@ -119,6 +124,8 @@ __all__ = [
     "TopNSigma",
     "TopP",
     "TypicalP",
+    "attach",
+    "generate_super",
     "load",
     "load_tokenizer",
 ]
@@ -127,7 +134,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nextok' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"nextok.{_HOMES[name]}"), name)
+    with needed_for(f"nextok.{name}"):
+        value = getattr(importlib.import_module(f"nextok.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

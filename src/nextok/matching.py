@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from nextok.errors import DeadEndError, NextokError
+from nextok.errors import DeadEndError
+from nextok.extras import needed_for
 from nextok.sampling.past import Past
 from nextok.sampling.transforms import Allow
 from nextok.text.tokenizer import Tokenizer
@@ -153,10 +154,8 @@ def _check_stuck(matcher: "llguidance.LLMatcher") -> None:
 
 def library() -> ModuleType:
     """llguidance, which is not always installed."""
-    try:
+    with needed_for("a grammar"):
         return importlib.import_module("llguidance")
-    except ImportError:
-        raise NextokError("a grammar needs the library llguidance: pip install 'nextok[grammar]'") from None
 
 
 def fault(grammar: str) -> str:

@@ -1,0 +1,122 @@
+"""The memory behind all caches of one model: for each layer a tensor of slots, of which every tree has a region.
+
+One block for everybody, so that a pass over many trees gathers what each may see by its numbers, and so that a
+captured graph finds it in the same place every time.
+"""
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+
+LEAST = 64
+"""Slots of the smallest region."""
+
+
+class Pool:
+    """Slots of keys and values, shared out as regions; slot 0 is nobody's: padding is written there.
+
+    `shapes`: for each layer those of one token's keys and values, mostly (groups, width) for both.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
+        dtype: torch.dtype,
+        device: torch.device,
+        slots: int = 1024,
+    ) -> None:
+        self.device = device
+        self.layers = [
+            tuple(torch.zeros((slots, *shape), dtype=dtype, device=device) for shape in both) for both in shapes
+        ]
+        self.growths = 0  # how often the memory has moved
+        self._slots = slots
+        self._free = [(1, slots - 1)]  # (start, size), ascending, never touching each other
+        self._returned: list[tuple[int, int]] = []
+
+    def take(self, size: int) -> int:
+        """Where a region of so many slots begins."""
+        for region in self._returned:
+            self._merge(region)
+        self._returned.clear()
+        for index, (start, free) in enumerate(self._free):
+            if free >= size:
+                self._free[index : index + 1] = [(start + size, free - size)] if free > size else []
+                return start
+        self._grow(max(2 * self._slots, self._slots + size))
+        return self.take(size)
+
+    def give(self, start: int, size: int) -> None:
+        """Take a region back; safe at any moment, even from a finaliser in the middle of `take`."""
+        self._returned.append((start, size))
+
+    def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copy slots; all are read before any is written."""
+        for both in self.layers:
+            for tensor in both:
+                tensor[targets] = tensor[sources]
+
+    def _merge(self, region: tuple[int, int]) -> None:
+        merged: list[tuple[int, int]] = []
+        for start, size in sorted([*self._free, region]):
+            if merged and sum(merged[-1]) == start:
+                merged[-1] = (merged[-1][0], merged[-1][1] + size)
+            else:
+                merged.append((start, size))
+        self._free = merged
+
+    def _grow(self, slots: int) -> None:
+        def grown(tensor: torch.Tensor) -> torch.Tensor:
+            larger = tensor.new_zeros((slots, *tensor.shape[1:]))
+            larger[: self._slots] = tensor
+            return larger
+
+        for index, both in enumerate(self.layers):  # one after the other, so that little is in memory twice
+            self.layers[index] = tuple(grown(tensor) for tensor in both)
+        self._merge((self._slots, slots - self._slots))
+        self._slots = slots
+        self.growths += 1
+
+
+class Region:
+    """The cache of one tree: a run of slots of the pool; its own are numbered from 0."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.start = 0
+        self.size = 0
+
+    def __del__(self) -> None:
+        self._pool.give(self.start, self.size)
+
+    def reserve(self, end: int) -> None:
+        """Make room for the slots below `end`; the region may move to another place."""
+        if end <= self.size:
+            return
+        old, size = self.start, self.size
+        room = max(end, 2 * size, LEAST)
+        self.start = self._pool.take(room)
+        self.size = room
+        if size:
+            self._pool.copy(self._run(old, size), self._run(self.start, size))
+            self._pool.give(old, size)
+
+    def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy slots; all are read before any is written."""
+        self.reserve(max(*sources, *targets) + 1)
+        self._pool.copy(self._own(sources), self._own(targets))
+
+    def fork(self, end: int) -> Self:
+        """A region of its own that begins with this one's slots below `end`."""
+        forked = type(self)(self._pool)
+        if end:
+            forked.reserve(end)
+            self._pool.copy(self._run(self.start, end), self._run(forked.start, end))
+        return forked
+
+    def _own(self, slots: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(slots, device=self._pool.device) + self.start
+
+    def _run(self, start: int, size: int) -> torch.Tensor:
+        return torch.arange(start, start + size, device=self._pool.device)
