@@ -16,7 +16,7 @@ from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.models.torch.graphs import Graphs
 from nextok.models.torch.plan import Group, Plan, checked, planned
-from nextok.models.torch.readout import read
+from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 from nextok.models.torch.weights import Layer, SideBySide, Weights
 from nextok.query import Row
@@ -50,8 +50,8 @@ class LlamaTorch:
 
     @torch.inference_mode()
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """One forward pass, then the readout on the device."""
-        return read(self.logits(feeds), rows)
+        """One forward pass, then the readout where the logits are."""
+        return answered(self.logits(feeds), rows)
 
     @torch.inference_mode()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
