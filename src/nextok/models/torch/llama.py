@@ -66,7 +66,7 @@ class LlamaTorch:
     def forward(self, plan: Plan) -> Tensor:
         """The pass itself: only tensors, so that a graph can hold it."""
         angles = plan.positions[:, None] * self._frequencies  # [n, rope_width / 2], float64
-        turn = torch.stack([angles.cos(), angles.sin()]).float()[:, :, None]
+        turn = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)[:, None]
         masks = [self._mask(group) for group in plan.groups]
         x = self.weights.embedding[plan.tokens]  # [n, d]
         for layer, cache in zip(self.weights.layers, self.pool.layers):
@@ -86,17 +86,20 @@ class LlamaTorch:
         """Grouped-query attention: all keys and values are written before any token looks."""
         config, (keys, values) = self.config, cache
         heads = _products(self._normed(x, layer.attention_norm), layer.q_k_v).view(len(x), -1, config.head_width)
-        q, k, v = torch.split_with_sizes(
-            heads, [config.heads, config.kv_heads, config.kv_heads], dim=1
-        )  # [n, h or g, w]
-        if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)
-        q, k = self._rotated(q, turn), self._rotated(k, turn)
-        keys[plan.targets] = k
-        values[plan.targets] = v
+        q_k, v = torch.split_with_sizes(heads, [config.heads + config.kv_heads, config.kv_heads], dim=1)
+        q, k = torch.split_with_sizes(self._turned(layer, q_k, turn), [config.heads, config.kv_heads], dim=1)
+        keys.index_copy_(0, plan.targets, k)
+        values.index_copy_(0, plan.targets, v)
+        if plan.square:
+            group = plan.groups[0]
+            mixed = _attend(
+                q.reshape(*group.rows.shape, *q.shape[1:]), keys[group.slots], values[group.slots], masks[0]
+            )
+            return _products(mixed.reshape(len(x), -1), layer.output)
         mixed = torch.empty_like(q)
         for group, mask in zip(plan.groups, masks):
-            mixed[group.members] = _attend(q[group.rows], keys[group.slots], values[group.slots], group, mask)
+            seen = _attend(q[group.rows], keys[group.slots], values[group.slots], mask)
+            mixed[group.members] = seen.flatten(0, 1)[group.places]
         return _products(mixed.flatten(1), layer.output)
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
@@ -105,30 +108,38 @@ class LlamaTorch:
         return _products(F.silu(gate) * up, layer.down)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        """RMSNorm over the last axis, in float32 whatever the weights are."""
-        return F.rms_norm(x.float(), weight.shape, eps=self.config.norm_epsilon).to(x.dtype) * weight
+        """RMSNorm over the last axis."""
+        return F.rms_norm(x, weight.shape, weight, self.config.norm_epsilon)
 
-    def _rotated(self, x: Tensor, turn: Tensor) -> Tensor:
-        """Rotary position embedding of x [n, heads, w]: pairs of dimensions turn by position * frequency."""
-        width, (cos, sin) = self.config.rope_width, turn
-        turning = x[..., :width].float()
+    def _turned(self, layer: Layer, q_k: Tensor, turn: Tensor) -> Tensor:
+        """Rotary position embedding of q and k [n, h + g, w]: a pair of dimensions is a complex number that turns.
+
+        Queries and keys have norms of their own before that in Qwen 3.
+        """
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = q_k[:, : self.config.heads], q_k[:, self.config.heads :]
+            q_k = torch.cat([self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)], dim=1)
+        width = self.config.rope_width
+        turning = q_k[..., :width].float()
         if self.config.rope_interleaved:
-            one, two = turning[..., ::2], turning[..., 1::2]
-            turned = torch.stack([one * cos - two * sin, two * cos + one * sin], -1).flatten(-2)
+            pairs = torch.view_as_complex(turning.view(*turning.shape[:-1], -1, 2))
+            turned = torch.view_as_real(pairs * turn).flatten(-2)
         else:
-            one, two = turning.chunk(2, dim=-1)
-            turned = torch.cat([one * cos - two * sin, two * cos + one * sin], -1)
-        return torch.cat([turned.to(x.dtype), x[..., width:]], -1)
+            pairs = torch.complex(*turning.chunk(2, dim=-1))
+            turned = torch.view_as_real(pairs * turn).transpose(-1, -2).flatten(-2)
+        turned = turned.to(q_k.dtype)
+        return turned if width == self.config.head_width else torch.cat([turned, q_k[..., width:]], -1)
 
 
-def _attend(q: Tensor, keys: Tensor, values: Tensor, group: Group, mask: Tensor) -> Tensor:
-    """Softmax(q k / sqrt(w)) v for q [f, r, h, w] over keys and values [f, s, g, w]; [m, h, w] of the members."""
+def _attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Softmax(q k / sqrt(w)) v for q [f, r, h, w] over keys and values [f, s, g, w]; again [f, r, h, w]."""
     f, r, heads, width = q.shape
     shared = heads // keys.shape[2]
-    q = q.view(f, r, -1, shared, width).permute(0, 2, 3, 1, 4).reshape(f, -1, shared * r, width)  # [f, g, (h/g) r, w]
+    q = (
+        q.reshape(f, r, -1, shared, width).permute(0, 2, 3, 1, 4).reshape(f, -1, shared * r, width)
+    )  # [f, g, (h/g) r, w]
     mixed = F.scaled_dot_product_attention(q, keys.transpose(1, 2), values.transpose(1, 2), mask)
-    mixed = mixed.view(f, -1, shared, r, width).permute(0, 3, 1, 2, 4).reshape(f * r, heads, width)
-    return mixed[group.places]
+    return mixed.reshape(f, -1, shared, r, width).permute(0, 3, 1, 2, 4).reshape(f, r, heads, width)
 
 
 def _products(x: Tensor, products: SideBySide) -> Tensor:

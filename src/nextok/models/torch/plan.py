@@ -61,6 +61,11 @@ class Plan:
     wanted: torch.Tensor  # [rows] the tokens whose logits are wanted, in the order of the feeds
     groups: tuple[Group, ...]
 
+    @property
+    def square(self) -> bool:
+        """Whether the tokens are the rows of a single group, without padding or in a flat row that has it too."""
+        return len(self.groups) == 1 and self.groups[0].rows.numel() == len(self.tokens)
+
     @classmethod
     def of(cls, parts: Sequence[torch.Tensor]) -> Self:
         """From the tensors of the pass and then those of each group, in the order of their fields."""
