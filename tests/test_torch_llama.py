@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import nextok as nt
 from happy_folder import write_checkpoint
@@ -27,6 +28,7 @@ from nextok.models.torch.weights import borrowed, loaded
 from nextok.request import Limits, Request
 from nextok.tree import ROOT, Tree
 from test_numpy_model import CLOSE, FAR, FIXTURE, TOKENS, write_folder
+from test_torch_readout import Watched
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
@@ -360,3 +362,33 @@ def test_the_default_model_writes_what_numpy_writes(smollm2):
     assert lm.generate(prompt, max_tokens=24).tokens == smollm2.generate(prompt, max_tokens=24).tokens
     drawn = [each.generate(prompt, nt.Sample(0.8, top_p=0.9), max_tokens=16, seed=5) for each in (lm, smollm2)]
     assert drawn[0].tokens == drawn[1].tokens
+
+
+# --- a GPU that is only pretended: its tensors have shapes and no values -----------------------------------------
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3", "mistral"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_pass_on_a_gpu_sends_its_plan_in_one_copy_and_waits_for_nothing(name, dtype, tmp_path):
+    checkpoint = open_model(write_folder(tmp_path, name))
+    cuda = torch.device("cuda")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tensors = {
+            name: torch.empty(tensor.shape, dtype=dtype, device=cuda) for name, tensor in checkpoint.tensors.items()
+        }
+        model = LlamaTorch(checkpoint.config, borrowed(checkpoint.config, tensors))
+        model.pool.layers[:] = [tuple(each.new_empty(each.shape) for each in both) for both in model.pool.layers]
+        feeds = [
+            Feed.straight(model.open(), TOKENS[:3] * 8),
+            Feed.straight(model.open(), TOKENS[:2]),
+            Feed(model.open(), [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (6, 8)], [0, 1, 2]),
+        ]
+        with Watched() as device, torch.no_grad():
+            logits = model.forward(planned(feeds, model.device))
+        assert (logits.shape, logits.dtype, logits.device.type) == ((29, model.vocab_size), torch.float32, "cuda")
+        assert (sum(device.copies.values()), device.waits) == (1, [])
+        shape = shape_of(feeds[1:])
+        numbers = padded(feeds[1:], shape)[0].to(model.device)
+        with Watched() as device, torch.no_grad():
+            logits = model.forward(shape.plan(numbers))  # what a graph records: it may not copy or wait at all
+        assert (len(logits), sum(device.copies.values()), device.waits) == (shape.feeds * shape.rows, 0, [])

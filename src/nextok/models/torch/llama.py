@@ -15,7 +15,7 @@ from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.models.torch.graphs import Graphs
-from nextok.models.torch.plan import Group, Plan, checked, planned
+from nextok.models.torch.plan import Group, Plan, checked, planned, taken
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 from nextok.models.torch.weights import Layer, SideBySide, Weights
@@ -65,19 +65,19 @@ class LlamaTorch:
 
     def forward(self, plan: Plan) -> Tensor:
         """The pass itself: only tensors, so that a graph can hold it."""
-        angles = plan.positions[:, None] * self._frequencies  # [n, rope_width / 2], float64
-        turn = torch.polar(torch.ones_like(angles), angles).to(torch.complex64)[:, None]
+        angles = plan.positions.unsqueeze(1) * self._frequencies  # [n, rope_width / 2], float64
+        turn = torch.polar(torch.ones_like(angles), angles).to(torch.complex64).unsqueeze(1)
         masks = [self._mask(group) for group in plan.groups]
-        x = self.weights.embedding[plan.tokens]  # [n, d]
+        x = taken(self.weights.embedding, plan.tokens)  # [n, d]
         for layer, cache in zip(self.weights.layers, self.pool.layers):
             x = x + self._attention(layer, cache, x, plan, masks, turn)
             x = x + self._feed_forward(layer, x)
-        return F.linear(self._normed(x[plan.wanted], self.weights.norm), self.weights.head).float()
+        return F.linear(self._normed(taken(x, plan.wanted), self.weights.norm), self.weights.head).float()
 
     def _mask(self, group: Group) -> Tensor:
         """[f, 1, (h/g) r, s], 0 where a row may look and -inf elsewhere, for all heads that share a group."""
         seen = group.mask()
-        mask = torch.zeros_like(seen, dtype=self.weights.embedding.dtype).masked_fill_(~seen, -torch.inf)
+        mask = torch.full_like(seen, -torch.inf, dtype=self.weights.embedding.dtype).masked_fill_(seen, 0)
         return mask.repeat(1, 1, self.config.heads // self.config.kv_heads, 1)
 
     def _attention(
@@ -90,16 +90,14 @@ class LlamaTorch:
         q, k = torch.split_with_sizes(self._turned(layer, q_k, turn), [config.heads, config.kv_heads], dim=1)
         keys.index_copy_(0, plan.targets, k)
         values.index_copy_(0, plan.targets, v)
-        if plan.square:
-            group = plan.groups[0]
-            mixed = _attend(
-                q.reshape(*group.rows.shape, *q.shape[1:]), keys[group.slots], values[group.slots], masks[0]
-            )
-            return _products(mixed.reshape(len(x), -1), layer.output)
         mixed = torch.empty_like(q)
         for group, mask in zip(plan.groups, masks):
-            seen = _attend(q[group.rows], keys[group.slots], values[group.slots], mask)
-            mixed[group.members] = seen.flatten(0, 1)[group.places]
+            rows = q.reshape(*group.rows.shape, *q.shape[1:]) if plan.square else taken(q, group.rows)
+            found = _attend(rows, taken(keys, group.slots), taken(values, group.slots), mask).flatten(0, 1)
+            if plan.square:
+                mixed = found
+            else:
+                mixed.index_copy_(0, group.members, taken(found, group.places))
         return _products(mixed.flatten(1), layer.output)
 
     def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
@@ -117,10 +115,10 @@ class LlamaTorch:
         Queries and keys have norms of their own before that in Qwen 3.
         """
         if layer.q_norm is not None and layer.k_norm is not None:
-            q, k = q_k[:, : self.config.heads], q_k[:, self.config.heads :]
+            q, k = torch.split_with_sizes(q_k, [self.config.heads, self.config.kv_heads], dim=1)
             q_k = torch.cat([self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)], dim=1)
         width = self.config.rope_width
-        turning = q_k[..., :width].float()
+        turning = q_k.narrow(-1, 0, width).float()
         if self.config.rope_interleaved:
             pairs = torch.view_as_complex(turning.view(*turning.shape[:-1], -1, 2))
             turned = torch.view_as_real(pairs * turn).flatten(-2)
@@ -128,16 +126,18 @@ class LlamaTorch:
             pairs = torch.complex(*turning.chunk(2, dim=-1))
             turned = torch.view_as_real(pairs * turn).transpose(-1, -2).flatten(-2)
         turned = turned.to(q_k.dtype)
-        return turned if width == self.config.head_width else torch.cat([turned, q_k[..., width:]], -1)
+        return (
+            turned
+            if width == self.config.head_width
+            else torch.cat([turned, q_k.narrow(-1, width, self.config.head_width - width)], -1)
+        )
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     """Softmax(q k / sqrt(w)) v for q [f, r, h, w] over keys and values [f, s, g, w]; again [f, r, h, w]."""
     f, r, heads, width = q.shape
-    shared = heads // keys.shape[2]
-    q = (
-        q.reshape(f, r, -1, shared, width).permute(0, 2, 3, 1, 4).reshape(f, -1, shared * r, width)
-    )  # [f, g, (h/g) r, w]
+    shared = heads // keys.shape[2]  # heads of one group are so many times the rows
+    q = q.reshape(f, r, -1, shared, width).permute(0, 2, 3, 1, 4).reshape(f, -1, shared * r, width)
     mixed = F.scaled_dot_product_attention(q, keys.transpose(1, 2), values.transpose(1, 2), mask)
     return mixed.reshape(f, -1, shared, r, width).permute(0, 3, 1, 2, 4).reshape(f, r, heads, width)
 

@@ -42,13 +42,13 @@ class Group:
     def mask(self, window: int | None = None) -> torch.Tensor:
         """[f, 1, r, s], True where a row may look: at its whole path, or at the last `window` tokens of it."""
         slots = torch.arange(self.slots.shape[1], device=self.slots.device)
-        mask = slots < self.seen[..., None]
+        mask = slots < self.seen.unsqueeze(-1)
         if window is None:
             mask.view(-1).index_fill_(0, self.tails, True)
         else:
-            mask &= slots > self.positions[..., None] - window
-            mask.view(-1)[self.tails] = self.ages < window
-        return mask[:, None]
+            mask &= slots > self.positions.unsqueeze(-1) - window
+            mask.view(-1).index_copy_(0, self.tails, self.ages < window)
+        return mask.unsqueeze(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,11 @@ OF_A_GROUP = 8
 """Tensors."""
 
 
+def taken(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The rows of x that an index of any shape names."""
+    return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:])
+
+
 def planned(feeds: Sequence[Feed], device: torch.device) -> Plan:
     """The plan of a pass over these feeds, whose caches are regions of one pool and are given room here."""
     _reserve(feeds)
@@ -89,8 +94,8 @@ def planned(feeds: Sequence[Feed], device: torch.device) -> Plan:
     many = [[each] for each in numbered if len(each[1].tokens) > FEW_TOKENS]
     for together in ([few] if few else []) + many:
         parts += _group(together, len(together), *_largest(feed for _, feed in together))
-    sent = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts])).to(device)  # in one copy
-    return Plan.of(_cut(sent, [part.shape for part in parts]))
+    numbers = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts]))
+    return Plan.of(_cut(numbers.to(device, non_blocking=True), [part.shape for part in parts]))
 
 
 def checked(feeds: Sequence[Feed], vocab_size: int, context: int) -> Sequence[Feed]:
