@@ -31,7 +31,7 @@ SECONDS = 60.0
 """For all laws together. Each has an equal share, and goes no further after the text that uses it up."""
 
 NEAR = 1e-3
-"""Log-probabilities that lie closer are the same to numpy, whose products round by shape."""
+"""Log-probabilities that lie closer are the same to numpy and torch, whose products round by shape."""
 
 WITHIN = {"fast": (1.5, 0.3)}
 """How far a precision's log-probabilities may lie from float32's: each of them, and all on average."""
@@ -143,9 +143,7 @@ def verdicts(
 
     An error while a law is checked is a verdict too; `during(its name)` is entered for each of them.
     """
-    from nextok.models.llama_numpy import LlamaNumpy
-
-    subject = Subject(lm, precision, NEAR if isinstance(lm.model, LlamaNumpy) else 0.0)
+    subject = Subject(lm, precision, NEAR if getattr(lm.model, "rounds_by_shape", False) else 0.0)
     ends_at = time.perf_counter() + seconds
     with during("model runs"):
         runs = _asked("model runs", lambda: _first_text(subject))

@@ -3,14 +3,14 @@
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nextok.cli.flags import Json, Threads, TokenizerName, option
-from nextok.cli.loaded import loaded
+from nextok.cli.flags import Json, option
+from nextok.cli.loaded import LoadFlags
 from nextok.cli.machine import environment, load_average
 from nextok.cli.models import size_text
 from nextok.cli.terminal import console, json_text, passing, visible
@@ -22,20 +22,6 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to measure
 MOST_ROUNDS = 1000
 Line = tuple[str, str, str, str]
 """Of the table: what was measured, its median, what that means, and from where to where the rounds went."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadFlags:
-    """How the model is loaded."""
-
-    threads: Threads = None
-    tokenizer: TokenizerName = None
-    backend: Annotated[
-        Literal["auto", "native", "numpy"], option("--backend", metavar="NAME", text="auto, native or numpy.")
-    ] = "auto"
-    precision: Annotated[
-        Literal["fast", "exact"], option("--precision", metavar="NAME", text="fast (int8 activations) or exact.")
-    ] = "fast"
 
 
 def bench(
@@ -51,29 +37,26 @@ def bench(
     if not 1 <= rounds <= MOST_ROUNDS:
         raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}; 5 is usual, 1 the fastest")
     machine, busy = environment(how.threads), load_average()
-    options = asdict(how)
-    lm = loaded(model, **options)
+    lm = how.load(model)
     work = (QUICK if quick else FULL).within(lm.model.context)
-    figures = measures(lm, work, model=model, **options)
+    figures = measures(lm, work, model=model, **asdict(how))
     with passing("warming up"):
         lm.generate([[0]] * 2, max_tokens=2)
     samples = measured(figures, rounds, during=passing)
     results = summary(samples, getattr(lm.model, "bytes_per_token", None), work.prefill)
     asked = {"rounds": rounds, "quick": quick, "work": asdict(work), "load_average": busy}
-    settings = _loaded_as(lm, how, machine) | asked
+    settings = _loaded_as(lm, machine) | asked
     if json:
         print(json_text({**_origin(lm), **settings, **results, "samples": samples, "machine": machine}))
     else:
         _show(lm, settings, machine, list(_lines(results, samples)))
 
 
-def _loaded_as(lm: "LM", how: LoadFlags, machine: dict[str, Any]) -> dict[str, Any]:
-    """What became of the options: numpy is always exact, with threads of its own; it stands in for a missing core."""
-    from nextok.models.llama_numpy import LlamaNumpy
-
-    if isinstance(lm.model, LlamaNumpy):
-        return {"backend": "numpy", "precision": "exact", "threads": None}
-    return {"backend": "native", "precision": how.precision, "threads": machine["threads"]}
+def _loaded_as(lm: "LM", machine: dict[str, Any]) -> dict[str, Any]:
+    """What became of the options: numpy has threads of its own, and stands in for a missing core."""
+    made: Any = lm.model
+    threads = None if made.backend == "numpy" else machine["threads"]
+    return {"backend": made.backend, "precision": made.precision, "threads": threads}
 
 
 def _origin(lm: "LM") -> dict[str, Any]:

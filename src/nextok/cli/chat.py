@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explained
-from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System, Threads, TokenizerName
+from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System
 from nextok.cli.generate import followed, read, remark_on_ending
-from nextok.cli.loaded import loaded
+from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
 from nextok.cli.report import draws, in_words
 from nextok.cli.strategy import StrategyFlags
@@ -32,9 +32,8 @@ Ctrl-C ends an answer; what was written of it stays in the conversation."""
 def chat(
     strategy: StrategyFlags,
     rules: RuleFlags,
+    how: LoadFlags,
     model: ModelName = "smollm2",
-    threads: Threads = None,
-    tokenizer: TokenizerName = None,
     system: System = None,
     max_tokens: MaxTokens = 512,
     stop: Stop = None,
@@ -51,10 +50,9 @@ def chat(
         **rules.wishes(),
     }
     Options(**wishes)  # refused before anything is loaded
-    load = partial(loaded, threads=threads, quiet=quiet)
-    chosen = strategy.strategy(1, load)
+    chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     told = None if system is None else clean(system)
-    talk = Talk(load(model, tokenizer=tokenizer), chosen, told, wishes, stats, quiet)
+    talk = Talk(how.load(model, quiet=quiet), chosen, told, wishes, stats, quiet)
     read(talk.lm, "?", told, raw=False)  # refused now, not later
     person = sys.stdin is not None and sys.stdin.isatty()
     if person and not quiet:

@@ -13,11 +13,9 @@ from nextok.cli.flags import (
     Quiet,
     Seed,
     System,
-    Threads,
-    TokenizerName,
 )
 from nextok.cli.generate import Raw, asked, read
-from nextok.cli.loaded import loaded
+from nextok.cli.loaded import LoadFlags
 from nextok.cli.report import choice_json, cost_json, timings_json
 from nextok.cli.strategy import draft_named
 from nextok.cli.terminal import console, json_text, passing, visible
@@ -32,10 +30,9 @@ if TYPE_CHECKING:
 
 
 def compare(
+    how: LoadFlags,
     prompt: Prompt = None,
     model: ModelName = "smollm2",
-    threads: Threads = None,
-    tokenizer: TokenizerName = None,
     draft: DraftName = None,
     max_tokens: MaxTokens = 64,
     seed: Seed = 0,
@@ -49,9 +46,8 @@ def compare(
 
     question = asked(prompt, system, raw)
     options = Options(max_tokens=max_tokens, seed=seed)
-    load = partial(loaded, threads=threads, quiet=quiet)
-    lm = load(model, tokenizer=tokenizer)
-    strategies = _strategies(draft, load)
+    lm = how.load(model, quiet=quiet)
+    strategies = _strategies(draft, partial(how.load_draft, quiet=quiet))
     outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
     if json:
         rows = [

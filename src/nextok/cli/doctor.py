@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nextok.cli.bench import LoadFlags
 from nextok.cli.failures import FAILED, explained
 from nextok.cli.flags import Json, option
-from nextok.cli.loaded import loaded
+from nextok.cli.loaded import LoadFlags
 from nextok.cli.machine import environment
 from nextok.cli.models import size_text
 from nextok.cli.terminal import console, json_text, passing, visible
@@ -45,7 +44,6 @@ def doctor(how: LoadFlags, model: Name = "smollm2", seconds: Seconds = 60.0, jso
 
 def _checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "Iterator[Verdict]":
     from nextok.laws import Verdict, reference_of, verdicts
-    from nextok.models.llama_numpy import LlamaNumpy
 
     try:
         found = _file(model)
@@ -59,15 +57,14 @@ def _checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "
     yield Verdict("model file", True, origin)
     try:
         with passing("loading"):
-            lm = loaded(model, **asdict(how))
+            lm = how.load(model)
     except Exception as error:
         yield Verdict("model runs", False, explained(error)[1])
         return
     compared = partial(reference_of, checkpoint, memory)
-    if isinstance(lm.model, LlamaNumpy):
-        yield from verdicts(lm, "exact", None, seconds, passing)
-    else:
-        yield from verdicts(lm, how.precision, compared, seconds, passing)
+    is_reference = getattr(lm.model, "backend", None) == "numpy"
+    precision = getattr(lm.model, "precision", how.precision)
+    yield from verdicts(lm, precision, None if is_reference else compared, seconds, passing)
 
 
 def _file(model: str) -> "tuple[str, Checkpoint]":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nextok.cli.failures import INTERRUPTED
-from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, Threads, TokenizerName, option
-from nextok.cli.loaded import loaded
+from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, option
+from nextok.cli.loaded import LoadFlags
 from nextok.cli.logprobs import show_logprobs
 from nextok.cli.prompts import clean, prompt_text
 from nextok.cli.report import as_json, draws, in_words
@@ -41,20 +41,19 @@ def generate(
     strategy: StrategyFlags,
     rules: RuleFlags,
     text: TextFlags,
+    how: LoadFlags,
     shown: OutputFlags,
     prompt: Prompt = None,
     model: ModelName = "smollm2",
-    threads: Threads = None,
-    tokenizer: TokenizerName = None,
     system: System = None,
     raw: Raw = False,
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
     question = asked(prompt, system, raw)
     options = text.options(strategy, rules)
-    chosen = strategy.strategy(text.n, partial(loaded, threads=threads, quiet=shown.quiet))
+    chosen = strategy.strategy(text.n, partial(how.load_draft, quiet=shown.quiet))
     started_at = time.perf_counter()
-    lm = loaded(model, threads=threads, quiet=shown.quiet, tokenizer=tokenizer)
+    lm = how.load(model, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
     page = Page()

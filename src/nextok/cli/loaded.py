@@ -1,19 +1,50 @@
-"""Loading a model for a command."""
+"""Loading models for a command."""
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from nextok.cli.flags import Threads, TokenizerName, option
 
 if TYPE_CHECKING:
     from nextok.lm import LM
 
+PANEL = "Loading"
 
-def loaded(model: str, *, threads: int | None = None, quiet: bool = False, **options: Any) -> "LM":
-    """The language model of this name, fetched first if need be; `quiet` hides the progress of that."""
+
+@dataclass(frozen=True, slots=True)
+class LoadFlags:
+    """How a command's models are loaded."""
+
+    threads: Threads = None
+    tokenizer: TokenizerName = None
+    backend: Annotated[
+        Literal["auto", "native", "numpy", "torch"],
+        option("--backend", metavar="NAME", text="auto, native, numpy or torch.", panel=PANEL),
+    ] = "auto"
+    device: Annotated[
+        str | None, option("--device", metavar="NAME", text="Of torch: cpu, cuda or cuda:N.", panel=PANEL)
+    ] = None
+    precision: Annotated[
+        Literal["fast", "exact"],
+        option("--precision", metavar="NAME", text="fast (int8; on a GPU bfloat16) or exact.", panel=PANEL),
+    ] = "fast"
+
+    def load(self, model: str, *, quiet: bool = False) -> "LM":
+        """The language model of this name, fetched first if need be; `quiet` hides the progress of that."""
+        return _loaded(model, quiet, asdict(self))
+
+    def load_draft(self, model: str, *, quiet: bool = False) -> "LM":
+        """Another one beside it, with a tokenizer of its own."""
+        return _loaded(model, quiet, asdict(self) | {"tokenizer": None})
+
+
+def _loaded(model: str, quiet: bool, options: dict[str, Any]) -> "LM":
     import nextok
     from nextok.processors import checked_threads
 
-    checked_threads(threads)  # refused before anything is fetched
+    checked_threads(options["threads"])  # refused before anything is fetched
     if quiet:
         from nextok.hub import resolve
 
         resolve(model)
-    return nextok.load(model, threads=threads, **options)
+    return nextok.load(model, **options)

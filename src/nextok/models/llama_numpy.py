@@ -87,6 +87,9 @@ class Layer:
 class LlamaNumpy:
     """A Llama, Mistral, Qwen 2 or Qwen 3 model with all weights in float32."""
 
+    backend, precision = "numpy", "exact"
+    rounds_by_shape = True  # BLAS does: a row's last bits depend on the rows beside it
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config
         self.vocab_size = self.config.vocab_size

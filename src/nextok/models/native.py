@@ -36,6 +36,7 @@ class NativeModel:
     def __init__(
         self, checkpoint: Checkpoint, *, exact: bool = False, threads: int | None = None, isa: str | None = None
     ) -> None:
+        self.backend, self.precision = "native", "exact" if exact else "fast"
         config = checkpoint.config
         self.vocab_size = config.vocab_size
         self.context = config.context

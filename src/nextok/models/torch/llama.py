@@ -28,7 +28,11 @@ class LlamaTorch:
     On a GPU, passes of a few tokens run as graphs.
     """
 
+    backend = "torch"
+    rounds_by_shape = True  # matrix products do
+
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
+        self.precision = "exact" if weights.embedding.dtype == torch.float32 else "fast"
         self.config = config
         self.weights = weights
         self.vocab_size = config.vocab_size
