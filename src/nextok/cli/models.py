@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nextok.cli.command import command
+from nextok.cli.convert import convert
 from nextok.cli.failures import EXIT_CODES
 from nextok.cli.flags import Json
 from nextok.cli.terminal import console, json_text, visible
@@ -18,8 +19,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path 
 def models(settings: dict[str, Any]) -> typer.Typer:
     """The group of commands about models; alone it lists them."""
     app = typer.Typer(add_completion=False, context_settings=settings, invoke_without_command=True, epilog=EXIT_CODES)
-    app.callback(help="List, fetch, check, describe and remove models.")(_group)
+    app.callback(help="List, fetch, check, describe, convert and remove models.")(_group)
     functions: dict[str, Callable[..., None]] = {"list": listed, "pull": pull, "info": info, "verify": verify}
+    functions["convert"] = convert
     for name, function in {**functions, "rm": remove}.items():
         app.command(name, context_settings=settings, epilog=EXIT_CODES)(command(function))
     return app
