@@ -9,6 +9,7 @@ from pathlib import Path
 from nextok.errors import ModelFileError
 from nextok.formats import open_model
 from nextok.formats.files import shown, within
+from nextok.formats.quantize import FLOATING, PACKERS
 from nextok.formats.tensor import Checkpoint
 from nextok.formats.write_folder import DTYPES, WEIGHTS, write_folder
 from nextok.formats.write_gguf import write_gguf
@@ -65,6 +66,7 @@ def write_model(
         place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
     _check_out(out, source.path, is_gguf, force)
     checkpoint = open_model(source.path)
+    _check_kinds(checkpoint, to)
     tokens = load_tokenizer(place)
     check_size(tokens, checkpoint, source.path)
     write = _to_gguf if is_gguf else _to_folder
@@ -84,6 +86,15 @@ def _checked_target(to: str | None, is_gguf: bool) -> str:
             f"--to {to} is for GGUF files: give an OUT that ends in .gguf, or --to {' or '.join(DTYPES)}"
         )
     return to
+
+
+def _check_kinds(checkpoint: Checkpoint, to: str) -> None:
+    """ValueError where nothing would become `to`, since all is quantised in another way already."""
+    kinds = {tensor.kind for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2}
+    if to in PACKERS and not kinds & {to.upper(), *FLOATING}:
+        raise ValueError(
+            f"its weights are in {', '.join(sorted(kinds))} already: leave --to out, or choose f32 or f16"
+        )
 
 
 def _check_out(out: Path, source: Path, is_gguf: bool, force: bool) -> None:
