@@ -17,6 +17,7 @@ import torch
 
 from nextok.errors import ModelFileError, ModelNotFoundError
 from nextok.formats.torch_file import read_torch_file
+from nextok.formats.weights import read_weights
 from pickles import (
     APPEND,
     BUILD,
@@ -415,6 +416,39 @@ def test_members_that_torch_does_not_write_are_refused(name, message, tmp_path):
     refused(path, message)
     assert not (tmp_path / "canary").exists()
     assert not (tmp_path.parent / "canary").exists()
+
+
+def test_links_are_not_followed(tmp_path):
+    (tmp_path / "secret").write_bytes(bytes(16))
+    link = entry("m/data/0", linked=True)
+    refused(
+        archive_of(tmp_path / "m.pth", ("m/data.pkl", GOOD), (link, str(tmp_path / "secret").encode())), "which is of"
+    )
+    (tmp_path / "zero.pth").symlink_to("/dev/zero")
+    refused(tmp_path / "zero.pth", "folder or a device")
+    (tmp_path / "round.pth").symlink_to(tmp_path / "round.pth")
+    refused(tmp_path / "round.pth", "cannot read it")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "pytorch_model.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelFileError, match="link to a place outside"):
+        read_weights(folder)
+
+
+def test_a_torch_that_reads_another_thing_is_not_believed(tmp_path, monkeypatch):
+    path = write_archive(tmp_path / "m.pth", GOOD, {**DATA, "version": b"3"})
+    read_torch_file(path)
+    for other in (
+        3,
+        [],
+        {},
+        {"w": 1},
+        {"w": torch.zeros(5)},
+        {"w": torch.zeros(4).half()},
+        {"w": torch.zeros(8)[::2]},
+    ):
+        monkeypatch.setattr(torch, "load", lambda *_, other=other, **__: other)
+        refused(path, "another one for torch")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
