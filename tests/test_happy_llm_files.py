@@ -1,5 +1,6 @@
 """Happy-LLM's files: whatever they are called and wherever they lie, the numbers are those of the book's model."""
 
+import io
 import json
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 
 import nextok as nt
+from folder_writer import folder, weights
 from happy_folder import TEMPLATE, write_book, write_checkpoint, write_export, write_tokenizer
 from happy_llm import random_transformer
+from nextok.cli import main
 from nextok.errors import ModelFileError, ModelNotFoundError
 from nextok.formats import open_model
 from nextok.formats.happy_llm import config_from_shapes, renamed
@@ -116,6 +119,16 @@ def test_shards_with_an_index_are_joined(model, tmp_path):
     assert difference(folder, model) < CLOSE
 
 
+def test_other_families_are_read_from_a_torch_file_too(tmp_path):
+    arrays = {name: torch.from_numpy(array) for name, array in weights().items()}
+    whole, pickled = folder(tmp_path / "whole"), folder(tmp_path / "pickled")
+    (pickled / "model.safetensors").unlink()
+    torch.save(arrays, pickled / "pytorch_model.bin")
+    expected = open_model(whole)
+    for name, tensor in open_model(pickled).tensors.items():
+        np.testing.assert_array_equal(tensor.float32(), expected.tensors[name].float32())
+
+
 def test_two_matrices_that_differ_are_both_kept(tmp_path):
     model = random_transformer(4, **SIZES)
     model.tok_embeddings.weight = torch.nn.Parameter(model.tok_embeddings.weight * 0.5)
@@ -204,6 +217,23 @@ def test_an_exported_folder_may_have_more_rows_never_fewer(tmp_path):
     assert nt.load(folder, backend="numpy").model.vocab_size == 1000
     with pytest.raises(ModelFileError, match=r"tokenizer has 49152 ids, but the model only 1000 rows: name the"):
         nt.load(folder, backend="numpy", tokenizer="smollm2")
+
+
+def test_every_command_that_loads_takes_a_tokenizer(model, tmp_path, capfd, monkeypatch):
+    path = write_checkpoint(tmp_path / "base" / "m.pth", model)
+    place = write_tokenizer(tmp_path / "elsewhere")
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hi\n"))
+    for command in (
+        ("generate", "Hi", "--max-tokens", "2"),
+        ("chat", "--max-tokens", "2"),
+        ("compare", "Hi", "--max-tokens", "2"),
+        ("tokenize", "Hi"),
+    ):
+        assert main([*command, "--model", str(path), "--tokenizer", str(place)]) == 0
+        assert main([*command, "--model", str(path)]) == 3
+        assert "(tokenizer=, --tokenizer)" in capfd.readouterr().err
+    assert main(["models", "info", str(path), "--tokenizer", str(place), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["end_tokens"] == {"2": "</s>", "4": "<|im_end|>"}
 
 
 # --- what does not fit ----------------------------------------------------------------------------------------------

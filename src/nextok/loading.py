@@ -65,7 +65,7 @@ def load(
     if quantize is not None:
         checkpoint = quantized(checkpoint, quantize)
     read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer)
-    _check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
+    check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
     size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
     made = _model(checkpoint, backend, device, precision, threads)
     how = (type(made).__name__, device, precision, quantize, checked_threads(threads), os.environ.get("NEXTOK_ISA"))
@@ -79,7 +79,8 @@ def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
         return read_tokenizer(resolve(model, report=report).path)
 
 
-def _check_size(tokenizer: Tokenizer, checkpoint: Checkpoint, path: Path) -> None:
+def check_size(tokenizer: Tokenizer, checkpoint: Checkpoint, path: Path) -> None:
+    """ModelFileError unless the model at `path` has a row for each id, and hardly more if it is a torch file."""
     ids, rows = tokenizer.vocab_size, checkpoint.config.vocab_size
     if ids > rows:
         raise ModelFileError(f"{path.name}: its tokenizer has {ids} ids, but the model only {rows} rows: {ANOTHER}")

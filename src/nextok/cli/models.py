@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from nextok.cli.command import command
+from nextok.cli.convert import convert
 from nextok.cli.failures import EXIT_CODES
-from nextok.cli.flags import Json
+from nextok.cli.flags import Json, TokenizerName
 from nextok.cli.terminal import console, json_text, visible
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path or a hub id (owner/name).")]
@@ -18,8 +19,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path 
 def models(settings: dict[str, Any]) -> typer.Typer:
     """The group of commands about models; alone it lists them."""
     app = typer.Typer(add_completion=False, context_settings=settings, invoke_without_command=True, epilog=EXIT_CODES)
-    app.callback(help="List, fetch, check, describe and remove models.")(_group)
+    app.callback(help="List, fetch, check, describe, convert and remove models.")(_group)
     functions: dict[str, Callable[..., None]] = {"list": listed, "pull": pull, "info": info, "verify": verify}
+    functions["convert"] = convert
     for name, function in {**functions, "rm": remove}.items():
         app.command(name, context_settings=settings, epilog=EXIT_CODES)(command(function))
     return app
@@ -62,9 +64,9 @@ def pull(name: Name) -> None:
     print(visible(str(source.path)))
 
 
-def info(name: Name, json: Json = False) -> None:
+def info(name: Name, tokenizer: TokenizerName = None, json: Json = False) -> None:
     """Describe a model: its shape, its weights, its tokens and where it came from."""
-    facts = _facts(name)
+    facts = _facts(name, tokenizer)
     if json:
         print(json_text(facts))
         return
@@ -100,14 +102,13 @@ def size_text(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:.0f} bytes"
 
 
-def _facts(name: str) -> dict[str, Any]:
-    from nextok import hub
+def _facts(name: str, other: str | None) -> dict[str, Any]:
+    from nextok import hub, load_tokenizer
     from nextok.formats import open_model
-    from nextok.text import load_tokenizer
 
     with hub.progress_bar() as report:
         source = hub.resolve(name, report=report)
-    checkpoint, tokenizer = open_model(source.path), load_tokenizer(source.path)
+    checkpoint, tokenizer = open_model(source.path), load_tokenizer(other or source.path)
     config, tensors = checkpoint.config, checkpoint.tensors.values()
     files = [path for path in source.path.iterdir() if path.is_file()] if source.path.is_dir() else [source.path]
     return {

@@ -91,4 +91,4 @@ def _data_start(buffer: mmap.mmap, info: zipfile.ZipInfo) -> int:
     at += HEADER.size
     if buffer[at : at + name_length] != info.orig_filename.encode():
         raise ModelFileError(f"its member {shown(info.filename)} goes by another name in its place: {AGAIN}")
-    return at + name_length + extra_length
+    return int(at + name_length + extra_length)

@@ -25,10 +25,8 @@ def quantized(checkpoint: Checkpoint, kind: str) -> Checkpoint:
 
     Norms, biases and rows that are not whole blocks stay as they are. NextokError if there is nothing to quantise.
     """
-    pack = PACKERS[kind]
     tensors = {
-        name: _packed(tensor, kind.upper(), pack) if _fits(tensor) else tensor
-        for name, tensor in checkpoint.tensors.items()
+        name: packed(tensor, kind.upper()) if fits(tensor) else tensor for name, tensor in checkpoint.tensors.items()
     }
     if all(tensors[name] is tensor for name, tensor in checkpoint.tensors.items()):
         raise NextokError(
@@ -37,21 +35,23 @@ def quantized(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     return replace(checkpoint, tensors=tensors)
 
 
-def _fits(tensor: Tensor) -> bool:
+def fits(tensor: Tensor) -> bool:
+    """Whether a tensor is a matrix of floating-point numbers whose rows are whole blocks."""
     return tensor.kind in FLOATING and len(tensor.shape) == 2 and tensor.shape[1] % BLOCK == 0
 
 
-def _packed(tensor: Tensor, kind: str, pack: Callable[[Floats], Bytes]) -> Tensor:
-    """A few rows at a time, so that the numbers of a large matrix are never all in memory."""
+def packed(tensor: Tensor, kind: str) -> Tensor:
+    """A matrix in Q8_0 or Q4_1, a few rows at a time, so that its numbers are never all in memory."""
+    pack = PACKERS[kind.lower()]
     rows, columns = tensor.shape
-    packed = np.empty((rows, KINDS[kind].size((1, columns))), np.uint8)
+    blocks = np.empty((rows, KINDS[kind].size((1, columns))), np.uint8)
     source = tensor.data.reshape(rows, -1)
     step = max(1, 16 * CHUNK // columns)
     for start in range(0, rows, step):
         part = source[start : start + step]
         values = tensor.decode(part.reshape(-1), (len(part), columns))
-        packed[start : start + step] = pack(values.reshape(-1, BLOCK)).reshape(len(part), -1)
-    return KINDS[kind].tensor(tensor.name, tensor.shape, packed.reshape(-1))
+        blocks[start : start + step] = pack(values.reshape(-1, BLOCK)).reshape(len(part), -1)
+    return KINDS[kind].tensor(tensor.name, tensor.shape, blocks.reshape(-1))
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")

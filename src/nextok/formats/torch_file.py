@@ -51,9 +51,7 @@ def read_torch_file(path: Path) -> dict[str, Tensor]:
         views, place = _state_dict(_read(buffer, members))
         _check_storages(views, members, len(buffer))
         loaded = _loaded(path)
-        for key in place:
-            loaded = loaded[key]
-        return {name: _tensor(name, view, loaded[name]) for name, view in views.items()}
+        return {name: _tensor(name, view, _at(loaded, (*place, name))) for name, view in views.items()}
 
 
 def _read(buffer: Any, members: Mapping[str, Member]) -> Any:
@@ -134,16 +132,21 @@ def _torch() -> Any:
     return torch
 
 
+def _at(content: Any, place: tuple[str, ...]) -> Any:
+    """What lies there in the mappings that torch has made; None if nothing does."""
+    for key in place:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content
+
+
 def _tensor(name: str, view: View, found: "torch.Tensor") -> Tensor:
     """A tensor over the bytes that torch has mapped, which are those that the pickle spoke of."""
     import torch
 
     kind = KINDS[STORAGES[view.storage.type][0]]
     wanted = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind.name]
-    if type(found) not in (torch.Tensor, torch.nn.Parameter) or (found.dtype, tuple(found.shape)) != (
-        wanted,
-        view.shape,
-    ):
+    alike = isinstance(found, torch.Tensor) and (found.dtype, found.shape) == (wanted, view.shape)
+    if not alike or found.layout != torch.strided or not found.is_contiguous():
         raise ModelFileError(f"tensor {shown(name)} is another one for torch than for nextok: {AGAIN}")
     data: npt.NDArray[np.uint8] = found.detach().reshape(-1).view(torch.uint8).numpy()
     data.flags.writeable = False

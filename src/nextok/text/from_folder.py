@@ -2,14 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nextok.errors import ModelFileError
 from nextok.formats.files import read_bytes, shown, within
-from nextok.text.parts import check_parts
+from nextok.text.parts import check_parts, no_panic
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import byte_alphabet, byte_level, ends, piece
 
@@ -24,16 +23,16 @@ MOST_IDS = 1 << 22
 def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer that `tokenizer.json` and its neighbours describe; ModelFileError if they are damaged."""
     folder = Path(path)
-    settings = _read_json(folder, "special_tokens_map.json") | _read_json(folder, "tokenizer_config.json")
+    settings = read_settings(folder)
     with within(str(folder / "tokenizer.json")):
-        content = _checked(folder)
+        content = read_content(folder)
         encoder = _encoder(content, settings)
         ids = encoder.get_vocab(with_added_tokens=True)
         names = _names(ids)
         token_bytes, drops_first_space = _token_bytes(encoder, content["decoder"], names)
         literal_encoder = _literal(encoder)
-    bos_id = ids.get(_token_text(settings, "bos_token"))
-    eos_id = ids.get(_token_text(settings, "eos_token"))
+    bos_id = ids.get(token_text(settings, "bos_token"))
+    eos_id = ids.get(token_text(settings, "eos_token"))
     control_ids = frozenset(token for token, each in encoder.get_added_tokens_decoder().items() if each.special)
     with within(str(folder / "tokenizer.json")):
         before, after = _around(encoder, settings, bos_id, eos_id)
@@ -77,7 +76,12 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
         return settings
 
 
-def _checked(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What the files beside `tokenizer.json` say of special tokens and templates."""
+    return _read_json(folder, "special_tokens_map.json") | _read_json(folder, "tokenizer_config.json")
+
+
+def read_content(folder: Path) -> dict[str, Any]:
     """What `tokenizer.json` says, once that is known to be of a kind that nextok reads."""
     text = _read(folder, "tokenizer.json", MOST_VOCABULARY_BYTES)
     if text is None:
@@ -103,28 +107,17 @@ def _checked(folder: Path) -> dict[str, Any]:
 def _encoder(content: Mapping[str, Any], settings: Mapping[str, Any]) -> "tokenizers.Tokenizer":
     from tokenizers import AddedToken, Tokenizer
 
-    with _no_panic():
+    with no_panic():
         # Written anew, as two readers could take one text for two things, such as where a key is given twice.
         encoder: tokenizers.Tokenizer = Tokenizer.from_str(json.dumps(content))
     encoder.no_truncation()
     encoder.no_padding()
     added = {token.content for token in encoder.get_added_tokens_decoder().values()}
     for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        name = _token_text(settings, role)
+        name = token_text(settings, role)
         if name not in added and encoder.token_to_id(name) is not None:
             encoder.add_special_tokens([AddedToken(name, normalized=False, special=True)])
     return encoder
-
-
-@contextmanager
-def _no_panic() -> Iterator[None]:
-    """ModelFileError for whatever the library raises over a damaged file; its panics are no `Exception`."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:
-        raise ModelFileError(f"it cannot be read ({shown(str(error))}): download it again") from None
 
 
 def _names(ids: Mapping[str, int]) -> tuple[str, ...]:
@@ -179,7 +172,7 @@ def _around(
         bos = (bos_id,) if settings.get("add_bos_token") and bos_id is not None else ()
         eos = (eos_id,) if settings.get("add_eos_token") and eos_id is not None else ()
         return bos, eos
-    with _no_panic():
+    with no_panic():
         bare = encoder.encode("a", add_special_tokens=False).ids
         whole = encoder.encode("a").ids
     for start in range(len(whole) - len(bare) + 1):
@@ -188,7 +181,8 @@ def _around(
     return (), ()
 
 
-def _token_text(settings: Mapping[str, Any], role: str) -> str:
+def token_text(settings: Mapping[str, Any], role: str) -> str:
+    """The token that has this role, such as `bos_token`; empty if none has."""
     value = settings.get(role)
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""

@@ -1,11 +1,13 @@
 """A tokenizer out of a GGUF file's metadata."""
 
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nextok.errors import ModelFileError
-from nextok.formats.files import shown
+from nextok.formats.files import shown, within
+from nextok.text.parts import check_parts, no_panic
 from nextok.text.pretokenizers import WORD_RULES, WordRule
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import (
@@ -29,6 +31,9 @@ from nextok.text.vocabulary import (
 if TYPE_CHECKING:
     import tokenizers
     from tokenizers.models import BPE
+    from tokenizers.normalizers import Normalizer
+
+HUGGING_FACE = "tokenizer.huggingface.json"
 
 
 def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -44,15 +49,14 @@ def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
 
 
 def _byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
-    from tokenizers.normalizers import NFC
-
     rule = _word_rule(metadata)
+    normalizer = _normalizer(metadata, rule)
     model = _bpe(vocabulary, read_merges(metadata), ignore_merges=rule.whole_words)
     encoder, literal_encoder = _encoders(model, vocabulary)
     for each in (encoder, literal_encoder):
         each.pre_tokenizer = rule.pre_tokenizer()
-        if rule.composed:
-            each.normalizer = NFC()
+        if normalizer:
+            each.normalizer = normalizer
     spell = partial(byte_level, alphabet=byte_alphabet())
     return _assembled(metadata, vocabulary, encoder, literal_encoder, spell, adds_bos=rule.adds_bos)
 
@@ -70,6 +74,25 @@ def _sentencepiece(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Token
     return _assembled(
         metadata, vocabulary, encoder, literal_encoder, piece, adds_bos=True, bos=1, eos=2, space_prefix=space_prefix
     )
+
+
+def _normalizer(metadata: Mapping[str, Any], rule: WordRule) -> "Normalizer | None":
+    """What is done to a text first: as the rule has it, unless the file holds its whole tokenizer.json."""
+    import tokenizers
+    from tokenizers.normalizers import NFC
+
+    if HUGGING_FACE not in metadata:
+        return NFC() if rule.composed else None
+    with within(HUGGING_FACE):
+        try:
+            steps = json.loads(metadata[HUGGING_FACE])["normalizer"]
+        except (ValueError, RecursionError, LookupError, TypeError):
+            raise damaged("it is not the JSON of a tokenizer") from None
+        check_parts({"normalizer": steps})
+        empty = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": steps}
+        with no_panic():
+            normalizer: Normalizer | None = tokenizers.Tokenizer.from_str(json.dumps(empty)).normalizer
+        return normalizer
 
 
 def _word_rule(metadata: Mapping[str, Any]) -> WordRule:

@@ -4,7 +4,8 @@ A file chooses among the library's steps and gives them parameters. Some choices
 regular expression without end, or abort the process; no such choice is needed to read a published vocabulary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from nextok.errors import ModelFileError
@@ -141,3 +142,14 @@ def _checked_step(part: str, step: Any, allowed: Allowed) -> str:
     if kind == "Replace" and len(step.get("content", "")) > len(step.get("pattern", {}).get("String", "")):
         raise ModelFileError(f"its {part} makes text longer ({shown(step)}), but nextok reads Replace that does not")
     return kind
+
+
+@contextmanager
+def no_panic() -> Iterator[None]:
+    """ModelFileError for whatever the library raises over a damaged file; its panics are no `Exception`."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as error:
+        raise ModelFileError(f"it cannot be read ({shown(str(error))}): download it again") from None

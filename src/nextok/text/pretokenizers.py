@@ -20,6 +20,7 @@ _CASED_WORDS = (
 )
 _CASED_SIGNS = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
 
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # where it is spelled out
 _LLAMA3 = rf"{_CONTRACTION}|{_WORD}|\p{{N}}{{1,3}}|{_SIGNS}|{_SPACES}"
 _QWEN2 = rf"{_CONTRACTION}|{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}"
 _QWEN35 = (
@@ -82,7 +83,7 @@ WORD_RULES: Mapping[str, WordRule] = _rules()
 
 # The regular expressions that a `tokenizer.json` may bring: any other could take time without end.
 PUBLISHED_PATTERNS = {pattern for rule in WORD_RULES.values() for pattern in rule.patterns} | {
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2, where it is spelled out
+    GPT2,
     r"\p{N}",
     r"[0-9][0-9][0-9]",  # Falcon
     r" ?[^(\s|[.,!?…。，、।۔،])]+",  # BLOOM

@@ -1,0 +1,31 @@
+"""`nextok models convert`: a model in the files of other programs."""
+
+from typing import Annotated
+
+import typer
+
+from nextok.cli.flags import Quiet, TokenizerName, option
+from nextok.cli.terminal import note, passing, visible
+
+In = Annotated[str, typer.Argument(metavar="IN", help="A known name, a path or a hub id (owner/name).")]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="A GGUF file (its name ends in .gguf), or a folder.")]
+To = Annotated[
+    str | None,
+    option("--to", metavar="KIND", text="f32, f16, q8_0 or q4_1; GGUF has f16 by default, a folder f32."),
+]
+Force = Annotated[bool, option("--force", text="Overwrite what is there.")]
+
+
+def convert(
+    model: In, out: Out, to: To = None, tokenizer: TokenizerName = None, force: Force = False, quiet: Quiet = False
+) -> None:
+    """Write a model as a GGUF file, or as a folder for transformers; print where it lies."""
+    from nextok.cli.models import size_text
+    from nextok.convert import write_model
+
+    with passing("converting"):
+        done = write_model(model, out, to=to, tokenizer=tokenizer, force=force)
+    if not quiet:
+        told = f"; {done.note}" if done.note else ""
+        note(f"{done.name}: {done.tensors} tensors as {done.kind}, {size_text(done.bytes)}{told}")
+    print(visible(str(done.path)))
