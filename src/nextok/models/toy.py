@@ -43,6 +43,8 @@ class ToyCache:
 class ToyModel:
     """A language model given by a function from the tokens so far to the logits of the next."""
 
+    backend, precision = "toy", "exact"
+
     def __init__(self, vocab_size: int, scores: Scores, context: int = 1 << 20) -> None:
         self.vocab_size = vocab_size
         self.context = context
