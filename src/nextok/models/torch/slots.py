@@ -51,6 +51,7 @@ class Pool:
         """Take a region back; safe at any moment, even from a finaliser in the middle of `take`."""
         self._returned.append((start, size))
 
+    @torch.inference_mode()  # as memory that grew during a pass may only be written so
     def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Copy slots; all are read before any is written."""
         for both in self.layers:
