@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nextok.strategies.sample import Chain, Greedy, Sample
     from nextok.strategies.speculate import Speculate
     from nextok.strategies.stochastic import StochasticBeam
+    from nextok.wrapping import wrap
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ _HOMES = {
     "TypicalP": "sampling.transforms",
     "load": "loading",
     "load_tokenizer": "loading",
+    "wrap": "wrapping",
 }
 
 __all__ = [
@@ -121,6 +123,7 @@ __all__ = [
     "TypicalP",
     "load",
     "load_tokenizer",
+    "wrap",
 ]
 
 
