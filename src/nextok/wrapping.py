@@ -61,8 +61,8 @@ def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
     name = type(tokenizer).__name__
     if getattr(tokenizer, "is_fast", None) is not True:
         raise ValueError(
-            f"{name} is no fast tokenizer of transformers, and nextok reads only those; pass one whose is_fast is true, "
-            "or the path of a folder with a tokenizer.json"
+            f"{name} is no fast tokenizer of transformers, and nextok reads only those; pass one whose is_fast is "
+            "true, or the path of a folder with a tokenizer.json"
         )
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)

@@ -75,7 +75,8 @@ class HuggingFace:
             self.vocab_size, self.pool = self._probed()
             apart = self._apart()
         except Exception as error:
-            raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {error}") from error
+            said = str(error).partition("\n")[0]
+            raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {said}") from error
         if not apart <= (most := NEAR.get(hf_model.dtype, FAR)):
             raise ValueError(
                 f"{name} computes something else with nextok's cache than without: logits differ by {apart:.2g} of "
@@ -171,16 +172,16 @@ class HuggingFace:
 
     @torch.inference_mode()
     def _apart(self) -> float:
-        """How far a small tree of tokens, beside a text of another length, comes out from texts read whole.
+        """How far a small tree, read in two passes beside a longer text, lies from the same texts read whole.
 
-        In standard deviations of the logits. Behind a prompt stand two branches, of two tokens each.
+        In standard deviations of the logits. Behind the tree's prompt stand two branches of two tokens each.
         """
         window = max((each for each in self._windows.values() if each and each <= CHECKED), default=4)
         n = max(1, min(window + 2, self.context - 2))
-        ids = [(index * 7919 + 3) % self.vocab_size for index in range(n + 6)]
-        prompt, one, two, other = ids[:n], ids[n : n + 2], ids[n + 2 : n + 4], ids[n + 4 :]
-        tree = self.open()
-        found = [self.logits([Feed.straight(tree, prompt)])]
+        ids = [(index * 7919 + 3) % self.vocab_size for index in range(2 * n + 9)]
+        prompt, one, two, other = ids[:n], ids[n : n + 2], ids[n + 2 : n + 4], ids[n + 4 :][: self.context]
+        tree, beside, last = self.open(), self.open(), len(other) - 1
+        found = [self.logits([Feed.straight(tree, prompt), Feed.straight(beside, other[:last])])]
         branches = Feed(
             cache=tree,
             tokens=[*one, *two],
@@ -189,8 +190,9 @@ class HuggingFace:
             tails=[(), (), (n + 2,), (n + 2, n + 3)],
             rows=[0, 1, 2, 3],
         )
-        found.append(self.logits([branches, Feed.straight(self.open(), other)]))
-        expected = torch.cat([self._whole(prompt + one), self._whole(prompt + two)[n:], self._whole(other)])
+        found.append(self.logits([branches, Feed.straight(beside, other[last:], last)]))
+        first, second, aside = (self._whole(text) for text in (prompt + one, prompt + two, other))
+        expected = torch.cat([first[:n], aside[:last], first[n:], second[n:], aside[last:]])
         return float((torch.cat(found) - expected).abs().max() / expected.std())
 
     def _whole(self, ids: list[int]) -> Tensor:
