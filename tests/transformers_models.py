@@ -1,6 +1,9 @@
 """Tiny random models of transformers, what transformers itself says of a text, and nextok's two ways to run them."""
 
+import copy
 import logging
+import zlib
+from collections.abc import Callable
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -8,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from nextok.engine import Engine
 from nextok.formats import open_model
@@ -93,9 +96,16 @@ def quiet():
 
 def made(settings: dict[str, Any], attention: str = "sdpa", seed: int = 0) -> PreTrainedModel:
     """A random model; the caller may do with it what it likes."""
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + zlib.crc32(settings["model_type"].encode()))
     config = AutoConfig.for_model(**(SHAPE | settings))
-    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).eval()
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 1:  # biases begin at 0 and norms at 1, where nobody would miss them
+                weight += 0.3 * torch.randn_like(weight)
+        if "gemma" in settings["model_type"]:  # which scale embeddings up until nothing else is heard
+            model.get_input_embeddings().weight *= 0.1
+    return model.eval()
 
 
 @cache
@@ -113,7 +123,7 @@ def exact(kind: str, seed: int = 0, vocab: int = 7) -> PreTrainedModel:
 def llama_torch(model: PreTrainedModel) -> LlamaTorch:
     """nextok's own module with the weights of a model, which go through files."""
     with TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
+        copy.deepcopy(model).float().save_pretrained(folder)
         return from_checkpoint(open_model(Path(folder)), model.dtype)
 
 
@@ -122,6 +132,43 @@ def from_checkpoint(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) 
     weights = {name: torch.from_numpy(tensor.float32()).to(dtype) for name, tensor in checkpoint.tensors.items()}
     return LlamaTorch(checkpoint.config, weights)
 
+
+def of_transformers(checkpoint: Checkpoint) -> LlamaForCausalLM:
+    """A Llama out of a GGUF file as transformers computes it, in float32."""
+    config = checkpoint.config
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.width,
+            intermediate_size=config.hidden,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.kv_heads,
+            max_position_embeddings=config.context,
+            rms_norm_eps=config.norm_epsilon,
+            rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
+            tie_word_embeddings=True,
+            eos_token_id=None,
+        )
+    )
+    state = {}
+    for name, tensor in checkpoint.tensors.items():
+        for theirs, ours in NAMES.items():
+            name = name.replace(theirs, ours)
+        weight = torch.from_numpy(tensor.float32())
+        if "q_proj" in name or "k_proj" in name:  # whose rows lie in pairs in this file, and in halves there
+            weight = weight.view(-1, config.head_width // 2, 2, config.width).transpose(1, 2).reshape(weight.shape)
+        state[name] = weight
+    unused = model.load_state_dict(state, strict=False)
+    assert unused.missing_keys == ["lm_head.weight"]
+    assert not unused.unexpected_keys
+    return model.eval()
+
+
+NAMES = {"blk.": "model.layers.", "token_embd": "model.embed_tokens", "output_norm": "model.norm"}
+NAMES |= {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm", "attn_output": "self_attn.o_proj"}
+NAMES |= {f"attn_{letter}.": f"self_attn.{letter}_proj." for letter in "qkv"}
+NAMES |= {f"ffn_{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")}
 
 BACKENDS = {"adapter": HuggingFace, "torch": llama_torch}
 
@@ -133,14 +180,14 @@ def plain_logits(model: PreTrainedModel, path: list[int] | tuple[int, ...]) -> t
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
 
 
-def by_definition(model: PreTrainedModel) -> ToyModel:
-    """The model as a plain function of the tokens so far."""
+def by_definition(logits: Callable[[list[int]], torch.Tensor], vocab: int) -> ToyModel:
+    """A model as a plain function of the tokens so far, given what it says after each token of a text."""
 
     @cache
     def scores(path: tuple[int, ...]) -> tuple[float, ...]:
-        return tuple(plain_logits(model, path)[-1].tolist())
+        return tuple(logits(list(path))[-1].tolist())
 
-    return ToyModel(model.config.vocab_size, scores, model.config.max_position_embeddings)
+    return ToyModel(vocab, scores)
 
 
 def padded(prompts: list[list[int]]) -> dict[str, torch.Tensor]:
@@ -179,8 +226,8 @@ def written(
 ) -> Any:
     """What nextok writes after all prompts in one engine."""
     engine, requests = Engine(model), []
-    for prompt in prompts:
-        requests.append(request := asked(prompt, seed=seed, max_tokens=at_most, stop_ids=frozenset(ends)))
+    for index, prompt in enumerate(prompts):
+        requests.append(request := asked(prompt, seed=index, max_tokens=at_most, stop_ids=frozenset(ends)))
         engine.submit(request, strategy, lambda event: None)
     engine.run()
     for request in requests:
