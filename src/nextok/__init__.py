@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from nextok.strategies.speculate import Speculate
     from nextok.strategies.stochastic import StochasticBeam
     from nextok.tensors import attach, generate_super
+    from nextok.wrapping import wrap
 
 __version__ = "0.1.0"
 
@@ -86,6 +87,7 @@ _HOMES = {
     "generate_super": "tensors",
     "load": "loading",
     "load_tokenizer": "loading",
+    "wrap": "wrapping",
 }
 
 __all__ = [
@@ -128,6 +130,7 @@ __all__ = [
     "generate_super",
     "load",
     "load_tokenizer",
+    "wrap",
 ]
 
 

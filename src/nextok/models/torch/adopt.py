@@ -20,9 +20,9 @@ def adopted(module: object) -> Model:
         if any(name.endswith("tok_embeddings.weight") for name, _ in module.named_parameters()):
             return _happy_llm(module)
         if hasattr(module, "config") and hasattr(module, "prepare_inputs_for_generation"):
-            from nextok.models.torch.huggingface import HuggingFace  # type: ignore
+            from nextok.models.torch.huggingface import HuggingFace
 
-            return HuggingFace(module)  # type: ignore
+            return HuggingFace(module)
     raise ValueError(
         "model must be a nextok LM, a causal LM of transformers or a Happy-LLM style Transformer "
         f"(tok_embeddings, layers.N.attention.wq, ...), got {type(module).__name__}"

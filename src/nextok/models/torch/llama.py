@@ -15,7 +15,7 @@ from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.models.torch.graphs import Graphs
-from nextok.models.torch.plan import Group, Plan, checked, planned, taken
+from nextok.models.torch.plan import Group, Plan, check, planned, taken
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 from nextok.models.torch.weights import Layer, SideBySide, Weights
@@ -63,7 +63,7 @@ class LlamaTorch:
 
         Raises ValueError for a token outside the vocabulary, LimitError for one beyond the context.
         """
-        checked(feeds, self.vocab_size, self.context)
+        check(feeds, self.vocab_size, self.context)
         recorded = self._graphs.logits(feeds) if self._graphs else None
         return self.forward(planned(feeds, self.device)) if recorded is None else recorded
 

@@ -98,15 +98,14 @@ def planned(feeds: Sequence[Feed], device: torch.device) -> Plan:
     return Plan.of(_cut(numbers.to(device, non_blocking=True), [part.shape for part in parts]))
 
 
-def checked(feeds: Sequence[Feed], vocab_size: int, context: int) -> Sequence[Feed]:
-    """The feeds; ValueError for a token outside the vocabulary, LimitError for one beyond the context."""
+def check(feeds: Sequence[Feed], vocab_size: int, context: int) -> None:
+    """ValueError for a token outside the vocabulary, LimitError for one beyond the context."""
     for feed in feeds:
         for token in feed.tokens:
             if not 0 <= token < vocab_size:
                 raise ValueError(f"token id {token} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
         if max(feed.position(index) for index in range(len(feed.tokens))) >= context:
             raise LimitError(f"the text does not fit in the model's context of {context} tokens; shorten it")
-    return feeds
 
 
 class Shape(NamedTuple):

@@ -1,0 +1,84 @@
+"""A causal language model of transformers, already in memory, with everything that nextok does."""
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from nextok import __version__
+from nextok.costs import RememberedCosts
+from nextok.errors import ModelFileError
+from nextok.hub.cache import cache_folder
+from nextok.lm import LM
+from nextok.loading import load_tokenizer
+from nextok.text import Tokenizer
+from nextok.text import load_tokenizer as read_tokenizer
+
+
+def wrap(hf_model: Any, tokenizer: Any = None) -> LM:
+    """A language model that writes with `hf_model`, which stays as it is; calls share its weights.
+
+    `tokenizer`: nextok's, a fast one of transformers, what `nt.load_tokenizer` takes, or None for that in the local
+    folder which the model came from. A text ends with its ends and those of `hf_model.generation_config`.
+    Raises ValueError for a model or tokenizer that cannot be used, by its class's name.
+    """
+    from nextok.models.torch.huggingface import HuggingFace
+
+    kind, source = type(hf_model).__name__, getattr(getattr(hf_model, "config", None), "name_or_path", "")
+    model = HuggingFace(hf_model)
+    read = _tokenizer(tokenizer, kind, source)
+    if read.vocab_size > model.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {read.vocab_size} ids, but {kind} scores {model.vocab_size}; pass the tokenizer that "
+            "the model was trained with, or call model.resize_token_embeddings(len(tokenizer))"
+        )
+    declared = _declared_ends(hf_model, kind, model.vocab_size)
+    size = f"{model.bytes_per_token} {hf_model.dtype} {model.device}"
+    key = " ".join((__version__, platform.node(), "transformers", kind, size, os.environ.get("OMP_NUM_THREADS", "")))
+    return LM(
+        model,
+        replace(read, eos_ids=read.eos_ids | declared),
+        Path(source).name or kind,
+        costs=RememberedCosts(model, cache_folder() / "costs.json", key),
+    )
+
+
+def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
+    """Whatever stands for a tokenizer, read."""
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    if isinstance(tokenizer, str | os.PathLike):
+        return load_tokenizer(tokenizer)
+    if tokenizer is None:
+        if not Path(source, "tokenizer.json").is_file():
+            raise ValueError(
+                f"{kind} came without a tokenizer: its name_or_path {source!r} is no local folder with a "
+                "tokenizer.json; pass wrap(model, tokenizer), with a tokenizer of transformers or the path of one"
+            )
+        return read_tokenizer(source)
+    name = type(tokenizer).__name__
+    if getattr(tokenizer, "is_fast", None) is not True:
+        raise ValueError(
+            f"{name} is no fast tokenizer of transformers, and nextok reads only those; pass one whose is_fast is "
+            "true, or the path of a folder with a tokenizer.json"
+        )
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        try:
+            return read_tokenizer(folder)
+        except ModelFileError as error:  # whose path will be gone
+            raise ModelFileError(str(error).replace(folder, name)) from None
+
+
+def _declared_ends(hf_model: Any, kind: str, vocab_size: int) -> frozenset[int]:
+    """The ids that the model's generation settings end a text with."""
+    value = getattr(hf_model.generation_config, "eos_token_id", None)
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if wrong := [each for each in ids if type(each) is not int or not 0 <= each < vocab_size]:
+        raise ValueError(
+            f"{kind}'s generation_config.eos_token_id is {wrong[0]!r}, but ids go from 0 to {vocab_size - 1}; "
+            "set it to the token that ends a text, or None"
+        )
+    return frozenset(ids)
