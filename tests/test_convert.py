@@ -347,12 +347,15 @@ def test_nothing_is_overwritten_unless_asked(book, tmp_path):
     (tmp_path / "folder.gguf").mkdir()
     (tmp_path / "file").write_text("")
     (tmp_path / "link.gguf").symlink_to(tmp_path / "m.gguf")
-    for name in ("folder.gguf", "file", "link.gguf"):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    for name in ("folder.gguf", "file", "link.gguf", "link", "nowhere"):
         with pytest.raises(ValueError, match="of another kind"):
             write_model(book, tmp_path / name, force=True)
     with pytest.raises(ValueError, match="make it first"):
         write_model(book, tmp_path / "no" / "m.gguf")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.gguf", "link.gguf", "m", "m.gguf"]
+    left = ["file", "folder.gguf", "link", "link.gguf", "m", "m.gguf", "nowhere"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_a_model_is_not_written_over_itself(book, tmp_path):

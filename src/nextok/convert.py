@@ -54,7 +54,7 @@ def write_model(
     """Write a model to `out`: a GGUF file if its name ends in .gguf, else a folder that transformers reads.
 
     `to`: f32, f16, q8_0 or q4_1 (f16 for GGUF by default, f32 for a folder, which has only the first two). The
-    tokenizer is the model's or the one named; the result gives every text the same ids, or is not written. What is
+    tokenizer is the model's or the one named; a result that gives test texts other ids is not written. What is
     there is overwritten only with `force`, and only when all is done.
     Raises ModelFileError, NextokError without the package gguf, ValueError for an option.
     """
@@ -106,7 +106,7 @@ def _check_out(out: Path, source: Path, is_gguf: bool, force: bool) -> None:
         raise ValueError(f"there is no folder {str(out.parent)!r}: make it first")
     if not os.path.lexists(out):
         return
-    if is_gguf != (out.is_file() and not out.is_symlink()):
+    if out.is_symlink() or not (out.is_file() if is_gguf else out.is_dir()):
         raise ValueError(f"{str(out)!r} is there already, and of another kind than the result: choose another name")
     if not force:
         raise ValueError(f"{str(out)!r} is there already: --force overwrites it")
