@@ -372,6 +372,14 @@ def test_a_model_put_to_training_later_says_so():
         model.logits([Feed.straight(model.open(), [1])])
 
 
+def test_a_model_that_was_converted_later_says_so():
+    hf_model = made(KINDS["llama"])
+    model = HuggingFace(hf_model)
+    hf_model.double()
+    with pytest.raises(ValueError, match=r"was torch.float32 on cpu and is torch.float64 on cpu; wrap it again"):
+        model.logits([Feed.straight(model.open(), [1])])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_types_of_numbers(dtype):
     hf_model = made(KINDS["llama"]).to(dtype)

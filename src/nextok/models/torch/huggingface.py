@@ -73,7 +73,7 @@ class HuggingFace:
         self._additive = suitable.text_config(hf_model)._attn_implementation == "eager"
         self._slices = "logits_to_keep" in signature(hf_model.forward).parameters
         self.context = suitable.context(hf_model)
-        self.device = next(hf_model.parameters()).device
+        self.device, self._dtype = hf_model.device, hf_model.dtype
         name = type(hf_model).__name__
         try:
             self.vocab_size, self.pool = self._probed()
@@ -81,7 +81,7 @@ class HuggingFace:
         except Exception as error:
             said = str(error).partition("\n")[0]
             raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {said}") from error
-        if not apart <= (most := NEAR.get(hf_model.dtype, FAR)):
+        if not apart <= (most := NEAR.get(self._dtype, FAR)):
             raise ValueError(
                 f"{name} computes something else with nextok's cache than without: logits differ by {apart:.2g} of "
                 f"their spread, and {most:g} may be rounding; use a model whose layers are plain attention"
@@ -107,8 +107,7 @@ class HuggingFace:
     @torch.inference_mode()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted."""
-        if self._model.training:
-            raise ValueError(f"{type(self._model).__name__} is in training mode; call model.eval()")
+        self._check_unchanged()
         few = [index for index, feed in enumerate(feeds) if len(feed.tokens) <= FEW_TOKENS]
         many = [[index] for index, feed in enumerate(feeds) if len(feed.tokens) > FEW_TOKENS]
         parts = ([few] if few else []) + many
@@ -122,6 +121,13 @@ class HuggingFace:
             sizes = [len(feeds[index].rows) for index in part]
             of_feed |= zip(part, torch.split_with_sizes(found, sizes))
         return torch.cat([of_feed[index] for index in range(len(feeds))])
+
+    def _check_unchanged(self) -> None:
+        name = type(self._model).__name__
+        if self._model.training:
+            raise ValueError(f"{name} is in training mode; call model.eval()")
+        if (now := (self._model.device, self._model.dtype)) != (self.device, self._dtype):
+            raise ValueError(f"{name} was {self._dtype} on {self.device} and is {now[1]} on {now[0]}; wrap it again")
 
     def _scores(self, feeds: Sequence[Feed], plan: Plan) -> Tensor:
         """Logits of the wanted rows of feeds that form a single group."""
@@ -153,8 +159,8 @@ class HuggingFace:
     def _made(self, mask: Tensor) -> Tensor:
         if not self._additive:
             return mask
-        dtype = self._model.dtype
-        return torch.zeros(mask.shape, dtype=dtype, device=self.device).masked_fill_(~mask, torch.finfo(dtype).min)
+        zeros = torch.zeros(mask.shape, dtype=self._dtype, device=self.device)
+        return zeros.masked_fill_(~mask, torch.finfo(self._dtype).min)
 
     @torch.inference_mode()
     def _probed(self) -> tuple[int, Pool]:

@@ -8,10 +8,9 @@ from inspect import signature
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.cache_utils import get_layer_types_and_kwargs
 
-ATTENTION = {"full_attention", "sliding_attention", "dummy"}
-"""Layers whose only memory are keys and values; a dummy is one that has none or looks at another layer's."""
+ATTENTION = {"full_attention", "sliding_attention"}
+WITHOUT_ATTENTION = {"mlp", "moe"}
 IMPLEMENTATIONS = ("sdpa", "eager")
 LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "seq_length")
 
@@ -28,20 +27,20 @@ def text_config(model: Any) -> Any:
 
 
 def windows(model: Any) -> dict[str, int | None]:
-    """How many tokens each kind of layer sees, by its name in the configuration; None: the whole path."""
-    name, found = type(model).__name__, dict[str, int | None]()
-    for kind, settings in zip(*get_layer_types_and_kwargs(text_config(model))):
-        window = settings.get("sliding_window")
-        if kind not in ATTENTION:
-            raise ValueError(
-                f"{name} has layers of the type {kind}, whose memory cannot go back to an earlier token; "
-                "nextok runs full_attention and sliding_attention"
-            )
-        if kind != "dummy" and found.setdefault(kind, window) != window:
-            raise ValueError(
-                f"{name} has {kind} layers with windows of {found[kind]} and of {window}; one is the most"
-            )
-    return found
+    """How many tokens each kind of attention layer sees, by its name in the configuration; None: the whole path."""
+    config, name = text_config(model), type(model).__name__
+    found = {getattr(each, "sliding_window", None) for each in (config, *getattr(config, "per_layer_config", ()))}
+    if len(found) > 1:
+        raise ValueError(f"{name} has layers with windows of {' and '.join(map(str, found))}; nextok runs one size")
+    [window] = found
+    chunked = "chunked_attention" if getattr(config, "attention_chunk_size", None) else "full_attention"
+    kinds = {*(getattr(config, "layer_types", None) or ["sliding_attention" if window else chunked])}
+    if strange := sorted(kinds - ATTENTION - WITHOUT_ATTENTION):
+        raise ValueError(
+            f"{name} has layers of the type {strange[0]}, whose memory cannot go back to an earlier token; "
+            "nextok runs full_attention and sliding_attention"
+        )
+    return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds & ATTENTION)}
 
 
 def context(model: Any) -> int:
