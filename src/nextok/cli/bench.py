@@ -12,8 +12,7 @@ import typer
 from nextok.cli.flags import Json, option
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.machine import environment, load_average
-from nextok.cli.models import size_text
-from nextok.cli.terminal import console, json_text, passing, visible
+from nextok.cli.terminal import console, json_text, passing, size_text, visible
 
 if TYPE_CHECKING:
     from nextok.lm import LM

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from nextok.cli.flags import Quiet, TokenizerName, option
-from nextok.cli.terminal import note, passing, visible
+from nextok.cli.terminal import note, passing, size_text, visible
 
 In = Annotated[str, typer.Argument(metavar="IN", help="A known name, a path or a hub id (owner/name).")]
 Out = Annotated[str, typer.Argument(metavar="OUT", help="A GGUF file (its name ends in .gguf), or a folder.")]
@@ -20,7 +20,6 @@ def convert(
     model: In, out: Out, to: To = None, tokenizer: TokenizerName = None, force: Force = False, quiet: Quiet = False
 ) -> None:
     """Write a model as a GGUF file, or as a folder for transformers; print where it lies."""
-    from nextok.cli.models import size_text
     from nextok.convert import write_model
 
     with passing("converting"):

@@ -12,8 +12,7 @@ from nextok.cli.failures import FAILED, explained
 from nextok.cli.flags import Json, option
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.machine import environment
-from nextok.cli.models import size_text
-from nextok.cli.terminal import console, json_text, passing, visible
+from nextok.cli.terminal import console, json_text, passing, size_text, visible
 from nextok.errors import DownloadError
 
 if TYPE_CHECKING:

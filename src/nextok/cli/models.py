@@ -11,7 +11,7 @@ from nextok.cli.command import command
 from nextok.cli.convert import convert
 from nextok.cli.failures import EXIT_CODES
 from nextok.cli.flags import Json, TokenizerName
-from nextok.cli.terminal import console, json_text, visible
+from nextok.cli.terminal import console, json_text, size_text, visible
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path or a hub id (owner/name).")]
 
@@ -95,11 +95,6 @@ def remove(name: Name) -> None:
 
     freed = hub.remove(name)
     print(visible(f"{name}: {size_text(freed)} freed" if freed else f"{name}: nothing was fetched"))
-
-
-def size_text(size: float) -> str:
-    """A number of bytes for people."""
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:.0f} bytes"
 
 
 def _facts(name: str, other: str | None) -> dict[str, Any]:

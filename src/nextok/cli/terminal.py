@@ -83,3 +83,8 @@ class Page:
             sys.stdout.write("\n")
         sys.stdout.flush()
         self.length, self._last = 0, ""
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:.0f} bytes"
