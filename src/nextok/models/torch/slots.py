@@ -25,7 +25,7 @@ class Pool:
         shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
         dtype: torch.dtype,
         device: torch.device,
-        slots: int = 1024,
+        slots: int = 256,
     ) -> None:
         self.device = device
         self.layers = [
