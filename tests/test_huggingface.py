@@ -143,24 +143,16 @@ def test_what_a_wrong_question_raises():
 ROTATION = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
 
 
+LONGROPE = {"rope_type": "longrope", **ROTATION, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+LONGROPE = {"model_type": "phi3", "original_max_position_embeddings": 32, "rope_parameters": LONGROPE}
+
+
 @pytest.mark.parametrize(
     ("changes", "context"),
     [
         ({"rope_parameters": {"rope_type": "yarn", **ROTATION}}, 128),
         ({"rope_parameters": {"rope_type": "dynamic", **ROTATION}}, 32),
-        (
-            {
-                "model_type": "phi3",
-                "original_max_position_embeddings": 32,
-                "rope_parameters": {
-                    "rope_type": "longrope",
-                    **ROTATION,
-                    "short_factor": [1.0] * 4,
-                    "long_factor": [3.0] * 4,
-                },
-            },
-            32,
-        ),
+        (LONGROPE, 32),
     ],
     ids=["yarn", "dynamic", "longrope"],
 )
@@ -362,6 +354,14 @@ def test_the_model_stays_as_it_was(kind):
     assert all(torch.equal(after[name], tensors[name]) for name in tensors)
     assert torch.is_grad_enabled()
     model(torch.tensor([[1, 2]])).logits.sum().backward()  # and it can still be trained
+
+
+def test_what_a_model_puts_by_in_a_pass_still_serves_its_training():
+    model = made(LONGROPE)
+    HuggingFace(model)
+    put_by = [each for module in model.modules() for each in vars(module).values() if isinstance(each, torch.Tensor)]
+    assert put_by
+    assert not any(each.is_inference() for each in put_by)
 
 
 def test_a_model_put_to_training_later_says_so():

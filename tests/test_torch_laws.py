@@ -47,7 +47,7 @@ def models(case):
 
 
 @EVERY
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     specs=st.lists(REQUESTS, min_size=1, max_size=6),
     budget=st.sampled_from([1, 2, 5, 17, 512]),
@@ -84,7 +84,7 @@ def the_crowd_equals_the_reference(specs, engine, definition):
 
 
 @EVERY
-@settings(max_examples=16, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(ANYTHING, min_size=5, max_size=5), st.sampled_from([3, 512]))
 def test_any_five_requests_are_each_what_they_are_alone(case, specs, budget):
     model, definition = models(case)
@@ -130,13 +130,15 @@ def test_speculation_never_changes_the_text(case, draft):
 
 
 @EVERY
-@pytest.mark.parametrize("name", [*BEAMS, "greedy", "filtered", "tree warm"])
+@pytest.mark.parametrize(
+    "name", ["beam 3", "beam 4 early", "diverse beam", "stochastic beam", "greedy", "filtered", "tree warm"]
+)
 def test_chunks_of_a_prompt_are_no_other_prompt(case, name):
     model, definition = models(case)
     prompt = [(3 * i * i + i) % VOCAB for i in range(30)]
     plain = asked(prompt, seed=5)
     by_reference(STRATEGIES[name], plain, definition)
-    for budget in (1, 7, 512):
+    for budget in (3, 512):
         chunked = asked(prompt, seed=5)
         by_engine(STRATEGIES[name], chunked, model, budget=budget)
         assert outcome(chunked) == outcome(plain)

@@ -59,7 +59,8 @@ class Sight(Cache):
 class HuggingFace:
     """A causal language model of transformers, used as it is: whatever it does in a forward pass is done here too.
 
-    Raises ValueError for one that cannot be run exactly, by its class's name.
+    Raises ValueError for one that cannot be run exactly, by its class's name. Passes run under no_grad and not in
+    inference mode, as what a model puts by in one must still serve its training.
     """
 
     backend = "transformers"
@@ -82,9 +83,10 @@ class HuggingFace:
             said = str(error).partition("\n")[0]
             raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {said}") from error
         if not apart <= (most := NEAR.get(self._dtype, FAR)):
+            fix = 'call model.set_attn_implementation("sdpa")' if self._additive else "use a model of plain attention"
             raise ValueError(
                 f"{name} computes something else with nextok's cache than without: logits differ by {apart:.2g} of "
-                f"their spread, and {most:g} may be rounding; use a model whose layers are plain attention"
+                f"their spread, and up to {most:g} may be rounding; {fix}"
             )
 
     @property
@@ -99,12 +101,12 @@ class HuggingFace:
         """An empty cache."""
         return Region(self.pool)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """A forward pass for each group of feeds, then the readout where the logits are."""
         return answered(self.logits(feeds), rows)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted."""
         self._check_unchanged()
@@ -162,7 +164,7 @@ class HuggingFace:
         zeros = torch.zeros(mask.shape, dtype=self._dtype, device=self.device)
         return zeros.masked_fill_(~mask, torch.finfo(self._dtype).min)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _probed(self) -> tuple[int, Pool]:
         """How many scores a token has, and a pool for what the model keeps of one."""
         cache, ids = DynamicCache(), torch.zeros((1, 1), dtype=torch.long, device=self.device)
@@ -178,7 +180,7 @@ class HuggingFace:
         shapes = [_shapes(layer.keys, layer.values) if layer.is_initialized else ((0,), (0,)) for layer in layers]
         return width, Pool(shapes, dtype, self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _apart(self) -> float:
         """How far a small tree, read in two passes beside a longer text, lies from the same texts read whole.
 
