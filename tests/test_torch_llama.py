@@ -308,11 +308,9 @@ def test_graphs_change_no_text(llama, device):
     plain, graphed = exact(llama), exact(llama, device)
     plain._graphs = None
     graphed._graphs = Rehearsed(graphed.forward, graphed.pool)
-    graphed.pool.layers[:] = [tuple(t[:260].clone() for t in both) for both in graphed.pool.layers]
-    graphed.pool._slots, graphed.pool._free = 260, [(1, 259)]  # so that the memory moves in between
     expected = texts(plain)
     assert texts(graphed) == expected
-    assert graphed.pool.growths
+    assert graphed.pool.growths  # so the memory has moved in between
     if device == "cpu":
         assert graphed._graphs.recordings > 5
     assert texts(graphed) == expected

@@ -19,7 +19,7 @@ class Pool:
     `shapes`: for each layer those of one token's keys and values, mostly (groups, width) for both.
     """
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)
     def __init__(
         self,
         shapes: Sequence[tuple[tuple[int, ...], tuple[int, ...]]],
@@ -52,7 +52,7 @@ class Pool:
         """Take a region back; safe at any moment, even from a finaliser in the middle of `take`."""
         self._returned.append((start, size))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Copy slots; all are read before any is written."""
         for both in self.layers:
@@ -68,7 +68,8 @@ class Pool:
                 merged.append((start, size))
         self._free = merged
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)  # else it could be written in that mode only
+    @torch.no_grad()
     def _grow(self, slots: int) -> None:
         def grown(tensor: torch.Tensor) -> torch.Tensor:
             larger = tensor.new_zeros((slots, *tensor.shape[1:]))
