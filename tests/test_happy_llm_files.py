@@ -300,6 +300,14 @@ def test_a_configuration_that_contradicts_the_weights_is_refused(model, tmp_path
             open_model(folder)
 
 
+def test_a_width_that_the_native_core_does_not_compute_is_refused_with_the_fix(tmp_path):
+    sizes = {"vocab_size": 320, "dim": 72, "n_heads": 6, "n_kv_heads": 3}
+    path = write_book(tmp_path, random_transformer(1, **sizes), {"n_heads": 6, "n_kv_heads": 3})
+    with pytest.raises(ModelFileError, match=r"width of 72 is no multiple of 16.*--backend numpy"):
+        nt.load(path)
+    nt.load(path, backend="numpy")
+
+
 def test_heads_that_show_nowhere_are_asked_for(tmp_path):
     model = random_transformer(**FEW_HEADS)
     path = write_checkpoint(tmp_path / "m.pth", model)

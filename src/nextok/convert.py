@@ -158,8 +158,8 @@ def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens:
     _check_tokens(tokens, load_tokenizer(path))
     if HUGGING_FACE in settings:
         return (
-            "GGUF cannot say how its texts are normalised: nextok reads it from the file, llama.cpp leaves it out, and "
-            "may give full-width letters and punctuation (，！？) other tokens"
+            "GGUF cannot say how its texts are normalised: nextok reads it from the file, llama.cpp leaves it out, "
+            "and may give full-width letters and punctuation (，！？) other tokens"
         )
     return ""
 
