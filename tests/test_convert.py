@@ -20,9 +20,10 @@ from happy_llm import random_transformer
 from nextok.cli import main
 from nextok.convert import write_model
 from nextok.errors import ModelFileError, NextokError
-from nextok.formats import open_gguf, open_model
+from nextok.formats import open_gguf, open_model, read_gguf
 from nextok.formats.quantize import quantized
 from nextok.formats.tensor import Checkpoint
+from nextok.formats.write_gguf import write_gguf
 from nextok.formats.written import written
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
@@ -369,6 +370,88 @@ def test_a_model_is_not_written_over_itself(book, tmp_path):
         write_model(folder / ".." / "m", tmp_path, force=True)
 
 
+def test_a_tokenizer_is_not_overwritten_by_what_it_was_named_for(model, book, tmp_path):
+    vocabulary = write_model(book, tmp_path / "v.gguf").path
+    tokenizer = write_tokenizer(tmp_path / "tokenizer_k", ROWS)
+    lone = write_checkpoint(tmp_path / "m.pth", model)
+    for out, named in [(vocabulary, vocabulary), (tokenizer, tokenizer), (tokenizer, None)]:
+        with pytest.raises(ValueError, match="is the tokenizer itself, or holds it"):
+            write_model(lone, out, tokenizer=named, force=True)
+    write_model(lone, tmp_path / "w.gguf", tokenizer=vocabulary)
+
+
+def test_names_that_promise_another_kind_of_file_are_refused(book, tmp_path):
+    for name in ("m.safetensors", "m.pth", "m.bin", "m.PT"):
+        with pytest.raises(ValueError, match=r"a folder.* or a name that ends in \.gguf"):
+            write_model(book, tmp_path / name)
+    assert write_model(book, tmp_path / "m.GGUF").path.is_file()
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(ValueError, match="of another kind"):
+        write_model(book, tmp_path / "round", force=True)
+    with pytest.raises(ValueError, match="make it first"):
+        write_model(book, tmp_path / "round" / "m.gguf")
+    longest = "m" * 250 + ".gguf"
+    assert write_model(book, tmp_path / longest).path.name == longest
+    with pytest.raises(NextokError, match=r"cannot be written.*too long"):
+        write_model(book, tmp_path / f"m{longest}")
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "m"])
+def test_what_appears_meanwhile_is_kept(book, tmp_path, monkeypatch, name):
+    out = tmp_path / name
+
+    def meanwhile(checkpoint, to, interleaved):
+        other.mkdir(exist_ok=True)
+        (other / "diary.txt").write_text("mine")
+        return written(checkpoint, to, interleaved)
+
+    for module in ("write_gguf", "write_folder"):
+        monkeypatch.setattr(f"nextok.formats.{module}.written", meanwhile)
+    other = out
+    with pytest.raises(ValueError, match="is there already"):
+        write_model(book, out)
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "diary.txt"]
+    other = tmp_path / "n"
+    write_model(book, other.with_name("o"))
+    if name == "m":
+        with pytest.raises(ValueError, match=r"holds 'diary\.txt'"):
+            write_model(book, other, force=True)
+        assert (other / "diary.txt").read_text() == "mine"
+
+
+def test_everybody_may_read_what_others_may(book, tmp_path):
+    folder = write_model(book, tmp_path / "m").path
+    (tmp_path / "usual").write_text("")
+    usual = (tmp_path / "usual").stat().st_mode
+    for path in (*folder.iterdir(), write_model(book, tmp_path / "m.gguf").path):
+        assert path.stat().st_mode == usual
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+@pytest.mark.parametrize("name", ["m.gguf", "m"])
+def test_a_full_disk_is_said_and_leaves_nothing(book, tmp_path, name):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(NextokError, match=r"cannot be written .*: make room, or choose another place"):
+            write_model(book, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "value", [1 << 40, -(1 << 40), (1 << 63) + 1, [1 << 31, 2], [1 << 63], 1e300, [1e300], [True]]
+)
+def test_numbers_of_all_widths_pass_from_gguf_to_gguf(value, tmp_path):
+    """A file may say more of its tokens than nextok knows."""
+    checkpoint = open_model(write_model(family(tmp_path / "m", "llama"), tmp_path / "m.gguf").path)
+    write_gguf(tmp_path / "n.gguf", checkpoint, "n", {"tokenizer.ggml.strange": value}, "f16")
+    assert read_gguf(tmp_path / "n.gguf").metadata["tokenizer.ggml.strange"] == value
+
+
 @pytest.mark.parametrize("out", ["m.gguf", "m"])
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError, MemoryError])
 def test_an_interruption_leaves_what_was_there(book, tmp_path, monkeypatch, out, failure):
@@ -384,10 +467,11 @@ def test_an_interruption_leaves_what_was_there(book, tmp_path, monkeypatch, out,
 
     for module in ("write_gguf", "write_folder"):
         monkeypatch.setattr(f"nextok.formats.{module}.written", half)
-    with pytest.raises(failure):
+    told = NextokError if failure is OSError else failure
+    with pytest.raises(told):
         write_model(book, out, to="f16", force=True)
     np.testing.assert_array_equal(logits(out), before)
-    with pytest.raises(failure):
+    with pytest.raises(told):
         write_model(book, out.with_name("new" + out.suffix))
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 

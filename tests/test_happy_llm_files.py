@@ -144,6 +144,32 @@ def test_old_buffers_are_left_out(model, tmp_path):
     assert difference(tmp_path / "m.pth", model) < CLOSE
 
 
+def test_buffers_of_the_rotation_tell_the_heads(tmp_path):
+    model = random_transformer(**FEW_HEADS)
+    buffers = {"freqs_cos": model.freqs_cos, "freqs_sin": model.freqs_sin}
+    torch.save(model.state_dict() | buffers, tmp_path / "m.pth")
+    assert difference(tmp_path / "m.pth", model) < CLOSE
+    (tmp_path / "config.json").write_text(json.dumps({"n_heads": 8, "n_kv_heads": 4}))
+    with pytest.raises(ModelFileError, match=r"'freqs_cos' is for heads 20 wide, but 8 heads.* are 10 wide"):
+        open_model(tmp_path / "m.pth")
+    torch.save(model.state_dict() | {"freqs_sin": torch.ones(4)}, tmp_path / "m.pth")
+    with pytest.raises(ModelFileError, match=r"'freqs_sin' has shape \(4,\)"):
+        open_model(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("key", ["model_args", "args", "config"])
+def test_a_training_checkpoint_may_tell_the_heads_itself(tmp_path, key):
+    model = random_transformer(2, vocab_size=320, dim=64, n_heads=4, n_kv_heads=2)
+    path = tmp_path / "m.pt"
+    torch.save({"model": model.state_dict(), key: config_of(model) | {"out_dir": "out", "beta": 0.9}}, path)
+    assert difference(path, model) < CLOSE
+    (tmp_path / "config.json").write_text(json.dumps(config_of(model) | {"n_heads": None}))
+    assert difference(path, model) < CLOSE
+    (tmp_path / "config.json").write_text(json.dumps(config_of(model) | {"n_heads": 8, "n_kv_heads": 4}))
+    with pytest.raises(ModelFileError, match=rf"n_heads is 8 in config\.json, but 4 in its {key}: they are of two"):
+        open_model(path)
+
+
 # --- the whole way to text ------------------------------------------------------------------------------------------
 
 
@@ -253,6 +279,12 @@ CONTRADICTIONS = {
     "epsilon": ({"norm_eps": -1}, "norm_eps is -1"),
     "context": ({"max_seq_len": 0}, "max_seq_len is 0"),
     "a word": ({"n_heads": "16"}, "n_heads is '16'"),
+    "keys alone": (
+        {"n_heads": None, "n_kv_heads": 4},
+        "16, the book's, do not fit n_kv_heads 4 .* put a config.json",
+    ),
+    "rotation": ({"rope_theta": 1e6}, "rope_theta is 1000000.0"),
+    "nested": ({"n_heads": [[[[[["x" * 9] * 9] * 9] * 9] * 9] * 9]}, r"n_heads is \[.{100,130}\.\.\., but"),
 }
 
 
@@ -266,6 +298,14 @@ def test_a_configuration_that_contradicts_the_weights_is_refused(model, tmp_path
         folder = write_export(tmp_path / "export", model, **changes)
         with pytest.raises(ModelFileError, match=message):
             open_model(folder)
+
+
+def test_a_width_that_the_native_core_does_not_compute_is_refused_with_the_fix(tmp_path):
+    sizes = {"vocab_size": 320, "dim": 72, "n_heads": 6, "n_kv_heads": 3}
+    path = write_book(tmp_path, random_transformer(1, **sizes), {"n_heads": 6, "n_kv_heads": 3})
+    with pytest.raises(ModelFileError, match=r"width of 72 is no multiple of 16.*--backend numpy"):
+        nt.load(path)
+    nt.load(path, backend="numpy")
 
 
 def test_heads_that_show_nowhere_are_asked_for(tmp_path):

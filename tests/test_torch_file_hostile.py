@@ -9,6 +9,7 @@ import struct
 import tarfile
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -449,6 +450,45 @@ def test_a_torch_that_reads_another_thing_is_not_believed(tmp_path, monkeypatch)
     ):
         monkeypatch.setattr(torch, "load", lambda *_, other=other, **__: other)
         refused(path, "another one for torch")
+
+
+def test_a_member_goes_by_one_name(tmp_path, monkeypatch):
+    """Python 3.13 lets a field beside the name replace it; torch does not, and would read the other pickle."""
+    decoded = zipfile.ZipInfo._decodeExtra
+
+    def decode_as_later(info, *rest):
+        decoded(info, *rest)
+        if info.extra[:2] == b"up":
+            info.filename = info.extra[9:].decode()
+
+    monkeypatch.setattr(zipfile.ZipInfo, "_decodeExtra", decode_as_later)
+    members = []
+    for raw, other, data in (
+        ("m/data.pkl", "m/data/7", PROTO + system(tmp_path / "canary") + STOP),
+        ("m/data/7", "m/data.pkl", GOOD),
+    ):
+        info = zipfile.ZipInfo(raw)
+        info.extra = struct.pack("<2sHBI", b"up", 5 + len(other), 1, zlib.crc32(raw.encode())) + other.encode()
+        members.append((info, data))
+    refused(archive_of(tmp_path / "m.pth", *members, ("m/data/0", bytes(16)), ("m/version", b"3")), "two names")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_file_that_is_exchanged_meanwhile_is_not_believed(when, tmp_path, monkeypatch):
+    path = write_archive(tmp_path / "m.pth", GOOD, {**DATA, "version": b"3"})
+    other = write_archive(tmp_path / "n.pth", GOOD, {"data/0": bytes(range(16)), "version": b"3"})
+    load = torch.load
+
+    def exchanged(*arguments, **options):
+        if when == "before":
+            os.replace(other, path)
+        found = load(*arguments, **options)
+        if when == "after":
+            os.replace(other, path)
+        return found
+
+    monkeypatch.setattr(torch, "load", exchanged)
+    refused(path, "was changed while it was read: load it again")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

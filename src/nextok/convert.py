@@ -1,13 +1,14 @@
 """From any model that nextok reads to a file or a folder that other programs read too: GGUF or Hugging Face."""
 
 import os
-import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from nextok.errors import ModelFileError
-from nextok.formats import open_model
+from nextok.errors import ModelFileError, NextokError
+from nextok.formats import is_torch_file, open_model
 from nextok.formats.files import shown, within
 from nextok.formats.quantize import FLOATING, PACKERS
 from nextok.formats.tensor import Checkpoint
@@ -56,21 +57,24 @@ def write_model(
     `to`: f32, f16, q8_0 or q4_1 (f16 for GGUF by default, f32 for a folder, which has only the first two). The
     tokenizer is the model's or the one named; a result that gives test texts other ids is not written. What is
     there is overwritten only with `force`, and only when all is done.
-    Raises ModelFileError, NextokError without the package gguf, ValueError for an option.
+    Raises ModelFileError, NextokError without the package gguf or room on the disk, ValueError for an option.
     """
     out = Path(os.path.expanduser(out)).absolute()
-    is_gguf = out.suffix == ".gguf"
+    is_gguf = _is_gguf(out)
     to = _checked_target(to, is_gguf)
     with progress_bar() as report:
         source = resolve(model, report=report)
         place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
-    _check_out(out, source.path, is_gguf, force)
+    place = tokenizer_path(place)
+    _check_origins(out, source.path, place)
+    _check_free(out, is_gguf, force)
     checkpoint = open_model(source.path)
     _check_kinds(checkpoint, to)
     tokens = load_tokenizer(place)
     check_size(tokens, checkpoint, source.path)
     write = _to_gguf if is_gguf else _to_folder
-    note = _replacing(out, lambda part: write(part, checkpoint, source.name, tokenizer_path(place), tokens, to))
+    with _replacing(out, is_gguf, force) as part:
+        note = write(part, checkpoint, source.name, place, tokens, to)
     files = [out] if is_gguf else list(out.iterdir())
     size = sum(path.stat().st_size for path in files)
     return Conversion(out, source.name, len(checkpoint.tensors), size, to, note)
@@ -97,11 +101,24 @@ def _check_kinds(checkpoint: Checkpoint, to: str) -> None:
         )
 
 
-def _check_out(out: Path, source: Path, is_gguf: bool, force: bool) -> None:
-    """ValueError if what is at `out` must not be overwritten."""
-    there, origin = out.resolve(), source.resolve()
+def _is_gguf(out: Path) -> bool:
+    suffix = out.suffix.lower()
+    if suffix == ".safetensors" or is_torch_file(out.name.lower()):
+        raise ValueError(f"{str(out)!r} would be a folder: choose a folder's name, or a name that ends in .gguf")
+    return suffix == ".gguf"
+
+
+def _check_origins(out: Path, model: Path, tokenizer: Path) -> None:
+    """ValueError if `out` is, holds or lies in what is read."""
+    there, origin, tokens = (Path(os.path.realpath(path)) for path in (out, model, tokenizer))
     if there == origin or (origin.is_dir() and there.is_relative_to(origin)) or origin.is_relative_to(there):
         raise ValueError(f"{str(out)!r} is the model itself, or within it: choose another place for the result")
+    if tokens.is_relative_to(there):
+        raise ValueError(f"{str(out)!r} is the tokenizer itself, or holds it: choose another place for the result")
+
+
+def _check_free(out: Path, is_gguf: bool, force: bool) -> None:
+    """ValueError if what is at `out` must not be overwritten."""
     if not out.parent.is_dir():
         raise ValueError(f"there is no folder {str(out.parent)!r}: make it first")
     if not os.path.lexists(out):
@@ -115,24 +132,24 @@ def _check_out(out: Path, source: Path, is_gguf: bool, force: bool) -> None:
         raise ValueError(f"{str(out)!r} holds {shown(others[0])}, which no conversion wrote: choose another name")
 
 
-def _replacing(out: Path, write: Callable[[Path], str]) -> str:
-    """Let `write` make a file or folder beside `out`, which takes its name when it is whole and else is removed."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
+@contextmanager
+def _replacing(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
+    """A place beside `out` for a new file or folder, which takes its name when it is whole and else is removed."""
     try:
-        note = write(part)
-        if out.is_dir():
-            out.rename(old)
-        part.replace(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for left in (part, old):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
-    return note
+        with TemporaryDirectory(prefix=".nextok-", dir=out.parent) as aside:
+            part, old = Path(aside, "part"), Path(aside, "old")
+            yield part
+            _check_free(out, is_gguf, force)  # again: it has taken a while
+            try:
+                if out.is_dir():
+                    out.rename(old)
+                part.replace(out)
+            finally:
+                if old.exists() and not os.path.lexists(out):
+                    old.rename(out)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NextokError(f"{str(out)!r} cannot be written ({reason}): make room, or choose another place") from None
 
 
 def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
@@ -140,7 +157,10 @@ def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens:
     write_gguf(path, checkpoint, name, settings, to)
     _check_tokens(tokens, load_tokenizer(path))
     if HUGGING_FACE in settings:
-        return "GGUF cannot say how its texts are normalised: nextok reads it from the file, llama.cpp leaves it out"
+        return (
+            "GGUF cannot say how its texts are normalised: nextok reads it from the file, llama.cpp leaves it out, "
+            "and may give full-width letters and punctuation (，！？) other tokens"
+        )
     return ""
 
 

@@ -44,6 +44,8 @@ def read_members(path: Path, buffer: mmap.mmap) -> Mapping[str, Member]:
     members: dict[str, Member] = {}
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
+        if info.filename != info.orig_filename:  # such as by a field beside the name, which torch does not know
+            raise ModelFileError(f"its member {shown(info.orig_filename)} has two names: {AGAIN}")
         name = info.filename.removeprefix(f"{folder}/")
         if name == info.filename or name in members:
             raise ModelFileError(f"its members are not one folder, see {shown(info.filename)}: {AGAIN}")

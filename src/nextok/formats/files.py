@@ -16,11 +16,15 @@ import numpy.typing as npt
 from nextok.errors import ModelFileError, ModelNotFoundError
 
 AGAIN = "the file is damaged, download it again"
+MOST_SHOWN = 120  # letters
 
 
 def shown(value: object) -> str:
     """A value from a file as it may stand in a message: quoted, short, on one line."""
-    return repr(value[:80]) if isinstance(value, str) else reprlib.repr(value)
+    if isinstance(value, str):
+        return repr(value[:80])
+    text = reprlib.repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from nextok.formats import llama
 from nextok.formats.fields import Fields
 from nextok.formats.files import AGAIN, member, read_json, shown, within
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
-from nextok.formats.torch_file import read_torch_file
+from nextok.formats.torch_file import read_state_dict
 from nextok.formats.weights import read_weights
 
 MODEL_TYPE = "Tiny-K"
@@ -45,18 +45,25 @@ LAYER_NAMES = {
 LAYER_NAME = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.(.+)\.weight")
 WRAPPED = re.compile(r"(_orig_mod\.|module\.)*")  # by torch.compile and DataParallel
 BUFFER = re.compile(r"(.+\.)?(freqs_cos|freqs_sin|attention\.mask)")  # computed anew by everybody
+INSIDE = ("model_args", "args", "config")  # where a training checkpoint keeps the configuration, if it does
+SETTINGS = (
+    *("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "hidden_dim", "multiple_of"),
+    *("norm_eps", "max_seq_len", "rope_theta"),
+)
+THETA = 10_000.0
 
 
 def open_happy_llm(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint in a torch file; its shape is that of its tensors and of a config.json beside it, if any.
+    """The checkpoint in a torch file; its shape is that of its tensors and of its configuration, if it has one: in
+    a config.json beside it, or in the training checkpoint itself.
 
-    The number of heads shows in no tensor: without a config.json it is the book's 16. ModelFileError if file and
-    configuration contradict each other, or if it is no such model.
+    The number of heads shows in no weight: where nothing tells it, it is the book's 16. ModelFileError if two of
+    these contradict each other, or if it is no such model.
     """
     path = Path(path)
-    tensors = read_torch_file(path)
+    state = read_state_dict(path)
     with within(path.name):
-        return _checkpoint(tensors, _settings_beside(path))
+        return _checkpoint(state.tensors, _agreed(_settings_beside(path), state.beside))
 
 
 def exported(folder: Path, settings: Mapping[str, Any]) -> Checkpoint:
@@ -92,8 +99,8 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[
     """The shape of the model whose state dict has tensors of these names and shapes.
 
     `settings` are the fields of Happy-LLM's ModelConfig: dim, n_layers, n_heads, n_kv_heads, vocab_size, hidden_dim,
-    multiple_of, norm_eps, max_seq_len; any may be absent. ModelFileError, with both names, where one contradicts
-    a shape.
+    multiple_of, norm_eps, max_seq_len, rope_theta; any may be absent. ModelFileError, with both names, where one
+    contradicts a shape.
     """
     names = renamed(shapes)
     theirs = {ours: name for name, ours in names.items()}
@@ -113,7 +120,8 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[
     _agree(fields, "dim", width, llama.MOST_WIDTH, "the width of tok_embeddings.weight")
     _agree(fields, "vocab_size", vocab_size, llama.MOST_VOCAB, "the rows of tok_embeddings.weight")
     _agree_on_hidden(fields, width, hidden)
-    heads = _heads(fields, width)
+    fields.only("rope_theta", THETA)
+    heads = _heads(fields, width, shapes)
     kv_heads = _kv_heads(fields, shared, width, heads)
     return ModelConfig(
         architecture="llama",
@@ -126,7 +134,7 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[
         vocab_size=vocab_size,
         context=fields.integer("max_seq_len", llama.MOST_CONTEXT, absent=CONTEXT),
         norm_epsilon=fields.number("norm_eps", *llama.EPSILONS, absent=EPSILON),
-        rope_theta=10_000.0,
+        rope_theta=THETA,
         rope_width=width // heads,
         rope_interleaved=True,
     )
@@ -154,8 +162,20 @@ def _agree_on_hidden(fields: Fields, width: int, hidden: int) -> None:
     _agree(fields, "hidden_dim", hidden, llama.MOST_HIDDEN, what)
 
 
-def _heads(fields: Fields, width: int) -> int:
-    heads = fields.integer("n_heads", llama.MOST_HEADS, absent=HEADS)
+def _heads(fields: Fields, width: int, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many heads: as a configuration says, else as old buffers of the rotation are wide, else the book's."""
+    turned = {name: shape for name, shape in shapes.items() if name.endswith(("freqs_cos", "freqs_sin"))}
+    if bad := next((name for name, shape in turned.items() if len(shape) != 2), None):
+        raise ModelFileError(f"{shown(bad)} has shape {turned[bad]}, not a row for each position: {AGAIN}")
+    widths = {name: 2 * shape[1] for name, shape in turned.items()}
+    likely = next((width // each for each in widths.values() if width % each == 0), HEADS)
+    heads = fields.integer("n_heads", llama.MOST_HEADS, absent=likely)
+    for name, found in widths.items():
+        if found * heads != width:
+            raise ModelFileError(
+                f"{shown(name)} is for heads {found} wide, but {heads} heads of a width of {width} are "
+                f"{width // heads} wide: they are of two models"
+            )
     if width % (2 * heads) == 0:
         return heads
     if fields.values.get("n_heads") is None:
@@ -169,8 +189,11 @@ def _kv_heads(fields: Fields, shared: int, width: int, heads: int) -> int:
     """How many heads have keys and values; absent from a configuration, as many as its tensors have room for."""
     head_width = width // heads
     found = shared // head_width
-    if fields.values.get("n_heads") is not None and "n_kv_heads" in fields.values:
+    unnamed = fields.values.get("n_heads") is None
+    if "n_kv_heads" in fields.values and not (unnamed and fields.values["n_kv_heads"] is None):
         said = fields.integer("n_kv_heads", llama.MOST_HEADS, absent=heads)
+        if said * head_width != shared and unnamed:
+            raise _unknown_heads(f"{heads}, the book's, do not fit n_kv_heads {said} in its configuration")
         if said * head_width != shared:
             raise ModelFileError(
                 f"n_heads {heads} and n_kv_heads {said} in its configuration need {said * head_width} rows in "
@@ -197,6 +220,20 @@ def _settings_beside(path: Path) -> dict[str, Any]:
         settings = read_json(member(path.parent, CONFIG), MOST_CONFIG_BYTES)
         Fields(settings).only("model_type", MODEL_TYPE)
         return settings
+
+
+def _agreed(beside: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What config.json and a training checkpoint say of the model; ModelFileError where they contradict."""
+    place = next((key for key in INSIDE if isinstance(checkpoint.get(key), dict)), "")
+    inside = {name: value for name, value in checkpoint.get(place, {}).items() if name in SETTINGS}
+    for name in inside:
+        said = beside.get(name)
+        if said is not None and inside[name] is not None and said != inside[name]:
+            raise ModelFileError(
+                f"{name} is {shown(said)} in {CONFIG}, but {shown(inside[name])} in its {place}: "
+                "they are of two models"
+            )
+    return inside | {name: value for name, value in beside.items() if value is not None or name not in inside}
 
 
 def _checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Checkpoint:

@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from nextok.errors import ModelFileError
 from nextok.formats.archive import Member, read_members
-from nextok.formats.files import AGAIN, map_file, shown, within
+from nextok.formats.files import AGAIN, map_file, opened, shown, within
 from nextok.formats.quants import KINDS
 from nextok.formats.tensor import Tensor
 from nextok.formats.torch_pickle import SAVE_AGAIN, STORAGES, View, read_pickle
@@ -40,18 +41,43 @@ def is_torch_file(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix in SUFFIXES
 
 
-def read_torch_file(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a state dict by its own name, still on disk; ModelFileError for anything else.
+@dataclass(frozen=True, slots=True)
+class StateDict:
+    """Every tensor by its own name, still on disk, and what a training checkpoint holds beside them."""
 
-    The state dict may lie in a training checkpoint, under "model_state_dict", "state_dict" or "model".
+    tensors: dict[str, Tensor]
+    beside: Mapping[str, Any]
+
+
+def read_torch_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of `read_state_dict` alone."""
+    return read_state_dict(path).tensors
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """The state dict in a torch file; ModelFileError for anything else.
+
+    It may lie in a training checkpoint, under "model_state_dict", "state_dict" or "model".
     """
     with within(path.name):
+        version = _version(path)
         buffer = map_file(path)
         members = read_members(path, buffer)
-        views, place = _state_dict(_read(buffer, members))
+        content = _read(buffer, members)
+        views, place = _state_dict(content)
         _check_storages(views, members, len(buffer))
         loaded = _loaded(path)
-        return {name: _tensor(name, view, _at(loaded, (*place, name))) for name, view in views.items()}
+        if _version(path) != version:  # torch opens it anew
+            raise ModelFileError("it was changed while it was read: load it again")
+        tensors = {name: _tensor(name, view, _at(loaded, (*place, name))) for name, view in views.items()}
+        return StateDict(tensors, {key: content[key] for key in content if key not in place} if place else {})
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What tells a file from another one that has taken its name, or from itself when it has been written to."""
+    with opened(path) as file:
+        facts = os.fstat(file.fileno())
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _read(buffer: Any, members: Mapping[str, Member]) -> Any:

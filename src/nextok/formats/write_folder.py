@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from nextok.errors import ModelFileError
@@ -28,7 +29,7 @@ ATTENTION, FEED_FORWARD = ("attn_q", "attn_k", "attn_v", "attn_output"), ("ffn_g
 def write_folder(folder: Path, checkpoint: Checkpoint, to: str, tokens: Mapping[str, Any]) -> None:
     """Write both files into a folder that is there; `tokens` are ids for config.json, such as bos_token_id.
 
-    ModelFileError for what transformers has no setting for.
+    ModelFileError for what transformers has no setting for, OSError if the disk is full.
     """
     name, dtype = DTYPES[to]
     settings = {**_settings(checkpoint, name), **tokens}
@@ -37,7 +38,11 @@ def write_folder(folder: Path, checkpoint: Checkpoint, to: str, tokens: Mapping[
         for tensor in written(checkpoint, to, interleaved=False)
     }
     (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from None
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library keeps it to its owner
 
 
 def _their_name(name: str) -> str:

@@ -4,7 +4,8 @@ The settings: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from nextok.formats.written import written, written_kind
 
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_1": 3}
 ROPE_FREQS = "rope_freqs.weight"
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def write_gguf(path: Path, checkpoint: Checkpoint, name: str, vocabulary: Mapping[str, Value], to: str) -> None:
@@ -98,16 +100,32 @@ def _divisor_table(config: ModelConfig) -> Tensor | None:
 
 
 def _add(gguf: Any, writer: Any, key: str, value: Value) -> None:
-    """A setting in the type that llama.cpp expects: numbers in 32 bits."""
+    """A setting in the type that llama.cpp expects: numbers in 32 bits, if they fit."""
     types = gguf.GGUFValueType
-    kinds = {bool: types.BOOL, str: types.STRING, float: types.FLOAT32}
     if isinstance(value, list):
         if value:
-            kinds |= {int: types.INT32}
-            writer.add_key_value(key, value, types.ARRAY, kinds[type(value[0])])
+            writer.add_key_value(key, value, types.ARRAY, types[_type_name(value, ("INT32", "UINT32"))])
         return
-    kinds |= {int: types.INT32 if isinstance(value, int) and value < 0 else types.UINT32}
-    writer.add_key_value(key, value, kinds[type(value)])
+    writer.add_key_value(key, value, types[_type_name([value], ("UINT32", "INT32"))])
+
+
+def _type_name(values: Sequence[Any], whole: tuple[str, ...]) -> str:
+    """The first type that holds all values, which are of one kind; of whole numbers, those in `whole` come first."""
+    match values[0]:
+        case bool():
+            return "BOOL"
+        case str():
+            return "STRING"
+        case float():
+            return (
+                "FLOAT32"
+                if all(abs(value) <= LARGEST_FLOAT32 or not isfinite(value) for value in values)
+                else "FLOAT64"
+            )
+    kinds = (*whole, "INT64", "UINT64")
+    limits = {kind: np.iinfo(kind.lower()) for kind in kinds}
+    low, high = min(values), max(values)
+    return next(kind for kind in kinds if limits[kind].min <= low and high <= limits[kind].max)
 
 
 def _announce(gguf: Any, writer: Any, tensor: Tensor, kind: str, name: str = ROPE_FREQS) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextok import _native
+from nextok.errors import ModelFileError
 from nextok.formats.files import forget
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
@@ -20,6 +21,8 @@ from nextok.processors import checked_threads
 from nextok.query import Row
 from nextok.sampling.readout import read
 from nextok.sampling.transforms import Custom
+
+ALIGNMENT = 16  # of the stream, in numbers
 
 
 class NativeModel:
@@ -38,6 +41,11 @@ class NativeModel:
     ) -> None:
         self.backend, self.precision = "native", "exact" if exact else "fast"
         config = checkpoint.config
+        if config.width % ALIGNMENT:
+            raise ModelFileError(
+                f"its width of {config.width} is no multiple of {ALIGNMENT}, which the native core needs: "
+                "load it with another backend (--backend numpy)"
+            )
         self.vocab_size = config.vocab_size
         self.context = config.context
         self._core = _native.Model(
