@@ -1,9 +1,14 @@
 """generate_super: the tutorial's own calls on a Happy-LLM model, against full forward passes and the mathematics."""
 
+import copy
+import gc
+import io
 import itertools
 import math
 import random
+import weakref
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -292,10 +297,92 @@ def test_models_wrapped_for_training_and_other_shapes():
     assert dropping.training
 
 
-def test_narrow_models_run_in_their_own_precision():
-    model = random_transformer().to(torch.bfloat16)
-    output = nt.generate_super(model, PROMPT, max_new_tokens=8)
-    assert output[0, 0] == model(PROMPT).logits[0, -1].argmax()
+class Reference(torch.nn.Module):
+    """The same weights under the same names, with a forward pass that takes and gives something else."""
+
+    def __init__(self, model, forward):
+        super().__init__()
+        self.args = model.args
+        self.tok_embeddings, self.layers, self.norm, self.output = (
+            model.tok_embeddings,
+            model.layers,
+            model.norm,
+            model.output,
+        )
+        self._forward = [model, forward]
+
+    def forward(self, tokens):
+        return self._forward[1](self._forward[0], tokens)
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda model, tokens: model(tokens).logits,
+        lambda model, tokens: (model(tokens).logits, None),
+        lambda model, tokens: model(tokens, tokens),
+        lambda model, tokens: model(tokens).logits[:, -1],
+        lambda model, tokens: SimpleNamespace(loss=None),
+        lambda model, tokens: model(tokens, start=0),
+    ],
+    ids=["tensor", "tuple", "every position", "no position", "no logits", "more arguments"],
+)
+def test_modules_of_the_same_family_may_answer_in_another_form(forward):
+    model = random_transformer()
+    expected = greedy_by_full_passes(model, PROMPT, 12)
+    assert nt.generate_super(Reference(model, forward), PROMPT, max_new_tokens=12).equal(expected)
+
+
+def test_the_settings_may_be_a_dictionary(transformer):
+    model = random_transformer()
+    expected = greedy_by_full_passes(model, PROMPT, 12)
+    stop = expected[0, 3].item()
+    model.args = vars(model.args) | {"pad_token_id": 3}
+    found = nt.generate_super(model, PROMPT.expand(2, -1), max_new_tokens=12)
+    assert found.equal(expected.expand(2, -1))
+    rows = nt.generate_super(model, torch.tensor([[5, 6, 7, 8], [9, 9, 9, 9]]), stop, 12)
+    assert 3 in rows.tolist()[0][4:]
+
+
+def doubled(model):
+    model.layers[0].attention.wq.register_forward_hook(lambda module, given, found: 2 * found)
+
+
+def turned_otherwise(model):
+    model.freqs_cos, model.freqs_sin = model.freqs_cos[:, [3, 2, 1, 0, 4, 5, 6, 7]], model.freqs_sin
+
+
+def another_forward(model):
+    model.__class__ = Negated
+
+
+class Negated(Transformer):
+    def forward(self, tokens, targets=None):
+        found = super().forward(tokens, targets)
+        found.logits = -found.logits
+        return found
+
+
+@pytest.mark.parametrize("changed", [doubled, turned_otherwise, another_forward])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_module_that_computes_something_else_is_refused(changed, training):
+    """In training mode too, where dropout is not taken for a difference."""
+    sizes = {"dropout": 0.5} if training else {}
+    model = random_transformer(**sizes).train(training)
+    nt.generate_super(model, PROMPT, max_new_tokens=2)
+    changed(model)
+    with pytest.raises(ValueError, match=f"{type(model).__name__} computes something else than nextok") as refusal:
+        nt.generate_super(model, PROMPT, max_new_tokens=2)
+    assert "\n" not in str(refusal.value)
+    assert {module.training for module in model.modules()} == {training}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_models_run_in_their_own_precision(dtype):
+    for seed in range(8):
+        model = random_transformer(seed).to(dtype)
+        output = nt.generate_super(model, PROMPT, max_new_tokens=8)
+        assert output[0, 0] == model(PROMPT).logits[0, -1].argmax()
 
 
 def test_the_context_ends_a_row_and_says_so():
@@ -305,6 +392,98 @@ def test_the_context_ends_a_row_and_says_so():
     assert output.tolist() == greedy_by_full_passes(model, PROMPT, 6).tolist()
     with pytest.raises(nt.NextokError, match="the prompt has 10 tokens and the model's context is 10"):
         nt.generate_super(model, torch.ones(1, 10).long())
+
+
+# --- what surrounds a call, and what it leaves behind -----------------------------------------------------------
+
+
+def saved_and_loaded(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, saved_and_loaded])
+def test_a_copy_of_an_attached_model_writes_with_its_own_weights(copied):
+    model = nt.attach(random_transformer())
+    expected = model.generate_super(PROMPT, max_new_tokens=8)
+    other = copied(model)
+    assert other.generate_super(PROMPT, max_new_tokens=8).equal(expected)
+    with torch.no_grad():
+        model.layers[0].attention.wv.weight.neg_()
+    assert other.generate_super(PROMPT, max_new_tokens=8).equal(expected)
+    assert not model.generate_super(PROMPT, max_new_tokens=8).equal(expected)
+    assert model.state_dict().keys() == random_transformer().state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    "surrounding", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)]
+)
+def test_what_surrounds_a_call_changes_nothing(surrounding):
+    model = random_transformer()
+    expected = nt.generate_super(model, PROMPT, max_new_tokens=30)
+    with surrounding():
+        assert nt.generate_super(model, PROMPT, max_new_tokens=30).equal(expected)
+    model(PROMPT, PROMPT).last_loss.sum().backward()  # and it can still be trained
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"assistant_model": random_transformer(seed=3)}])
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_nothing_is_left_behind(options, interrupted, monkeypatch):
+    """Neither the model's memory nor, in that of an LM, a region; without waiting for the garbage collector."""
+    from nextok.models.torch.llama import LlamaTorch
+
+    pools, count, answer = set(), itertools.count(), LlamaTorch.answer
+
+    def answered(model, *arguments):
+        pools.add(weakref.ref(model.pool))
+        if interrupted and next(count) == 5:
+            raise KeyboardInterrupt
+        return answer(model, *arguments)
+
+    monkeypatch.setattr(LlamaTorch, "answer", answered)
+    gc.collect()
+    gc.disable()
+    try:
+        nt.generate_super(random_transformer(), PROMPT, max_new_tokens=8, **options)
+        assert not interrupted
+    except KeyboardInterrupt:
+        pass
+    finally:
+        gc.enable()
+    assert [pool() for pool in pools] == [None] * (1 + ("assistant_model" in options))
+
+
+@pytest.mark.parametrize("backend", ["torch", "native"])
+@pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 1}])
+def test_an_lm_keeps_no_cache_of_a_text_that_is_finished_or_interrupted(backend, options, tmp_path, monkeypatch):
+    write_tokenizer(tmp_path / "tokenizer_k", 300)
+    model = random_transformer(vocab_size=300)
+    path = write_checkpoint(tmp_path / "model.pth", model, model.args.config())
+    lm = nt.load(path, backend=backend, precision="exact", **({"device": "cpu"} if backend == "torch" else {}))
+    rows, answer, count = torch.tensor([[9, 40, 77], [120, 3, 210]]), lm.model.answer, itertools.count()
+
+    def interrupted(*arguments):
+        if next(count) == 4:
+            raise KeyboardInterrupt
+        return answer(*arguments)
+
+    gc.collect()
+    gc.disable()
+    try:
+        expected = nt.generate_super(lm, rows, max_new_tokens=9, **options)
+        assert not lm.engine._memos
+        with monkeypatch.context() as patch:
+            patch.setattr(lm.model, "answer", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                nt.generate_super(lm, rows, max_new_tokens=9, **options)
+        assert nt.generate_super(lm, rows, max_new_tokens=9, **options).equal(expected)
+    finally:
+        gc.enable()
+    gc.collect()  # the interruption's traceback
+    assert not lm.engine._memos
+    assert not lm.engine.step()
 
 
 # --- bad input --------------------------------------------------------------------------------------------------
@@ -325,6 +504,14 @@ def test_the_context_ends_a_row_and_says_so():
         ({"input_ids": torch.ones(1, 2).bool()}, "got torch.bool"),
         ({"input_ids": torch.tensor([[1, 97]])}, "token id 97 in row 0 of input_ids is outside.* 0 to 96"),
         ({"input_ids": torch.tensor([[1, 2], [-1, 2]])}, "token id -1 in row 1 of input_ids"),
+        ({"input_ids": PROMPT.to("meta")}, "input_ids must be an ordinary tensor with values, got one on meta"),
+        ({"input_ids": PROMPT.to_sparse()}, "ordinary tensor with values, got torch.sparse_coo"),
+        (
+            {"input_ids": torch.nested.nested_tensor([PROMPT[0]], layout=torch.jagged)},
+            "with values, got a nested one",
+        ),
+        ({"attention_mask": PROMPT.to("meta")}, "attention_mask must be an ordinary tensor"),
+        ({"model": random_transformer().to("meta")}, "the model's weights are on meta, where they have no values"),
         ({"attention_mask": torch.ones(1, 3).long()}, r"must have the shape of input_ids, \[1, 4\], got \[1, 3\]"),
         ({"attention_mask": torch.zeros(1, 4).long()}, "shows no token of row 0: each row needs at least one"),
         ({"attention_mask": torch.tensor([[1, 0, 1, 1]])}, "a gap in row 0: it marks padding, left or right"),

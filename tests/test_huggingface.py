@@ -16,7 +16,7 @@ from transformers import (
 from nextok.errors import LimitError
 from nextok.kv import Memo
 from nextok.models.base import Feed
-from nextok.models.torch import huggingface, plan
+from nextok.models.torch import agreement, plan
 from nextok.models.torch.huggingface import HuggingFace, Sight
 from nextok.models.torch.plan import FEW_TOKENS, Group
 from nextok.tree import ROOT, Tree
@@ -153,10 +153,11 @@ LONGROPE = {"model_type": "phi3", "original_max_position_embeddings": 32, "rope_
         ({"rope_parameters": {"rope_type": "yarn", **ROTATION}}, 128),
         ({"rope_parameters": {"rope_type": "dynamic", **ROTATION}}, 32),
         (LONGROPE, 32),
+        ({"model_type": "doge", "keep_window_size": 24}, 24),
     ],
-    ids=["yarn", "dynamic", "longrope"],
+    ids=["yarn", "dynamic", "longrope", "the best few"],
 )
-def test_a_rotation_that_depends_on_the_batch_ends_the_context(changes, context):
+def test_what_depends_on_the_batch_or_on_its_order_ends_the_context(changes, context):
     assert HuggingFace(made(KINDS["llama"] | changes)).context == context
 
 
@@ -372,12 +373,52 @@ def test_a_model_put_to_training_later_says_so():
         model.logits([Feed.straight(model.open(), [1])])
 
 
-def test_a_model_that_was_converted_later_says_so():
+@pytest.mark.parametrize("changed", [torch.nn.Module.double, lambda model: model.to("meta")])
+def test_a_model_moved_later_says_so(changed):
     hf_model = made(KINDS["llama"])
     model = HuggingFace(hf_model)
-    hf_model.double()
-    with pytest.raises(ValueError, match=r"was torch.float32 on cpu and is torch.float64 on cpu; wrap it again"):
+    changed(hf_model)
+    said = "LlamaForCausalLM was torch.float32 on cpu when it was taken in, and is now .*; wrap it again"
+    with pytest.raises(ValueError, match=said):
         model.logits([Feed.straight(model.open(), [1])])
+
+
+def test_autocast_around_a_call_changes_no_score():
+    hf_model, path = made(KINDS["llama"]), [(7 * i + 3) % 40 for i in range(20)]
+    before = HuggingFace(hf_model)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = HuggingFace(hf_model)
+        found = [model.logits([Feed.straight(model.open(), path)]) for model in (before, inside)]
+    for each in found:
+        assert (each - plain_logits(hf_model, path)).abs().max() < NEAR
+
+
+def test_scores_without_any_spread_and_scores_ruled_out_are_no_difference():
+    """A head that is still zero, and one token that the model never says, however it says so."""
+    flat = made(KINDS["llama"])
+    with torch.no_grad():
+        flat.lm_head.weight.zero_()
+    assert HuggingFace(flat).vocab_size == 40
+    for never in (-torch.inf, torch.finfo(torch.float32).min):
+        hf_model = made(KINDS["llama"])
+        hf_model.lm_head.register_forward_hook(
+            lambda module, given, found, never=never: found.index_fill(-1, RULED_OUT, never)
+        )
+        path = list(range(20))
+        model = HuggingFace(hf_model)
+        found = model.logits([Feed.straight(model.open(), path)])
+        assert (found[:, RULED_OUT] == never).all()
+
+
+RULED_OUT = torch.tensor([5])
+
+
+@pytest.mark.parametrize("never", [-torch.inf, torch.finfo(torch.float32).min])
+def test_negative_control_a_token_ruled_out_hides_no_difference(never):
+    hf_model = CountsOnOrder(copy.deepcopy(tiny("llama").config)).eval()
+    hf_model.lm_head.register_forward_hook(lambda module, given, found: found.index_fill(-1, RULED_OUT, never))
+    with pytest.raises(ValueError, match="CountsOnOrder computes something else"):
+        HuggingFace(hf_model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -387,7 +428,7 @@ def test_other_types_of_numbers(dtype):
     path = [(7 * i + 3) % 40 for i in range(20)]
     found, expected = model.logits([Feed.straight(model.open(), path)]), plain_logits(hf_model, path).float()
     assert found.dtype == torch.float32
-    assert (found - expected).abs().max() < expected.std() * huggingface.NEAR.get(dtype, huggingface.FAR)
+    assert (found - expected).abs().max() < expected.std() * agreement.rounding(dtype)
     assert model.pool.layers[0][0].dtype == dtype
 
 

@@ -2,8 +2,11 @@
 
 import gc
 import random
+import weakref
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from nextok.formats import open_model
 from nextok.formats.quantize import quantized
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
+from nextok.models.torch import graphs as graphs_module
 from nextok.models.torch.devices import chosen, load_torch
 from nextok.models.torch.graphs import Graphs, Recorded
 from nextok.models.torch.llama import LlamaTorch
@@ -281,13 +285,13 @@ class Rehearsed(Graphs):
 
     recordings = 0
 
-    def _record(self, shape, numbers):
+    def _record(self, shape, numbers, forward):
         if self._pool.device.type == "cuda":
-            return super()._record(shape, numbers)
+            return super()._record(shape, numbers, forward)
         self.recordings += 1
         held = numbers.clone()
-        logits = self._forward(shape.plan(held))
-        return Recorded(Played(self._forward, shape.plan(held), logits), held, logits)
+        logits = forward(shape.plan(held))
+        return Recorded(Played(forward, shape.plan(held), logits), held, logits)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -307,7 +311,7 @@ def test_graphs_change_no_text(llama, device):
 
     plain, graphed = exact(llama), exact(llama, device)
     plain._graphs = None
-    graphed._graphs = Rehearsed(graphed.forward, graphed.pool)
+    graphed._graphs = Rehearsed(graphed.pool)
     expected = texts(plain)
     assert texts(graphed) == expected
     assert graphed.pool.growths  # so the memory has moved in between
@@ -316,15 +320,111 @@ def test_graphs_change_no_text(llama, device):
     assert texts(graphed) == expected
 
 
+def test_graphs_do_not_keep_their_model(llama):
+    """Else a GPU's memory would wait for the garbage collector, which does not see how full it is."""
+    model = exact(llama)
+    model._graphs = Graphs(model.pool)
+    seen = weakref.ref(model)
+    scores(model, Feed.straight(model.open(), TOKENS[:3]))
+    gc.disable()
+    del model
+    try:
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_a_shape_too_large_to_record_runs_without_a_graph(llama):
+    class Full(Rehearsed):
+        def _record(self, shape, numbers, forward):
+            if shape.rows > 1:
+                self.recordings += 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super()._record(shape, numbers, forward)
+
+    model = exact(llama)
+    feeds = [[Feed.straight(model.open(), TOKENS[:n])] for n in (1, 3)]
+    expected = [scores(model, *feed) for feed in feeds]
+    model._graphs = Full(model.pool)
+    for _ in range(5):
+        for feed, right in zip(feeds, expected):
+            assert difference(scores(model, *feed), right) < CLOSE
+    assert model._graphs.recordings == 3  # of which one failed, and one was given up for its memory
+
+
+class Noted:
+    """Stands for all of torch.cuda that a recording uses; says what was done, on which device and stream."""
+
+    def __init__(self):
+        self.device_now, self.stream_now, self.done, self.streams = "cuda:0", None, [], 0
+
+    def __getattr__(self, name):
+        raise AssertionError(f"torch.cuda.{name} is not pretended")
+
+    def Stream(self, device=None):
+        self.streams += 1
+        return SimpleNamespace(wait_stream=lambda other: self.done.append("wait"))
+
+    def current_stream(self):
+        return SimpleNamespace(wait_stream=lambda other: self.done.append("wait"))
+
+    @contextmanager
+    def device(self, device):
+        before, self.device_now = self.device_now, device
+        yield
+        self.device_now = before
+
+    @contextmanager
+    def stream(self, stream):
+        before, self.stream_now = self.stream_now, stream
+        try:
+            yield
+        finally:
+            self.stream_now = before
+
+    def CUDAGraph(self):
+        return SimpleNamespace(pool=lambda: "shared", replay=lambda: None)
+
+    @contextmanager
+    def graph(self, graph, pool=None, stream=None, capture_error_mode="global"):
+        self.done.append((self.device_now, pool, stream is self.stream_now, capture_error_mode))
+        self.stream_now = stream  # where it is left if the end of the recording fails
+        yield
+
+
+def test_graphs_are_recorded_on_the_device_of_their_model_in_memory_that_they_share(llama, monkeypatch):
+    model, cuda = exact(llama), Noted()
+    monkeypatch.setattr(torch, "cuda", cuda)
+    graphs, passes = Graphs(model.pool), []
+    with torch.inference_mode():
+        for count in (2, 3):
+            feeds = [Feed.straight(model.open(), TOKENS[:count])]
+            numbers, shape = padded(feeds, shape_of(feeds))[0], shape_of(feeds)
+            graphs._recorded[shape] = graphs._record(
+                shape, numbers, lambda plan: passes.append(cuda.device_now) or model.forward(plan)
+            )
+        with pytest.raises(RuntimeError, match="capture failed"):
+            graphs._record(shape, numbers, capture_fails)
+    recorded = ["wait", (CPU, None, True, "thread_local"), "wait"]
+    assert cuda.done == [*recorded, "wait", (CPU, "shared", True, "thread_local"), "wait", "wait"]
+    assert passes == [CPU] * 4  # each once before it is recorded
+    assert (cuda.streams, cuda.stream_now) == (1, None)
+    assert not graphs_module.ONE_AT_A_TIME.locked()
+
+
+def capture_fails(plan):
+    raise RuntimeError("capture failed")
+
+
 def test_a_long_prompt_is_no_graph(llama):
     model = exact(llama)
-    graphs = Rehearsed(model.forward, model.pool)
+    graphs = Rehearsed(model.pool)
     feeds = [Feed.straight(model.open(), TOKENS[:3] * 6)]
-    assert [graphs.logits(feeds) for _ in range(3)] == [None, None, None]
+    assert [graphs.logits(feeds, model.forward) for _ in range(3)] == [None, None, None]
     few = [Feed.straight(model.open(), TOKENS[:3])]
     with torch.inference_mode():
-        assert graphs.logits(few) is None  # a shape that comes once is not worth one
-        assert graphs.logits(few).shape == (3, llama.config.vocab_size)
+        assert graphs.logits(few, model.forward) is None  # a shape that comes once is not worth one
+        assert graphs.logits(few, model.forward).shape == (3, llama.config.vocab_size)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------
@@ -384,7 +484,7 @@ def test_a_pass_on_a_gpu_sends_its_plan_in_one_copy_and_waits_for_nothing(name, 
         with Watched() as device, torch.no_grad():
             logits = model.forward(planned(feeds, model.device))
         assert (logits.shape, logits.dtype, logits.device.type) == ((29, model.vocab_size), torch.float32, "cuda")
-        assert (sum(device.copies.values()), device.waits) == (1, [])
+        assert (sum(device.copies.values()), device.waits, device.hasty) == (1, [], 0)
         shape = shape_of(feeds[1:])
         numbers = padded(feeds[1:], shape)[0].to(model.device)
         with Watched() as device, torch.no_grad():

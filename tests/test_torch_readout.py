@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextok.errors import DeadEndError, LogitsError
-from nextok.models.torch import filters, noise
+from nextok.models.torch import filters, noise, passes
 from nextok.models.torch.readout import read
 from nextok.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.sampling import noise as reference_noise
@@ -273,11 +273,23 @@ def test_the_noise_is_the_references_bit_for_bit(device):
 
 
 class Watched(TorchDispatchMode):
-    """Counts the copies between devices, and notes whatever makes the host wait for a value."""
+    """Counts the copies between devices, and notes whatever makes the host wait for a value.
+
+    Also what is sent without waiting from memory that may be somebody else's before the copy is made: not pinned.
+    """
 
     def __init__(self):
         super().__init__()
-        self.copies, self.waits = Counter(), []
+        self.copies, self.waits, self.pinned, self.hasty = Counter(), [], [], 0
+
+    def __enter__(self):
+        self._pin_memory = torch.Tensor.pin_memory
+        torch.Tensor.pin_memory = lambda tensor: self.pinned.append(tensor) or tensor  # there is no driver to do it
+        return super().__enter__()
+
+    def __exit__(self, *found):
+        torch.Tensor.pin_memory = self._pin_memory
+        return super().__exit__(*found)
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         answer = operation(*arguments, **(options or {}))
@@ -285,7 +297,9 @@ class Watched(TorchDispatchMode):
         if name in ("_to_copy", "copy_"):
             to, source = (answer, arguments[0]) if name == "_to_copy" else arguments[:2]
             if to.device.type != source.device.type:
-                self.copies[source.device.type, to.device.type, bool((options or {}).get("non_blocking"))] += 1
+                free = bool((options or {}).get("non_blocking"))
+                self.copies[source.device.type, to.device.type, free] += 1
+                self.hasty += free and source.device.type == "cpu" and not any(source is each for each in self.pinned)
         if name in (
             "_local_scalar_dense",
             "nonzero",
@@ -305,6 +319,7 @@ def watched(rows, monkeypatch, count=8, vocab=500):
         patch.setattr(torch.Tensor, "numpy", lambda tensor: np.zeros(tensor.shape, np.int64))
         answers = read(torch.empty(count, vocab, device="cuda"), rows)
     assert len(answers) == len(rows)
+    assert not device.hasty
     waited = sum(times for (source, _, free), times in device.copies.items() if source == "cpu" and not free)
     return sum(times for (source, _, _), times in device.copies.items() if source == "cuda"), waited, device.waits
 
@@ -314,6 +329,13 @@ READS = [make(chain) for chain in SAMPLERS for make in (lambda chain: Top(4, cha
 READS += [Pick(Sampler(chain, noisy)) for chain in SAMPLERS for noisy in (False, True)] + [
     Score(3, COMMON.transforms)
 ]
+
+
+def test_what_is_sent_without_waiting_lies_in_pinned_memory(monkeypatch):
+    """Negative control: the copies of the readout, from where numpy put the numbers."""
+    monkeypatch.setattr(passes, "staged", lambda numbers, device: numbers)
+    with pytest.raises(AssertionError, match="hasty"):
+        watched([Row(0, Top(4, (TopK(5),)), 0, 1)], monkeypatch)
 
 
 @pytest.mark.parametrize("logprobs", [None, 3])
@@ -358,7 +380,7 @@ def test_the_watch_sees_a_second_copy_and_a_wait(monkeypatch):
     rows = [Row(0, Top(2, (MinP(0.2),)), 0, 1)]
     assert watched(rows, monkeypatch) == (1, 0, [])
     slow = {
-        "a second copy": lambda values, p: values + 0 * p.cpu().to(p.device, non_blocking=True),
+        "a second copy": lambda values, p: values + 0 * p.cpu().pin_memory().to(p.device, non_blocking=True),
         "a copy that is waited for": lambda values, p: values + torch.tensor([1.0]).to(p.device),
     }
     found = {}

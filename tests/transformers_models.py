@@ -67,6 +67,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "gpt-neox": {"model_type": "gpt_neox"},
     "opt": {"model_type": "opt", "ffn_dim": 48, "word_embed_proj_dim": 32},
     "olmo2": {"model_type": "olmo2"},
+    "modernbert": {"model_type": "modernbert-decoder"},  # whose embedding is called as that of Happy-LLM
+    "doge": {"model_type": "doge"},
     "falcon": {"model_type": "falcon", "alibi": False},
     "mixtral": {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
     "deepseek": {  # whose keys are wider than its values

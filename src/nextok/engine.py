@@ -15,7 +15,7 @@ from nextok.kv import Memo
 from nextok.models.base import Feed, Model
 from nextok.prefix import begun
 from nextok.query import TARGET, Query, Row, readable
-from nextok.request import Request
+from nextok.request import Request, free
 from nextok.strategies.base import Strategy
 from nextok.tree import Tree
 
@@ -246,6 +246,7 @@ class Engine:
             clear_frames(error.__traceback__)  # they hold the caches of everybody in the pass
         if getgeneratorstate(job.steps) != GEN_RUNNING:  # it runs if its own receiver cancels it, then ends by itself
             job.steps.close()
+        job.request.speed = free  # which knew the job: in a circle they would keep their caches
         if not job.request.finish_reason:
             finished = job.request.finish(reason, error)
             with suppress(Exception):  # a receiver that fails is its own cause; the request says the reason

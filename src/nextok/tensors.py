@@ -7,7 +7,7 @@ import secrets
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MethodType
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -80,7 +80,7 @@ Module = TypeVar("Module")
 def attach(model: Module) -> Module:
     """Give a model the method `generate_super`, so that the tutorial's own calls run on it; returns the model."""
     _party(model)
-    model.generate_super = MethodType(generate_super, model)  # type: ignore[attr-defined]
+    model.generate_super = partial(generate_super, model)  # type: ignore[attr-defined]  # a bound method cannot be saved
     return model
 
 
@@ -145,6 +145,9 @@ def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab
 def _check_tensor(name: str, tensor: object) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise ValueError(f"{name} must be a torch tensor [batch, length], got {type(tensor).__name__}")
+    if tensor.is_meta or tensor.is_nested or tensor.layout != torch.strided:
+        found = "one on meta" if tensor.is_meta else "a nested one" if tensor.is_nested else tensor.layout
+        raise ValueError(f"{name} must be an ordinary tensor with values, got {found}")
     wanted = "0 and 1" if name == "attention_mask" else "token ids"
     if tensor.is_floating_point() or tensor.is_complex() or (tensor.dtype == torch.bool and name == "input_ids"):
         raise ValueError(f"{name} must hold {wanted}, such as torch.long, got {tensor.dtype}: {name}.long()")

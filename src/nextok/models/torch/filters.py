@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextok.models.torch.passes import sent
 from nextok.query import Row
 from nextok.sampling.noise import uniform
 from nextok.sampling.transforms import (
@@ -75,11 +76,6 @@ def largest(values: Tensor, count: int) -> Tensor:
     kept = _first(values, values.topk(count).values, torch.full_like(places.narrow(-1, 0, 1), count))
     values, places = _narrowed(values, places, kept, count)
     return places.gather(-1, values.sort(dim=-1, descending=True, stable=True).indices)
-
-
-def sent(numbers: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-    """An array on the device, without waiting for what is computed there."""
-    return torch.from_numpy(numbers).to(device, non_blocking=True)
 
 
 def _columns(rows: Sequence[Row], device: torch.device) -> list[tuple[Tensor, ...]]:

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from nextok.models.base import Feed
 from nextok.models.torch import suitable
+from nextok.models.torch.agreement import apart, rounding
+from nextok.models.torch.passes import sent, undisturbed
 from nextok.models.torch.plan import FEW_TOKENS, Group, Plan, check, planned, taken
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 from nextok.query import Row
 
-NEAR = {torch.float64: 1e-6, torch.float32: 1e-3, torch.float16: 0.05}
-"""How far logits with a cache may lie from those without, in standard deviations of the latter; else `FAR`."""
-FAR = 0.25  # bfloat16 has eight bits
 CHECKED = 64
 """A window of at most so many tokens is shorter than the text by which a model is checked."""
 
@@ -74,19 +74,21 @@ class HuggingFace:
         self._additive = suitable.text_config(hf_model)._attn_implementation == "eager"
         self._slices = "logits_to_keep" in signature(hf_model.forward).parameters
         self.context = suitable.context(hf_model)
-        self.device, self._dtype = hf_model.device, hf_model.dtype
+        weight = next(hf_model.parameters())
+        self.device, self._dtype = weight.device, weight.dtype
         name = type(hf_model).__name__
         try:
-            self.vocab_size, self.pool = self._probed()
-            apart = self._apart()
+            with undisturbed(self.device):
+                self.vocab_size, self.pool = self._probed()
+                difference = self._difference()
         except Exception as error:
             said = str(error).partition("\n")[0]
             raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {said}") from error
-        if not apart <= (most := NEAR.get(self._dtype, FAR)):
+        if not difference <= (most := rounding(self._dtype)):
             fix = 'call model.set_attn_implementation("sdpa")' if self._additive else "use a model of plain attention"
             raise ValueError(
-                f"{name} computes something else with nextok's cache than without: logits differ by {apart:.2g} of "
-                f"their spread, and up to {most:g} may be rounding; {fix}"
+                f"{name} computes something else with nextok's cache than without: logits differ by {difference:.2g} "
+                f"of their spread, and up to {most:g} may be rounding; {fix}"
             )
 
     @property
@@ -101,21 +103,20 @@ class HuggingFace:
         """An empty cache."""
         return Region(self.pool)
 
-    @torch.no_grad()
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """A forward pass for each group of feeds, then the readout where the logits are."""
-        return answered(self.logits(feeds), rows)
+        with undisturbed(self.device):
+            return answered(self.logits(feeds), rows)
 
-    @torch.no_grad()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted."""
         self._check_unchanged()
+        check(feeds, self.vocab_size, self.context)
         few = [index for index, feed in enumerate(feeds) if len(feed.tokens) <= FEW_TOKENS]
         many = [[index] for index, feed in enumerate(feeds) if len(feed.tokens) > FEW_TOKENS]
         parts = ([few] if few else []) + many
-        check(feeds, self.vocab_size, self.context)
-        plans = [planned([feeds[index] for index in part], self.device) for part in parts]
-        scores = [self._scores([feeds[index] for index in part], plan) for part, plan in zip(parts, plans)]
+        with undisturbed(self.device):
+            scores = [self._scores([feeds[index] for index in part]) for part in parts]
         if len(scores) == 1:
             return scores[0]
         of_feed = dict[int, Tensor]()
@@ -125,19 +126,24 @@ class HuggingFace:
         return torch.cat([of_feed[index] for index in range(len(feeds))])
 
     def _check_unchanged(self) -> None:
-        name = type(self._model).__name__
+        """ValueError if the model is no longer what it was when it was checked."""
+        name, weight = type(self._model).__name__, next(self._model.parameters())
         if self._model.training:
             raise ValueError(f"{name} is in training mode; call model.eval()")
-        if (now := (self._model.device, self._model.dtype)) != (self.device, self._dtype):
-            raise ValueError(f"{name} was {self._dtype} on {self.device} and is {now[1]} on {now[0]}; wrap it again")
+        if (weight.device, weight.dtype) != (self.device, self._dtype):
+            raise ValueError(
+                f"{name} was {self._dtype} on {self.device} when it was taken in, and is now {weight.dtype} on "
+                f"{weight.device}; wrap it again"
+            )
 
-    def _scores(self, feeds: Sequence[Feed], plan: Plan) -> Tensor:
+    def _scores(self, feeds: Sequence[Feed]) -> Tensor:
         """Logits of the wanted rows of feeds that form a single group."""
+        plan = planned(feeds, self.device)
         (group,) = plan.groups
         r = group.rows.shape[1]
         kept, settings = list(range(r)), {}
         if self._slices and (some := sorted({row for feed in feeds for row in feed.rows}) or [0]) != kept:
-            kept, settings = some, {"logits_to_keep": torch.tensor(some, device=self.device)}
+            kept, settings = some, {"logits_to_keep": sent(np.array(some), self.device)}
         logits = self._model(
             input_ids=taken(plan.tokens, group.rows),
             position_ids=group.positions,
@@ -148,7 +154,7 @@ class HuggingFace:
             **settings,
         ).logits
         wanted = [index * len(kept) + kept.index(row) for index, feed in enumerate(feeds) for row in feed.rows]
-        scores: Tensor = logits.flatten(0, 1)[wanted].float()
+        scores: Tensor = logits.flatten(0, 1).index_select(0, sent(np.array(wanted, np.int64), self.device)).float()
         return scores
 
     def _mask(self, group: Group) -> Tensor | dict[str, Tensor]:
@@ -164,7 +170,6 @@ class HuggingFace:
         zeros = torch.zeros(mask.shape, dtype=self._dtype, device=self.device)
         return zeros.masked_fill_(~mask, torch.finfo(self._dtype).min)
 
-    @torch.no_grad()
     def _probed(self) -> tuple[int, Pool]:
         """How many scores a token has, and a pool for what the model keeps of one."""
         cache, ids = DynamicCache(), torch.zeros((1, 1), dtype=torch.long, device=self.device)
@@ -180,8 +185,7 @@ class HuggingFace:
         shapes = [_shapes(layer.keys, layer.values) if layer.is_initialized else ((0,), (0,)) for layer in layers]
         return width, Pool(shapes, dtype, self.device)
 
-    @torch.no_grad()
-    def _apart(self) -> float:
+    def _difference(self) -> float:
         """How far a small tree, read in two passes beside a longer text, lies from the same texts read whole.
 
         In standard deviations of the logits. Behind the tree's prompt stand two branches of two tokens each.
@@ -203,7 +207,7 @@ class HuggingFace:
         found.append(self.logits([branches, Feed.straight(beside, other[last:], last)]))
         first, second, aside = (self._whole(text) for text in (prompt + one, prompt + two, other))
         expected = torch.cat([first[:n], aside[:last], first[n:], second[n:], aside[last:]])
-        return float((torch.cat(found) - expected).abs().max() / expected.std())
+        return apart(torch.cat(found), expected)
 
     def _whole(self, ids: list[int]) -> Tensor:
         """Logits of every token of a text, as the model computes them without nextok."""

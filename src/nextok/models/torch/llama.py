@@ -15,6 +15,7 @@ from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.models.torch.graphs import Graphs
+from nextok.models.torch.passes import undisturbed
 from nextok.models.torch.plan import Group, Plan, check, planned, taken
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
@@ -41,7 +42,7 @@ class LlamaTorch:
         self._frequencies = torch.from_numpy(frequencies(config)).to(self.device)
         shape = (config.kv_heads, config.head_width)
         self.pool = Pool([(shape, shape)] * config.layers, weights.embedding.dtype, self.device)
-        self._graphs = Graphs(self.forward, self.pool) if self.device.type == "cuda" else None
+        self._graphs = Graphs(self.pool) if self.device.type == "cuda" else None
 
     @property
     def bytes_per_token(self) -> int:
@@ -52,20 +53,20 @@ class LlamaTorch:
         """An empty cache."""
         return Region(self.pool)
 
-    @torch.inference_mode()
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One forward pass, then the readout where the logits are."""
-        return answered(self.logits(feeds), rows)
+        with undisturbed(self.device):
+            return answered(self.logits(feeds), rows)
 
-    @torch.inference_mode()
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted.
 
         Raises ValueError for a token outside the vocabulary, LimitError for one beyond the context.
         """
         check(feeds, self.vocab_size, self.context)
-        recorded = self._graphs.logits(feeds) if self._graphs else None
-        return self.forward(planned(feeds, self.device)) if recorded is None else recorded
+        with undisturbed(self.device):
+            recorded = self._graphs.logits(feeds, self.forward) if self._graphs else None
+            return self.forward(planned(feeds, self.device)) if recorded is None else recorded
 
     def forward(self, plan: Plan) -> Tensor:
         """The pass itself: only tensors, so that a graph can hold it."""

@@ -17,6 +17,7 @@ import torch
 
 from nextok.errors import LimitError
 from nextok.models.base import Feed
+from nextok.models.torch.passes import sent
 
 Numbers = npt.NDArray[np.int64]
 
@@ -94,8 +95,8 @@ def planned(feeds: Sequence[Feed], device: torch.device) -> Plan:
     many = [[each] for each in numbered if len(each[1].tokens) > FEW_TOKENS]
     for together in ([few] if few else []) + many:
         parts += _group(together, len(together), *_largest(feed for _, feed in together))
-    numbers = torch.from_numpy(np.concatenate([part.reshape(-1) for part in parts]))
-    return Plan.of(_cut(numbers.to(device, non_blocking=True), [part.shape for part in parts]))
+    numbers = sent(np.concatenate([part.reshape(-1) for part in parts]), device)
+    return Plan.of(_cut(numbers, [part.shape for part in parts]))
 
 
 def check(feeds: Sequence[Feed], vocab_size: int, context: int) -> None:

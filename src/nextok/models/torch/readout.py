@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, sent, transform
+from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, transform
 from nextok.models.torch.noise import gumbel
+from nextok.models.torch.passes import sent
 from nextok.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.sampling import readout as reference
 from nextok.sampling.noise import key

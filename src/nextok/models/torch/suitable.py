@@ -53,7 +53,11 @@ def context(model: Any) -> int:
         )
     # Beyond its original length such a rotation depends on the longest text of the batch: it has no right answer.
     rotations = [each for each in _rotations(config) if each.get("rope_type") in ("dynamic", "longrope")]
-    return min([lengths[0], *(each.get("original_max_position_embeddings") or lengths[0] for each in rotations)])
+    # Of more tokens than this Doge sees the best few, and of equal ones, as of equal tokens, whichever come first.
+    kept = getattr(config, "keep_window_size", None) or lengths[0]
+    return min(
+        [lengths[0], kept, *(each.get("original_max_position_embeddings") or lengths[0] for each in rotations)]
+    )
 
 
 def _faults(model: Any) -> Iterator[str]:
