@@ -112,7 +112,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2", help="name or path of a GGUF model")
     parser.add_argument("--peer", help="a Python with torch and transformers")
-    parser.add_argument("--backend", default="native", choices=["native", "numpy"])
+    parser.add_argument("--backend", default="native", choices=["native", "numpy", "torch"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
