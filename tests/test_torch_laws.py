@@ -5,6 +5,7 @@ transformers computes for the whole text without a cache; of nextok's own module
 as its numpy twin does, what it computes for the whole text itself.
 """
 
+import copy
 from functools import cache, partial
 
 import pytest
@@ -25,8 +26,10 @@ from test_laws import REQUESTS, one
 from toys import BEAMS, DRAFTS, SAMPLINGS, STRATEGIES, VOCAB, asked, by_engine, by_reference, outcome
 from transformers_models import BACKENDS, by_definition, exact, plain_logits, quiet, straight_logits
 
-CASES = [("adapter", kind) for kind in ("llama", "mistral, sliding", "gemma3", "gpt2")]
-CASES += [("torch", kind) for kind in ("llama", "qwen3")]
+CASES = [("adapter", kind, "cpu") for kind in ("llama", "mistral, sliding", "gemma3", "gpt2")]
+CASES += [("torch", kind, "cpu") for kind in ("llama", "qwen3")]
+if torch.cuda.is_available():  # where passes of few tokens are graphs
+    CASES += [(backend, "llama", "cuda") for backend in ("adapter", "torch")]
 EVERY = pytest.mark.parametrize("case", CASES, ids=" ".join)
 
 
@@ -39,8 +42,8 @@ def _quiet():
 @cache
 def models(case):
     """The backend's model, and the same by definition."""
-    backend, kind = case
-    hf_model = exact(kind, vocab=VOCAB)
+    backend, kind, device = case
+    hf_model = copy.deepcopy(exact(kind, vocab=VOCAB)).to(device)
     model = BACKENDS[backend](hf_model)
     whole = partial(plain_logits, hf_model) if backend == "adapter" else partial(straight_logits, model)
     return model, by_definition(whole, VOCAB)

@@ -23,6 +23,7 @@ from nextok.models.torch.weights import loaded
 from nextok.models.toy import ToyModel
 from toys import asked
 
+CPU = torch.device("cpu")
 SHAPE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SHAPE |= {"num_key_value_heads": 2, "max_position_embeddings": 128, "vocab_size": 40, "initializer_range": 0.6}
 SHAPE |= {"bos_token_id": 2, "eos_token_id": 0, "pad_token_id": 0}
@@ -127,12 +128,14 @@ def llama_torch(model: PreTrainedModel) -> LlamaTorch:
     """nextok's own module with the weights of a model, which go through files."""
     with TemporaryDirectory() as folder:
         copy.deepcopy(model).float().save_pretrained(folder)
-        return from_checkpoint(open_model(Path(folder)), model.dtype)
+        return from_checkpoint(open_model(Path(folder)), model.dtype, model.device)
 
 
-def from_checkpoint(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> LlamaTorch:
+def from_checkpoint(
+    checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+) -> LlamaTorch:
     """nextok's own module of a checkpoint."""
-    return LlamaTorch(checkpoint.config, loaded(checkpoint, dtype, torch.device("cpu")))
+    return LlamaTorch(checkpoint.config, loaded(checkpoint, dtype, device))
 
 
 def of_transformers(checkpoint: Checkpoint) -> LlamaForCausalLM:
@@ -177,7 +180,7 @@ BACKENDS = {"adapter": HuggingFace, "torch": llama_torch}
 
 def plain_logits(model: PreTrainedModel, path: list[int] | tuple[int, ...]) -> torch.Tensor:
     """What the model itself says after each token of a text read whole, [tokens, vocab]."""
-    ids = torch.tensor([list(path)])
+    ids = torch.tensor([list(path)], device=model.device)
     with torch.inference_mode():
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
 
