@@ -113,6 +113,9 @@ def _top_p(values: Values, each: TopP, row: Row) -> Values:
 
 def _nucleus(values: Values, p: float) -> Tokens:
     """The ids of the smallest set whose mass reaches p; the whole vocabulary is sorted only if it must be."""
+    if values.min() == -np.inf:  # after a top-k most are removed, which are slow to look through
+        left = np.flatnonzero(values > -np.inf)
+        return left[_nucleus(values[left], p)]
     mass = np.exp(values - values.max())
     enough = p * mass.sum()
     for size in (64, 1024, len(values)):
