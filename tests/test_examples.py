@@ -13,6 +13,7 @@ SAYS = {
     "by_hand": "cat sat down <end>",
     "chat": "assistant:",
     "demo": "--- speculative",
+    "tensors": "assisted = greedy: True",
 }
 
 
