@@ -1,12 +1,15 @@
 """What several test files share: the real model, and a way to tell a near tie from a mistake."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pytest
 
 import nextok
+from nextok.errors import DownloadError
+from nextok.hub import resolve
 from nextok.lm import LM
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.request import Request
@@ -14,6 +17,13 @@ from nextok.sampling.readout import read
 from toys import by_engine
 
 TREMORS = 8
+
+
+def pytest_collection_finish(session):
+    """Fetch the default model first, so that no test's command is the one that tells of it on stderr."""
+    if any(item.get_closest_marker("model") for item in session.items):
+        with suppress(DownloadError):  # then the tests say what is missing
+            resolve("smollm2")
 
 
 class Trembling:
