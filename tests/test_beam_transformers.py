@@ -1,7 +1,6 @@
 """Beam search as transformers does it: the same texts and scores, setting by setting; and the same chances."""
 
 import itertools
-import logging
 import math
 from collections import Counter
 from functools import cache
@@ -21,6 +20,7 @@ from nextok.sampling.transforms import Temperature, TopK
 from nextok.strategies.beam import Beam
 from nextok.strategies.sample import Chain, Greedy, Sample
 from toys import asked, by_engine
+from transformers_models import quiet
 
 VOCAB = 40
 PROMPTS = [[3, 5], [7, 9, 11, 30, 2], [20]]
@@ -32,12 +32,8 @@ NEAR = 1e-5
 
 @pytest.fixture(scope="module", autouse=True)
 def one_quiet_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    logging.disable(logging.WARNING)
-    yield
-    logging.disable(logging.NOTSET)
-    torch.set_num_threads(threads)
+    with quiet():
+        yield
 
 
 @cache

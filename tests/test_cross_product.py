@@ -105,8 +105,8 @@ def told(request, events):
     return request.tokens, request.finish_reason, type(request.error), figures
 
 
-def in_engine(specs, budget=512):
-    engine, heard = Engine(TARGET, budget=budget), []
+def in_engine(specs, budget=512, target=TARGET):
+    engine, heard = Engine(target, budget=budget), []
     for spec in specs:
         request, events = asked_for(spec), []
         engine.submit(request, strategy_of(spec, spec["draft"]), events.append)

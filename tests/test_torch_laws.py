@@ -19,10 +19,9 @@ from nextok.models.torch.plan import Group
 from nextok.strategies.beam import Beam
 from nextok.strategies.sample import Greedy
 from nextok.strategies.speculate import Speculate
-from nextok.tree import Tree
 from test_cross_product import REQUESTS as ANYTHING
-from test_cross_product import asked_for, strategy_of, told
-from test_laws import REQUESTS, one
+from test_cross_product import in_engine
+from test_laws import REQUESTS, the_crowd_equals_the_reference
 from toys import BEAMS, DRAFTS, SAMPLINGS, STRATEGIES, VOCAB, asked, by_engine, by_reference, outcome
 from transformers_models import BACKENDS, by_definition, exact, plain_logits, quiet, straight_logits
 
@@ -64,51 +63,19 @@ def test_the_engine_equals_the_reference_in_any_crowd(case, specs, budget, seats
         the_crowd_equals_the_reference(specs, Engine(model, budget=budget, seats=seats), definition)
 
 
-def the_crowd_equals_the_reference(specs, engine, definition):
-    running, shared = [], Tree()
-    for spec in specs:
-        for _ in range(spec["arrives"]):
-            engine.step()
-        request = one(spec, shared if spec["shares_tree"] else None)
-        job = engine.submit(request, STRATEGIES[spec["strategy"]], lambda event: None)
-        if spec["leaves"] is not None:
-            for _ in range(spec["leaves"]):
-                engine.step()
-            engine.cancel(job)
-        running.append((spec, request))
-    engine.run()
-    for spec, request in running:
-        alone = one(spec)
-        by_reference(STRATEGIES[spec["strategy"]], alone, definition)
-        if request.finish_reason == "cancelled":
-            assert request.tokens == alone.tokens[: len(request.tokens)]
-        else:
-            assert outcome(request) == outcome(alone), request.error
-
-
 @EVERY
 @settings(max_examples=10, deadline=None)
 @given(st.lists(ANYTHING, min_size=5, max_size=5), st.sampled_from([3, 512]))
 def test_any_five_requests_are_each_what_they_are_alone(case, specs, budget):
     model, definition = models(case)
-    together = in_engine(model, specs, budget)
+    together = in_engine(specs, budget, target=model)
     for spec, found in zip(specs, together):
-        [expected] = in_engine(definition, [spec | {"draft": None}], 512)
+        [expected] = in_engine([spec | {"draft": None}], target=definition)
         if expected[1] == "error":  # how far its figures came before, nobody promises
             assert found[1:3] == expected[1:3]
         else:
             assert found[:3] == expected[:3]
             assert close(found[3], expected[3])
-
-
-def in_engine(model, specs, budget):
-    engine, heard = Engine(model, budget=budget), []
-    for spec in specs:
-        request, events = asked_for(spec), []
-        engine.submit(request, strategy_of(spec, spec["draft"]), events.append)
-        heard.append((request, events))
-    engine.run()
-    return [told(request, events) for request, events in heard]
 
 
 def close(found, expected):
