@@ -1,11 +1,11 @@
 """Decoding without any engine: a model that is a plain function, driven one question at a time."""
 
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.reference import drive
 from nextok.models.toy import ToyModel
-from nextok.reference import drive
-from nextok.request import Limits, Request
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy
-from nextok.tree import ROOT, Tree
 
 WORDS = ["<end>", "the", "cat", "sat", "down"]
 FOLLOWS = {1: [0, 0, 5, 1, 0], 2: [1, 0, 0, 5, 0], 3: [3, 0, 0, 0, 4], 4: [9, 0, 0, 0, 0]}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import nextok as nt
-from nextok.query import top
+from nextok.core.query import top
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import nextok
+from nextok.core.request import Request
 from nextok.errors import DownloadError
 from nextok.hub import resolve
 from nextok.lm import LM
 from nextok.models.llama_numpy import LlamaNumpy
-from nextok.request import Request
-from nextok.sampling.readout import read
+from nextok.readout.readout import read
 from toys import by_engine
 
 TREMORS = 8

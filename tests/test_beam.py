@@ -8,17 +8,17 @@ from functools import cache
 import pytest
 
 import nextok as nt
-from nextok.engine import Engine
+from nextok.core.events import Beams, Token
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.engine import Engine
 from nextok.errors import DeadEndError
-from nextok.events import Beams, Token
 from nextok.models.toy import ToyModel, hashed
-from nextok.request import Limits, Request
 from nextok.sampling.penalties import FrequencyPenalty
 from nextok.sampling.transforms import Allow, Forbid, Temperature, TopK
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
+from nextok.strategies.beam.search import last_in_common
 from nextok.strategies.sample import Chain, Greedy, Sample
-from nextok.strategies.search import last_in_common
-from nextok.tree import ROOT, Tree
 from tiny import saying, tiny_lm
 from toys import BEAMS, STOP, TARGET, VOCAB, asked, by_engine, by_reference, outcome
 

@@ -9,14 +9,14 @@ from functools import cache
 import pytest
 
 import nextok as nt
-from nextok.events import Beams
+from nextok.core.events import Beams
 from nextok.models.toy import ToyModel, hashed
 from nextok.sampling.transforms import Temperature
 from nextok.strategies import stochastic
-from nextok.strategies.beam import Beam
-from nextok.strategies.diverse import DiverseBeam
+from nextok.strategies.beam.beam import Beam
+from nextok.strategies.beam.diverse import DiverseBeam
+from nextok.strategies.beam.stochastic import StochasticBeam
 from nextok.strategies.sample import Chain, Sample
-from nextok.strategies.stochastic import StochasticBeam
 from test_distribution import fits
 from tiny import tiny_lm
 from toys import STOP, TARGET, VOCAB, asked, by_engine, by_reference

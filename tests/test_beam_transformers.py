@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper
 
-from nextok.engine import Engine
-from nextok.events import Beams
+from nextok.core.events import Beams
+from nextok.engine.engine import Engine
 from nextok.formats import open_model
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
 from nextok.models.toy import ToyModel
 from nextok.sampling.transforms import Temperature, TopK
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Chain, Greedy, Sample
 from toys import asked, by_engine
 from transformers_models import quiet

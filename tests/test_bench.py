@@ -11,12 +11,13 @@ import pytest
 
 import nextok
 from gguf_writer import gguf, tiny_metadata, tiny_tensors
-from nextok import bench, hub
+from nextok import hub
 from nextok.errors import LimitError, NextokError
-from nextok.footprint import footprint, peak_memory
 from nextok.hub import Source
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
+from nextok.tools import bench
+from nextok.tools.footprint import footprint, peak_memory
 from test_cli import run  # noqa: F401  # a fixture
 from test_native import checkpoint
 from tiny import tiny_lm
@@ -250,9 +251,9 @@ def test_a_process_of_its_own(file):
 
 
 def test_the_peak_is_the_process_own(monkeypatch):
-    own = "import nextok.footprint as it; print(it.peak_memory())"
+    own = "import nextok.tools.footprint as it; print(it.peak_memory())"
     ballast = bytearray(b"x") * (200 << 20)
     child = int(subprocess.run([sys.executable, "-c", own], capture_output=True, text=True, check=True).stdout)
     assert peak_memory() > len(ballast) > child > 1 << 20
-    monkeypatch.setattr("nextok.footprint.Path.read_text", lambda path: "")
+    monkeypatch.setattr("nextok.tools.footprint.Path.read_text", lambda path: "")
     assert peak_memory() > len(ballast)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import nextok
-from nextok.grammar import Grammar
+from nextok.grammar.grammar import Grammar
 from test_cli import run, tiny  # noqa: F401  # fixtures
 from tiny import saying, tiny_lm
 

@@ -18,7 +18,6 @@ from folder_writer import config as hf_config
 from happy_folder import write_book, write_checkpoint, write_export, write_tokenizer
 from happy_llm import random_transformer
 from nextok.cli import main
-from nextok.convert import write_model
 from nextok.errors import ModelFileError, NextokError
 from nextok.formats import open_gguf, open_model, read_gguf
 from nextok.formats.quantize import quantized
@@ -32,6 +31,7 @@ from nextok.text.from_gguf import tokenizer_from_metadata
 from nextok.text.pretokenizers import WORD_RULES
 from nextok.text.to_folder import write_tokenizer as to_folder
 from nextok.text.to_gguf import gguf_settings
+from nextok.tools.convert import write_model
 from test_tokenizer import metadata, small_sentencepiece
 
 TOKENS = [7, 319, 0, 42, 42, 5, 100, 63, 1]
@@ -316,7 +316,7 @@ def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, m
     def without(*arguments):
         return {key: value for key, value in lossy(*arguments).items() if "huggingface" not in key}
 
-    monkeypatch.setattr("nextok.convert.gguf_settings", without)
+    monkeypatch.setattr("nextok.tools.convert.gguf_settings", without)
     with pytest.raises(ModelFileError, match="would have other tokens in the new file"):
         write_model(book, tmp_path / "m.gguf")
     assert not list(tmp_path.iterdir())

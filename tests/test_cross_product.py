@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.engine import Engine
+from nextok.core.events import Chosen
+from nextok.core.request import Request
+from nextok.engine.engine import Engine
 from nextok.errors import NextokError
-from nextok.events import Chosen
-from nextok.request import Request
 from nextok.sampling import readout
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow, Forbid

@@ -12,9 +12,9 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from nextok.events import Verified
-from nextok.query import pick
-from nextok.reference import drive
+from nextok.core.events import Verified
+from nextok.core.query import pick
+from nextok.engine.reference import drive
 from nextok.sampling import filters, readout
 from nextok.strategies.sample import Sample
 from nextok.strategies.speculate import Speculate

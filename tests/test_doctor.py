@@ -7,11 +7,11 @@ import pytest
 
 import nextok
 from nextok.formats.tensor import Checkpoint
-from nextok.laws import BEST, LAWS, NEAR, WITHIN, Unfit, reference_of, verdicts
 from nextok.lm import LM
 from nextok.models.toy import ToyModel, hashed
-from nextok.sampling.readout import read
-from nextok.subject import LEAST_TOKENS, PROMPTS, TOKENS, Case, Subject, Written
+from nextok.readout.readout import read
+from nextok.tools.laws import BEST, LAWS, NEAR, WITHIN, Unfit, reference_of, verdicts
+from nextok.tools.probe import LEAST_TOKENS, PROMPTS, TOKENS, Case, Subject, Written
 from tiny import VOCAB, tiny_lm, tiny_tokenizer
 
 NAMES = ["model runs", *LAWS, "backend = reference"]

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.costs import Costs, RememberedCosts, measured
+from nextok.core.events import DraftFailed, Verified
 from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, Pace, Probing
 from nextok.drafts.prompt_lookup import History
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
-from nextok.engine import Engine
-from nextok.events import DraftFailed, Verified
+from nextok.engine.costs import Costs, RememberedCosts, measured
+from nextok.engine.engine import Engine
 from nextok.models.toy import ToyModel, hashed
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
@@ -183,13 +183,13 @@ def test_costs_are_measured_once_and_a_damaged_file_is_measured_again(tmp_path, 
     rounds = measured(model)
     assert set(rounds) >= {1, 2, 4}
     assert all(seconds > 0 for each in rounds.values() for seconds in each)
-    monkeypatch.setattr("nextok.costs.measured", lambda model: {1: [1.0, 9.0, 9.0], 4: [5.0, 9.0, 9.0]})
+    monkeypatch.setattr("nextok.engine.costs.measured", lambda model: {1: [1.0, 9.0, 9.0], 4: [5.0, 9.0, 9.0]})
     assert RememberedCosts(model, path, "toy")(4) == 5.0
     assert not path.exists()  # the machine was busy
-    monkeypatch.setattr("nextok.costs.measured", lambda model: {1: [2.0, 2.1], 4: [3.0, 3.1]})
+    monkeypatch.setattr("nextok.engine.costs.measured", lambda model: {1: [2.0, 2.1], 4: [3.0, 3.1]})
     first = RememberedCosts(model, path, "toy")(4)
     assert first == 3.0
-    monkeypatch.setattr("nextok.costs.measured", lambda model: {1: [7.0], 2: [7.0]})
+    monkeypatch.setattr("nextok.engine.costs.measured", lambda model: {1: [7.0], 2: [7.0]})
     assert RememberedCosts(model, path, "toy")(4) == first
     assert RememberedCosts(model, path, "other")(4) == 7.0
     assert RememberedCosts(model, path, "toy")(4) == first  # both are kept

@@ -5,14 +5,14 @@ import math
 
 import pytest
 
-from nextok.engine import Engine
+from nextok.core.events import Finished, Token
+from nextok.core.query import Query, pick
+from nextok.core.tree import Tree
+from nextok.engine.engine import Engine
 from nextok.errors import LogitsError, NextokError
-from nextok.events import Finished, Token
 from nextok.models.toy import ToyModel, hashed
-from nextok.query import Query, pick
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy, Sample
-from nextok.tree import Tree
 from toys import STRATEGIES, TARGET, VOCAB, asked, by_reference, outcome
 
 POISON = 6

@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
+from nextok.core.query import Pick, Query
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
 from nextok.errors import DeadEndError, NextokError
+from nextok.grammar.matching import SPARE
 from nextok.lm import LM
-from nextok.matching import SPARE
 from nextok.models.toy import ToyModel, hashed
-from nextok.query import Pick, Query
-from nextok.request import Limits, Request
 from nextok.sampling.sampler import Sampler
 from nextok.text.from_folder import tokenizer_from_folder
 from nextok.text.from_gguf import tokenizer_from_metadata
-from nextok.tree import ROOT, Tree
 from test_tokenizer import sentencepiece_folder, small
 from tiny import EOS, USER, VOCAB, saying, tiny_lm, tiny_tokenizer
 from toys import by_engine, by_reference

@@ -13,13 +13,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.memo import Memo
 from nextok.errors import LimitError
-from nextok.kv import Memo
 from nextok.models.base import Feed
 from nextok.models.torch import agreement, plan
 from nextok.models.torch.huggingface import HuggingFace, Sight
 from nextok.models.torch.plan import FEW_TOKENS, Group
-from nextok.tree import ROOT, Tree
 from transformers_models import EAGER_ONLY, KINDS, OTHERS, SHAPE, SLIDING, WINDOW, made, plain_logits, quiet, tiny
 
 NEAR = 1e-4

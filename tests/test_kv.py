@@ -2,11 +2,11 @@
 
 import random
 
-from nextok.kv import Memo
+from nextok.core.query import Pick, Row
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.memo import Memo
 from nextok.models.toy import ToyCache, ToyModel
-from nextok.query import Pick, Row
 from nextok.sampling.sampler import Sampler
-from nextok.tree import ROOT, Tree
 
 
 class Journal(ToyCache):

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextok import prefix
-from nextok.engine import Engine
-from nextok.events import Beams, Finished, Token, Verified
-from nextok.strategies.beam import Beam
+from nextok.core.events import Beams, Finished, Token, Verified
+from nextok.core.tree import Tree
+from nextok.engine import prefix
+from nextok.engine.engine import Engine
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
-from nextok.tree import Tree
 from toys import BEAMS, DRAFTS, SAMPLINGS, STOP, STRATEGIES, TARGET, VOCAB, asked, by_engine, by_reference, outcome
 
 PROMPTS = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=10)

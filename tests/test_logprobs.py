@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import nextok as nt
-from nextok.engine import Engine
-from nextok.events import Chosen
+from nextok.core.events import Chosen
+from nextok.engine.engine import Engine
 from nextok.models.toy import ToyModel
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.rescore import Echo, rescored
 from nextok.strategies.sample import Greedy
 from nextok.strategies.speculate import Speculate

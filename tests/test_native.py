@@ -12,7 +12,8 @@ import pytest
 
 import nextok as nt
 from nextok import _native
-from nextok.engine import Engine
+from nextok.core.query import Draws, Pick, Row, Top
+from nextok.engine.engine import Engine
 from nextok.errors import LogitsError
 from nextok.formats import open_model
 from nextok.formats.quants import KINDS
@@ -20,8 +21,7 @@ from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
-from nextok.query import Draws, Pick, Row, Top
-from nextok.sampling.readout import read
+from nextok.readout.readout import read
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import Custom, Forbid, Surprise, Temperature, TopK
 from test_native_readout import same
@@ -373,7 +373,7 @@ def test_fast_precision_stays_near(smollm2):
 
 
 MEMORY = """
-from nextok.footprint import peak_memory
+from nextok.tools.footprint import peak_memory
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.native import NativeModel

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nextok import _native
+from nextok.core.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
-from nextok.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.sampling import readout
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from fixtures.make_tiny_models import weights
+from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.drafts.prompt_lookup import PromptLookup
 from nextok.drafts.token_tree import TokenTree
-from nextok.engine import Engine
+from nextok.engine.engine import Engine
+from nextok.engine.memo import Memo
 from nextok.errors import LimitError, LogitsError
 from nextok.formats import open_model
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
-from nextok.kv import Memo
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import KeysAndValues, LlamaNumpy
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
-from nextok.tree import ROOT, Tree
 from toys import Lent, RandomDraft, asked, by_engine, by_reference, outcome
 
 FIXTURE = json.loads((Path(__file__).parent / "fixtures" / "tiny_models.json").read_text())

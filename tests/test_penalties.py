@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as theirs
 
-from nextok.query import Pick, Query, Row, Top
-from nextok.request import Limits, Request
-from nextok.sampling.filters import transform
+from nextok.core.query import Pick, Query, Row, Top
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
+from nextok.readout.filters import transform
 from nextok.sampling.past import Ledger, Past, _matches_of
 from nextok.sampling.penalties import (
     DRY,
@@ -25,7 +26,6 @@ from nextok.sampling.penalties import (
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import Add, Forbid, Scale
 from nextok.strategies.sample import Sample
-from nextok.tree import ROOT, Tree
 from toys import TARGET, asked, by_reference
 
 VOCAB = 8

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nextok.engine import Engine
-from nextok.prefix import WORTHWHILE
+from nextok.engine.engine import Engine
+from nextok.engine.prefix import WORTHWHILE
 from nextok.strategies.sample import Greedy, Sample
 from test_native import checkpoint
 from toys import TARGET, VOCAB, asked, by_engine, outcome

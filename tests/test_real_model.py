@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import nextok as nt
-from nextok.engine import Engine
-from nextok.events import Verified
+from nextok.core.events import Verified
+from nextok.engine.engine import Engine
 from nextok.models.base import Feed
 from toys import Lent, asked, by_engine, outcome
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers.generation import logits_process as theirs
 
-from nextok.query import Pick, Query, Row, Top
-from nextok.sampling.filters import transform
-from nextok.sampling.noise import gumbel, uniform
+from nextok.core.query import Pick, Query, Row, Top
+from nextok.readout.filters import transform
+from nextok.readout.noise import gumbel, uniform
 from nextok.sampling.penalties import Mirostat
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextok.core.query import Candidate, Choice, Pick, Row, Score, Top
 from nextok.errors import LogitsError
-from nextok.query import Candidate, Choice, Pick, Row, Score, Top
-from nextok.sampling.filters import largest, log_softmax
-from nextok.sampling.filters import transform as transformed
-from nextok.sampling.noise import gumbel
-from nextok.sampling.readout import read
+from nextok.readout.filters import largest, log_softmax
+from nextok.readout.filters import transform as transformed
+from nextok.readout.noise import gumbel
+from nextok.readout.readout import read
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.seeds import stream
 from nextok.sampling.transforms import Forbid, MinP, Temperature, TopK, TopP

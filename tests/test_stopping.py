@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.engine import Engine
-from nextok.request import Request
-from nextok.writer import Writer
+from nextok.core.request import Request
+from nextok.engine.engine import Engine
+from nextok.generation.writer import Writer
 from tiny import EOS, saying, tiny_lm
 from toys import BEAMS, DRAFTS, SAMPLINGS, SHAPED, STOP, TARGET, VOCAB, asked
 

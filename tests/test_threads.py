@@ -5,10 +5,11 @@ import json
 import pytest
 
 import nextok
-from nextok import bench, hub
+from nextok import hub
 from nextok.hub import Source
-from nextok.laws import Unfit
-from nextok.processors import checked_threads, default_threads, usable_cores, usable_processors
+from nextok.models.processors import checked_threads, default_threads, usable_cores, usable_processors
+from nextok.tools import bench
+from nextok.tools.laws import Unfit
 from test_cli import run  # noqa: F401  # a fixture
 from tiny import tiny_lm
 
@@ -79,7 +80,7 @@ def test_hyperthreads_of_a_core_count_once(tmp_path, siblings, usable, cores):
     ids=str,
 )
 def test_a_container_may_allow_fewer(tmp_path, monkeypatch, files, threads):
-    monkeypatch.setattr("nextok.processors.usable_processors", lambda: list(range(8)))
+    monkeypatch.setattr("nextok.models.processors.usable_processors", lambda: list(range(8)))
     assert default_threads(machine(tmp_path, map(str, range(8)), **files)) == threads
 
 
@@ -118,7 +119,7 @@ def loads(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "resolve", lambda name, **options: Source(tmp_path, name, "a test"))
     monkeypatch.setattr(hub, "list_models", list)
     monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
-    monkeypatch.setattr("nextok.laws.reference_of", unfit)
+    monkeypatch.setattr("nextok.tools.laws.reference_of", unfit)
     monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     return options
 

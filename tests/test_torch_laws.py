@@ -13,10 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextok import prefix
-from nextok.engine import Engine
+from nextok.engine import prefix
+from nextok.engine.engine import Engine
 from nextok.models.torch.plan import Group
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy
 from nextok.strategies.speculate import Speculate
 from test_cross_product import REQUESTS as ANYTHING

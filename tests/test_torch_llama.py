@@ -16,7 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import nextok as nt
 from happy_folder import write_checkpoint
 from happy_llm import random_transformer
-from nextok.engine import Engine
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.engine import Engine
 from nextok.errors import LimitError
 from nextok.formats import open_model
 from nextok.formats.quantize import quantized
@@ -29,8 +31,6 @@ from nextok.models.torch.llama import LlamaTorch
 from nextok.models.torch.plan import padded, planned, shape_of
 from nextok.models.torch.slots import Pool, Region
 from nextok.models.torch.weights import borrowed, loaded
-from nextok.request import Limits, Request
-from nextok.tree import ROOT, Tree
 from test_numpy_model import CLOSE, FAR, FIXTURE, TOKENS, write_folder
 from test_torch_readout import Watched
 

@@ -10,10 +10,10 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nextok.core.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
 from nextok.models.torch import filters, noise, passes
 from nextok.models.torch.readout import read
-from nextok.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.sampling import noise as reference_noise
 from nextok.sampling import readout
 from nextok.sampling.sampler import Sampler

@@ -8,13 +8,13 @@ from functools import cache
 import pytest
 
 import nextok as nt
-from nextok.engine import Engine
-from nextok.events import Beams
+from nextok.core.events import Beams
+from nextok.core.tree import Tree
+from nextok.engine.engine import Engine
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.base import Feed
 from nextok.models.torch.huggingface import HuggingFace
-from nextok.tree import Tree
 from test_distribution import filtered, fits
 from toys import SAMPLINGS, asked
 from transformers_models import (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nextok.request import Limits, Request
-from nextok.tree import NOWHERE, ROOT, Tree
+from nextok.core.request import Limits, Request
+from nextok.core.tree import NOWHERE, ROOT, Tree
 
 
 def test_the_same_token_under_the_same_parent_is_the_same_node():

@@ -4,23 +4,23 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from nextok.core.events import Event
+from nextok.core.query import pick
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.drafts.prompt_lookup import PromptLookup
 from nextok.drafts.token_tree import TokenTree
-from nextok.engine import Engine
-from nextok.events import Event
+from nextok.engine.engine import Engine
+from nextok.engine.reference import drive
 from nextok.models.toy import ToyModel, hashed
-from nextok.query import pick
-from nextok.reference import drive
-from nextok.request import Limits, Request
 from nextok.sampling.penalties import DRY, Mirostat, RepetitionPenalty
 from nextok.sampling.transforms import XTC, Custom, DynamicTemperature, Temperature, TopK, TopP
-from nextok.strategies.beam import Beam
-from nextok.strategies.diverse import DiverseBeam
+from nextok.strategies.beam.beam import Beam
+from nextok.strategies.beam.diverse import DiverseBeam
+from nextok.strategies.beam.stochastic import StochasticBeam
 from nextok.strategies.sample import Chain, Greedy, Sample
 from nextok.strategies.speculate import Speculate
-from nextok.strategies.stochastic import StochasticBeam
-from nextok.tree import ROOT, Tree
 
 VOCAB = 7
 STOP = 0

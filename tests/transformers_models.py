@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from nextok.engine import Engine
+from nextok.engine.engine import Engine
 from nextok.formats import open_model
 from nextok.formats.tensor import Checkpoint
 from nextok.models.base import Feed, Model

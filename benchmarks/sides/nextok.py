@@ -1,11 +1,11 @@
 """nextok: the public API, and the Model protocol for passes of several rows."""
 
 import nextok as nt
+from nextok.core.query import Pick, Row
+from nextok.core.tree import Tree
+from nextok.generation.options import Options
 from nextok.models.base import Feed
-from nextok.options import Options
-from nextok.query import Pick, Row
 from nextok.sampling.sampler import Sampler
-from nextok.tree import Tree
 from sides import filler
 
 GREEDY = Pick(Sampler(noise=False))

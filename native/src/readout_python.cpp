@@ -137,9 +137,9 @@ nb::list replies_of(const std::vector<Question>& questions, const std::vector<An
 
 void bind_readout(nb::module_& module) {
     bind_transforms();
-    const nb::module_ query = nb::module_::import_("nextok.query");
-    const nb::module_ filters = nb::module_::import_("nextok.sampling.filters");
-    const nb::module_ readout = nb::module_::import_("nextok.sampling.readout");
+    const nb::module_ query = nb::module_::import_("nextok.core.query");
+    const nb::module_ filters = nb::module_::import_("nextok.readout.filters");
+    const nb::module_ readout = nb::module_::import_("nextok.readout.readout");
     names = new Names{query.attr("Pick"),  query.attr("Top"),       query.attr("Draws"),         query.attr("Score"),       query.attr("Choice"),
                       query.attr("Candidate"), query.attr("Drawn"), readout.attr("unreadable"), readout.attr("dead_end"), filters.attr("remember")};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from nextok.drafts.prompt_lookup import PromptLookup
     from nextok.drafts.token_tree import TokenTree
     from nextok.errors import NextokError
-    from nextok.grammar import Grammar
+    from nextok.generation.output import Completion, Output, Scores, Stats
+    from nextok.grammar.grammar import Grammar
     from nextok.lm import LM
     from nextok.loading import load, load_tokenizer
-    from nextok.output import Completion, Output, Scores, Stats
+    from nextok.pytorch.generate_super import attach, generate_super
+    from nextok.pytorch.wrap import wrap
     from nextok.sampling.penalties import (
         DRY,
         FrequencyPenalty,
@@ -36,13 +38,11 @@ if TYPE_CHECKING:
         TopP,
         TypicalP,
     )
-    from nextok.strategies.beam import Beam
-    from nextok.strategies.diverse import DiverseBeam
+    from nextok.strategies.beam.beam import Beam
+    from nextok.strategies.beam.diverse import DiverseBeam
+    from nextok.strategies.beam.stochastic import StochasticBeam
     from nextok.strategies.sample import Chain, Greedy, Sample
     from nextok.strategies.speculate import Speculate
-    from nextok.strategies.stochastic import StochasticBeam
-    from nextok.tensors import attach, generate_super
-    from nextok.wrapping import wrap
 
 __version__ = "0.1.0"
 
@@ -51,43 +51,43 @@ _HOMES = {
     "DRY": "sampling.penalties",
     "LM": "lm",
     "XTC": "sampling.transforms",
-    "Beam": "strategies.beam",
+    "Beam": "strategies.beam.beam",
     "Chain": "strategies.sample",
-    "Completion": "output",
+    "Completion": "generation.output",
     "Conversation": "conversation",
     "Custom": "sampling.transforms",
-    "DiverseBeam": "strategies.diverse",
+    "DiverseBeam": "strategies.beam.diverse",
     "DraftModel": "drafts.draft_model",
     "DynamicTemperature": "sampling.transforms",
     "EpsilonCutoff": "sampling.transforms",
     "EtaCutoff": "sampling.transforms",
     "FrequencyPenalty": "sampling.penalties",
-    "Grammar": "grammar",
+    "Grammar": "grammar.grammar",
     "Greedy": "strategies.sample",
     "MinP": "sampling.transforms",
     "Mirostat": "sampling.penalties",
     "NextokError": "errors",
     "NoRepeatNGram": "sampling.penalties",
-    "Output": "output",
+    "Output": "generation.output",
     "PresencePenalty": "sampling.penalties",
     "PromptLookup": "drafts.prompt_lookup",
     "RepetitionPenalty": "sampling.penalties",
     "Sample": "strategies.sample",
-    "Scores": "output",
+    "Scores": "generation.output",
     "Speculate": "strategies.speculate",
-    "Stats": "output",
-    "StochasticBeam": "strategies.stochastic",
+    "Stats": "generation.output",
+    "StochasticBeam": "strategies.beam.stochastic",
     "Temperature": "sampling.transforms",
     "TokenTree": "drafts.token_tree",
     "TopK": "sampling.transforms",
     "TopNSigma": "sampling.transforms",
     "TopP": "sampling.transforms",
     "TypicalP": "sampling.transforms",
-    "attach": "tensors",
-    "generate_super": "tensors",
+    "attach": "pytorch.generate_super",
+    "generate_super": "pytorch.generate_super",
     "load": "loading",
     "load_tokenizer": "loading",
-    "wrap": "wrapping",
+    "wrap": "pytorch.wrap",
 }
 
 __all__ = [

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextok.core.query import Row
 from nextok.models.base import Feed
-from nextok.query import Row
 
 def instruction_sets() -> list[str]:
     """The instruction sets that this processor runs, best first."""

@@ -2,12 +2,12 @@
 
 from typing import Any, Unpack
 
+from nextok.core.tree import Tree
+from nextok.generation.options import Options, Wishes
+from nextok.generation.stream import Stream
 from nextok.lm import LM
-from nextok.options import Options, Wishes
 from nextok.strategies.base import Strategy
 from nextok.strategies.sample import Greedy
-from nextok.stream import Stream
-from nextok.tree import Tree
 
 
 class Conversation:

@@ -3,20 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
-from nextok.engine import Engine
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.engine import Engine
 from nextok.errors import LimitError
+from nextok.generation.options import MOST_ALTERNATIVES, Options, Wishes, checked_ids, within
+from nextok.generation.output import Output, Scores
+from nextok.generation.stream import Stream
 from nextok.models.base import Model
-from nextok.options import MOST_ALTERNATIVES, Options, Wishes, checked_ids, within
-from nextok.output import Output, Scores
-from nextok.request import Limits, Request
 from nextok.sampling.seeds import stream as stream_of_seed
 from nextok.strategies.base import Several, Strategy
 from nextok.strategies.rescore import Silent
 from nextok.strategies.sample import Greedy
-from nextok.stream import Stream
 from nextok.text.template import render_chat
 from nextok.text.tokenizer import Tokenizer
-from nextok.tree import ROOT, Tree
 
 Prompt = str | Sequence[int]
 Messages = str | Sequence[Mapping[str, Any]]

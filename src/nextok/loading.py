@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from nextok import __version__
-from nextok.costs import RememberedCosts
+from nextok.engine.costs import RememberedCosts
 from nextok.errors import ModelFileError, NextokError
 from nextok.extras import needed_for
 from nextok.formats import Checkpoint, is_torch_file, open_model
@@ -15,7 +15,7 @@ from nextok.hub import progress_bar, resolve
 from nextok.hub.cache import cache_folder
 from nextok.lm import LM
 from nextok.models.base import Model
-from nextok.processors import checked_threads
+from nextok.models.processors import checked_threads
 from nextok.text import Tokenizer
 from nextok.text import load_tokenizer as read_tokenizer
 

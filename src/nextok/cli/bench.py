@@ -11,8 +11,8 @@ import typer
 
 from nextok.cli.flags import Json, option
 from nextok.cli.loaded import LoadFlags
-from nextok.cli.machine import environment, load_average
 from nextok.cli.terminal import console, json_text, passing, size_text, visible
+from nextok.tools.machine import environment, load_average
 
 if TYPE_CHECKING:
     from nextok.lm import LM
@@ -31,7 +31,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure a model on this machine: its speed in every use, beside the limit that the memory sets."""
-    from nextok.bench import FULL, QUICK, measured, measures, summary
+    from nextok.tools.bench import FULL, QUICK, measured, measures, summary
 
     if not 1 <= rounds <= MOST_ROUNDS:
         raise ValueError(f"rounds must be from 1 to {MOST_ROUNDS}, got {rounds}; 5 is usual, 1 the fastest")

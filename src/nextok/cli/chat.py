@@ -16,9 +16,9 @@ from nextok.cli.terminal import Page, note
 from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
+    from nextok.generation.options import Wishes
+    from nextok.generation.output import Output
     from nextok.lm import LM
-    from nextok.options import Wishes
-    from nextok.output import Output
     from nextok.strategies.base import Strategy
 
 HELP = """/help     this list
@@ -41,7 +41,7 @@ def chat(
     quiet: Quiet = False,
 ) -> None:
     """Talk with a model. From a pipe, each line is a turn."""
-    from nextok.options import Options
+    from nextok.generation.options import Options
 
     wishes: Wishes = {
         "max_tokens": max_tokens,

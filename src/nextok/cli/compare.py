@@ -23,9 +23,9 @@ from nextok.cli.terminal import console, json_text, passing, visible
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from nextok.generation.options import Options
+    from nextok.generation.output import Output, Stats
     from nextok.lm import LM
-    from nextok.options import Options
-    from nextok.output import Output, Stats
     from nextok.strategies.base import Strategy
 
 
@@ -42,7 +42,7 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Answer a prompt by each strategy in turn, on one engine, and show what each wrote and what it cost."""
-    from nextok.options import Options
+    from nextok.generation.options import Options
 
     question = asked(prompt, system, raw)
     options = Options(max_tokens=max_tokens, seed=seed)
@@ -79,7 +79,7 @@ def _outputs(
     lm: "LM", ids: list[int], strategies: "dict[str, Strategy]", options: "Options", quiet: bool
 ) -> "list[Output]":
     """One after another, each with the machine to itself and its prompt unread; those done before Ctrl-C."""
-    from nextok.options import Options
+    from nextok.generation.options import Options
     from nextok.strategies.sample import Greedy
 
     lm.start(ids, Greedy(), Options(max_tokens=1)).wait()

@@ -20,7 +20,7 @@ def convert(
     model: In, out: Out, to: To = None, tokenizer: TokenizerName = None, force: Force = False, quiet: Quiet = False
 ) -> None:
     """Write a model as a GGUF file, or as a folder for transformers; print where it lies."""
-    from nextok.convert import write_model
+    from nextok.tools.convert import write_model
 
     with passing("converting"):
         done = write_model(model, out, to=to, tokenizer=tokenizer, force=force)

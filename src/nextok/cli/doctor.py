@@ -11,15 +11,15 @@ import typer
 from nextok.cli.failures import FAILED, explained
 from nextok.cli.flags import Json, option
 from nextok.cli.loaded import LoadFlags
-from nextok.cli.machine import environment
 from nextok.cli.terminal import console, json_text, passing, size_text, visible
 from nextok.errors import DownloadError
+from nextok.tools.machine import environment
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nextok.formats import Checkpoint
-    from nextok.laws import Verdict
+    from nextok.tools.laws import Verdict
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.", envvar="NEXTOK_MODEL")]
 Seconds = Annotated[float, option("--seconds", metavar="S", text="Spend about so many on the laws at most.")]
@@ -42,7 +42,7 @@ def doctor(how: LoadFlags, model: Name = "smollm2", seconds: Seconds = 60.0, jso
 
 
 def _checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "Iterator[Verdict]":
-    from nextok.laws import Verdict, reference_of, verdicts
+    from nextok.tools.laws import Verdict, reference_of, verdicts
 
     try:
         found = _file(model)

@@ -20,10 +20,10 @@ from nextok.cli.text import RuleFlags, TextFlags
 from nextok.errors import TemplateError
 
 if TYPE_CHECKING:
+    from nextok.generation.output import Output
+    from nextok.generation.stream import Stream
     from nextok.lm import LM
-    from nextok.output import Output
     from nextok.strategies.base import Strategy
-    from nextok.stream import Stream
 
 Raw = Annotated[bool, option("--raw", text="Continue the text itself, without the model's chat template.")]
 

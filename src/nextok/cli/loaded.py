@@ -40,7 +40,7 @@ class LoadFlags:
 
 def _loaded(model: str, quiet: bool, options: dict[str, Any]) -> "LM":
     import nextok
-    from nextok.processors import checked_threads
+    from nextok.models.processors import checked_threads
 
     checked_threads(options["threads"])  # refused before anything is fetched
     if quiet:

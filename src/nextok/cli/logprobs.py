@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from nextok.cli.terminal import console, visible
 
 if TYPE_CHECKING:
+    from nextok.generation.output import Output
     from nextok.lm import LM
-    from nextok.output import Output
 
 Top = Sequence[tuple[int, float]]
 Row = tuple[int, Sequence[float | None], Top]

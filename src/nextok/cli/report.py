@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nextok import __version__
 
 if TYPE_CHECKING:
+    from nextok.generation.output import Completion, Output, Scores, Stats, TokenLogprob
     from nextok.lm import LM
-    from nextok.output import Completion, Output, Scores, Stats, TokenLogprob
 
 
 def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:

@@ -68,10 +68,10 @@ class StrategyFlags(SamplingFlags):
         return Speculate(draft_named(self.draft, 10 if self.max_draft is None else self.max_draft, load), sampling)
 
     def _search(self, samples: int) -> "Strategy":
-        from nextok.strategies.beam import Beam
-        from nextok.strategies.diverse import DiverseBeam
+        from nextok.strategies.beam.beam import Beam
+        from nextok.strategies.beam.diverse import DiverseBeam
+        from nextok.strategies.beam.stochastic import StochasticBeam
         from nextok.strategies.sample import Greedy
-        from nextok.strategies.stochastic import StochasticBeam
 
         if self.stochastic_beams is not None:
             try:

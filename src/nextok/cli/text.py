@@ -10,8 +10,8 @@ from nextok.cli.prompts import clean
 
 if TYPE_CHECKING:
     from nextok.cli.strategy import StrategyFlags
-    from nextok.grammar import Grammar
-    from nextok.options import Options, Wishes
+    from nextok.generation.options import Options, Wishes
+    from nextok.grammar.grammar import Grammar
 
 RULES = "Rules (no strategy breaks them)"
 MOST_BYTES = 1 << 20
@@ -61,7 +61,7 @@ class RuleFlags:
             return None
         if len(given) > 1:
             raise ValueError(f"{given[0]} and {given[1]} contradict each other: leave one of them out")
-        from nextok.grammar import Grammar
+        from nextok.grammar.grammar import Grammar
 
         if self.choice is not None:
             return Grammar.choices([clean(choice) for choice in self.choice])
@@ -92,7 +92,7 @@ class TextFlags:
 
     def options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
         """The library's options; ValueError if one is out of range."""
-        from nextok.options import Options
+        from nextok.generation.options import Options
 
         wishes: Wishes = {
             "max_tokens": self.max_tokens,

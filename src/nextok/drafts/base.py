@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from nextok.query import Decoding
-from nextok.request import Request
+from nextok.core.query import Decoding
+from nextok.core.request import Request
 from nextok.sampling.sampler import Sampler
 
 Propose = Callable[[], Decoding[list[int]]]

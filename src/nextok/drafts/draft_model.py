@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from nextok.core.query import Decoding, pick
+from nextok.core.request import Request
 from nextok.drafts.base import Lender, Propose, checked_lender, checked_max_draft, shared_ids
 from nextok.drafts.pace import Pace, Probing
-from nextok.query import Decoding, pick
-from nextok.request import Request
 from nextok.sampling.sampler import Sampler
 
 RATES = (0.6,)

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+from nextok.core.query import Decoding
+from nextok.core.request import Request
 from nextok.drafts.base import Propose, checked_max_draft, laid_out
 from nextok.drafts.pace import Pace
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
-from nextok.query import Decoding
-from nextok.request import Request
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import whole
 

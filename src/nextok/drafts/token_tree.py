@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
+from nextok.core.query import Decoding, top
+from nextok.core.request import Request
 from nextok.drafts.base import Lender, Propose, checked_lender, shared_ids
 from nextok.drafts.pace import Pace, Probing
-from nextok.query import Decoding, top
-from nextok.request import Request
 from nextok.sampling.sampler import Sampler
 
 RATES = (0.8, 0.7)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from nextok.query import Row
+from nextok.core.query import Row
 
 
 class Cache(Protocol):

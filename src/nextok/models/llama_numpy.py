@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextok.core.query import Row
 from nextok.errors import LimitError
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
-from nextok.query import Row
-from nextok.sampling.readout import read
+from nextok.readout.readout import read
 
 Array = npt.NDArray[np.float32]
 

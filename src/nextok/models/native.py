@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nextok import _native
+from nextok.core.query import Row
 from nextok.errors import ModelFileError
 from nextok.formats.files import forget
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
-from nextok.processors import checked_threads
-from nextok.query import Row
-from nextok.sampling.readout import read
+from nextok.models.processors import checked_threads
+from nextok.readout.readout import read
 from nextok.sampling.transforms import Custom
 
 ALIGNMENT = 16  # of the stream, in numbers

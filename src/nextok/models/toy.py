@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from nextok.core.query import Row
 from nextok.models.base import Feed
-from nextok.query import Row
-from nextok.sampling.readout import read
+from nextok.readout.readout import read
 from nextok.sampling.seeds import mix
 
 Scores = Callable[[tuple[int, ...]], Sequence[float]]

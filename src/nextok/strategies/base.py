@@ -2,8 +2,8 @@
 
 from typing import Protocol, runtime_checkable
 
-from nextok.query import Decoding
-from nextok.request import Request
+from nextok.core.query import Decoding
+from nextok.core.request import Request
 
 
 class Strategy(Protocol):

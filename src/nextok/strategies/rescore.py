@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from nextok.query import Decoding, chosen, score
-from nextok.request import Request
+from nextok.core.query import Decoding, chosen, score
+from nextok.core.request import Request
 from nextok.sampling.sampler import Transform
 from nextok.strategies.base import Strategy
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Protocol
 
-from nextok.query import Decoding, pick
-from nextok.request import Request
+from nextok.core.query import Decoding, pick
+from nextok.core.request import Request
 from nextok.sampling.penalties import (
     DRY,
     FrequencyPenalty,

@@ -7,10 +7,10 @@ decoding with the same seed would have given, token for token, whatever the draf
 
 from dataclasses import dataclass
 
+from nextok.core.events import DraftFailed, Verified
+from nextok.core.query import Decoding, pick
+from nextok.core.request import Request
 from nextok.drafts.base import Draft, nothing
-from nextok.events import DraftFailed, Verified
-from nextok.query import Decoding, pick
-from nextok.request import Request
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
 

@@ -1,4 +1,4 @@
-"""What each transform means for a block of rows, on any device: `nextok.sampling.filters` is the reference.
+"""What each transform means for a block of rows, on any device: `nextok.readout.filters` is the reference.
 
 A block is float64 [rows, n]; a removed token is -inf. Every row has parameters of its own, in columns [rows, 1].
 The host never looks at a value, so the device need not be waited for.
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nextok.core.query import Row
 from nextok.models.torch.passes import sent
-from nextok.query import Row
-from nextok.sampling.noise import uniform
+from nextok.readout.noise import uniform
 from nextok.sampling.transforms import (
     XTC,
     Add,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from nextok.core.query import Row
 from nextok.models.base import Feed
 from nextok.models.torch import suitable
 from nextok.models.torch.agreement import apart, rounding
@@ -22,7 +23,6 @@ from nextok.models.torch.passes import sent, undisturbed
 from nextok.models.torch.plan import FEW_TOKENS, Group, Plan, check, planned, taken
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
-from nextok.query import Row
 
 CHECKED = 64
 """A window of at most so many tokens is shorter than the text by which a model is checked."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nextok.core.query import Row
 from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
@@ -20,7 +21,6 @@ from nextok.models.torch.plan import Group, Plan, check, planned, taken
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 from nextok.models.torch.weights import Layer, SideBySide, Weights
-from nextok.query import Row
 
 
 class LlamaTorch:

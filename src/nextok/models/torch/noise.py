@@ -1,4 +1,4 @@
-"""The noise of `nextok.sampling.noise` on the device: the same 52 bits for each seed, position and token id.
+"""The noise of `nextok.readout.noise` on the device: the same 52 bits for each seed, position and token id.
 
 int64 multiplication wraps like the uint64 of the reference; a shift to the right must not drag the sign along.
 """

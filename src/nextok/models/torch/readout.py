@@ -1,6 +1,6 @@
 """From rows of logits to answers where the logits are: in blocks, with one copy to the host.
 
-`nextok.sampling.readout` is the reference. Rows that ask for the same kinds of things become one block; only
+`nextok.readout.readout` is the reference. Rows that ask for the same kinds of things become one block; only
 answers come home: tokens, log-probabilities, and the largest score of each row, which tells whether it can be read.
 """
 
@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, transform
 from nextok.models.torch.noise import gumbel
 from nextok.models.torch.passes import sent
-from nextok.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
-from nextok.sampling import readout as reference
-from nextok.sampling.noise import key
-from nextok.sampling.readout import Answer, dead_end, unreadable
+from nextok.readout import readout as reference
+from nextok.readout.noise import key
+from nextok.readout.readout import Answer, dead_end, unreadable
 
 GREEDY = (Pick, False, (), False)
 """The kind of a row of which only the largest score is wanted."""

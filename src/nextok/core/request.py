@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from nextok.core.events import Finished, Token
+from nextok.core.query import Draws, Query, Read, Row, Score
+from nextok.core.tree import Tree
 from nextok.errors import LimitError
-from nextok.events import Finished, Token
-from nextok.query import Draws, Query, Read, Row, Score
 from nextok.sampling.past import Ledger, Past
 from nextok.sampling.sampler import Transform
 from nextok.sampling.seeds import salted
 from nextok.sampling.transforms import Forbid
-from nextok.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)

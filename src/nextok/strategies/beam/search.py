@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from typing import Literal, NamedTuple
 
+from nextok.core.events import Beams, Finished, Hypothesis, Token
+from nextok.core.query import Decoding
+from nextok.core.request import Request
+from nextok.core.tree import Tree
 from nextok.errors import DeadEndError
-from nextok.events import Beams, Finished, Hypothesis, Token
-from nextok.query import Decoding
-from nextok.request import Request
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import checked, is_number
 from nextok.strategies.rescore import rescored
-from nextok.tree import Tree
 
 WIDEST = 256
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nextok.events import Hypothesis
-from nextok.query import Decoding, Drawn, draws
-from nextok.request import Request
+from nextok.core.events import Hypothesis
+from nextok.core.query import Decoding, Drawn, draws
+from nextok.core.request import Request
+from nextok.strategies.beam.search import best_first, certain, checked_width, concluded, told
 from nextok.strategies.sample import Sample, Sampling, checked_sampler
-from nextok.strategies.search import best_first, certain, checked_width, concluded, told
 
 
 @dataclass(frozen=True)

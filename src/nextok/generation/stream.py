@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from weakref import finalize
 
-from nextok.engine import Engine, Job
-from nextok.output import Output, Stats
-from nextok.request import Request
+from nextok.core.request import Request
+from nextok.engine.engine import Engine, Job
+from nextok.generation.output import Output, Stats
+from nextok.generation.writer import Writer
 from nextok.strategies.base import Strategy
 from nextok.strategies.rescore import Echo
-from nextok.writer import Writer
 
 
 @dataclass(frozen=True, slots=True)

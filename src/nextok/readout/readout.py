@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
-from nextok.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
-from nextok.sampling.filters import Values, largest, log_softmax, remember, transform
-from nextok.sampling.noise import gumbel
+from nextok.readout.filters import Values, largest, log_softmax, remember, transform
+from nextok.readout.noise import gumbel
 from nextok.sampling.transforms import Surprise
 
 Logits = npt.NDArray[np.float32]  # [rows, vocab]

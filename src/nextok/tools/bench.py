@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nextok.costs import pass_seconds
+from nextok.engine.costs import pass_seconds
 from nextok.errors import LimitError
-from nextok.footprint import PROMPT, footprint, some_ids
-from nextok.processors import checked_threads
-from nextok.strategies.beam import Beam
+from nextok.models.processors import checked_threads
+from nextok.strategies.beam.beam import Beam
+from nextok.tools.footprint import PROMPT, footprint, some_ids
 
 if TYPE_CHECKING:
     from nextok.lm import LM

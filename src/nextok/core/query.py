@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from nextok.core.events import Chosen, Event
 from nextok.errors import DeadEndError
-from nextok.events import Chosen, Event
 from nextok.sampling.sampler import Sampler, Transform
 
 TARGET = "target"

@@ -1,6 +1,6 @@
 """What a model costs a process of its own: its start, its first token, and memory at the peak.
 
-`python -m nextok.footprint OPTIONS` is that process; OPTIONS are the arguments of `nextok.load`, as JSON.
+`python -m nextok.tools.footprint OPTIONS` is that process; OPTIONS are the arguments of `nextok.load`, as JSON.
 """
 
 import json
@@ -25,7 +25,7 @@ _dice = random.Random(0)
 def footprint(**options: Any) -> dict[str, float]:
     """Start Python, load a model with these options and decode a little: what that took, in seconds and bytes."""
     started_at = time.perf_counter()
-    command = [sys.executable, "-m", "nextok.footprint", json.dumps(options)]
+    command = [sys.executable, "-m", "nextok.tools.footprint", json.dumps(options)]
     none, pipe = subprocess.DEVNULL, subprocess.PIPE
     with (
         TemporaryFile() as stderr,  # a pipe that nobody reads meanwhile could fill up

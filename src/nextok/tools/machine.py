@@ -16,7 +16,7 @@ def environment(threads: int | None = None) -> dict[str, Any]:
     from nextok import __version__
     from nextok.hub import cache_folder
     from nextok.loading import BACKENDS
-    from nextok.processors import checked_threads, usable_cores, usable_processors
+    from nextok.models.processors import checked_threads, usable_cores, usable_processors
 
     name, instructions = _processor()
     memory, available = _memory()

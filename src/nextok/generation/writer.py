@@ -4,11 +4,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from nextok.events import Beams, Chosen, DraftFailed, Event, Finished, Hypothesis, Token, Verified
-from nextok.output import Completion, Scores, TokenLogprob
-from nextok.request import Request
+from nextok.core.events import Beams, Chosen, DraftFailed, Event, Finished, Hypothesis, Token, Verified
+from nextok.core.request import Request
+from nextok.core.tree import ROOT
+from nextok.generation.output import Completion, Scores, TokenLogprob
 from nextok.text.held import HeldText
-from nextok.tree import ROOT
 
 
 class Writer:

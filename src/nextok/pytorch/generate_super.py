@@ -12,21 +12,21 @@ from typing import TypeVar
 
 import torch
 
+from nextok.core.events import Event
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
-from nextok.engine import Engine
-from nextok.events import Event
+from nextok.engine.engine import Engine
+from nextok.generation.options import checked_ids, within
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.models.torch.adopt import adopted, pad_token
-from nextok.options import checked_ids, within
-from nextok.request import Limits, Request
 from nextok.sampling.transforms import Temperature, TopK
 from nextok.strategies.base import Strategy
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Chain, Greedy, Sample
 from nextok.strategies.speculate import Speculate
 from nextok.text.tokenizer import Tokenizer
-from nextok.tree import ROOT, Tree
 
 
 def generate_super(

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from nextok.kv import Memo
+from nextok.core.tree import Tree
+from nextok.engine.memo import Memo
 from nextok.models.base import Model
-from nextok.tree import Tree
 
 WORTHWHILE = 64
 """Tokens; fewer are not worth waiting for."""

@@ -4,12 +4,12 @@ from collections import Counter
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from nextok.events import Hypothesis
-from nextok.query import Decoding, top
-from nextok.request import Request
+from nextok.core.events import Hypothesis
+from nextok.core.query import Decoding, top
+from nextok.core.request import Request
 from nextok.sampling.transforms import checked, whole
+from nextok.strategies.beam.search import Grown, Rules, Search, best_first, certain, concluded, told
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
-from nextok.strategies.search import Grown, Rules, Search, best_first, certain, concluded, told
 
 
 @dataclass(frozen=True)

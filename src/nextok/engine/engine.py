@@ -9,15 +9,15 @@ from traceback import clear_frames
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from nextok.core.events import Event
+from nextok.core.query import TARGET, Query, Row, readable
+from nextok.core.request import Request, free
+from nextok.core.tree import Tree
+from nextok.engine.memo import Memo
+from nextok.engine.prefix import begun
 from nextok.errors import NextokError
-from nextok.events import Event
-from nextok.kv import Memo
 from nextok.models.base import Feed, Model
-from nextok.prefix import begun
-from nextok.query import TARGET, Query, Row, readable
-from nextok.request import Request, free
 from nextok.strategies.base import Strategy
-from nextok.tree import Tree
 
 Sink = Callable[[Event], None]
 Shares = dict[Tree, tuple[Feed, list[int]]]

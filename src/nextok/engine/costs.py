@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nextok.core.query import Pick, Row
 from nextok.models.base import Feed, Model
-from nextok.query import Pick, Row
 from nextok.sampling.sampler import Sampler
 
 ROWS = (1, 2, 3, 4, 6, 8, 16)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nextok.matching import Compiled, compiled, fault, library
+from nextok.grammar.matching import Compiled, compiled, fault, library
 from nextok.text.tokenizer import Tokenizer
 
 LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}  # characters

@@ -8,8 +8,8 @@ draft model catch up are not operations that anybody has to call.
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 
+from nextok.core.tree import ROOT, Tree
 from nextok.models.base import Cache, Feed
-from nextok.tree import ROOT, Tree
 
 
 class Memo:

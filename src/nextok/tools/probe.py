@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nextok.engine import Engine
-from nextok.events import Chosen, Event
+from nextok.core.events import Chosen, Event
+from nextok.core.query import Row, Score
+from nextok.core.request import Limits, Request
+from nextok.core.tree import ROOT, Tree
+from nextok.engine.engine import Engine
 from nextok.models.base import Feed, Model
-from nextok.query import Row, Score
-from nextok.request import Limits, Request
 from nextok.strategies.base import Strategy
-from nextok.tree import ROOT, Tree
 
 if TYPE_CHECKING:
     from nextok.lm import LM
@@ -177,7 +177,7 @@ class Subject:
             return None, None
         import numpy as np
 
-        from nextok.sampling.noise import gumbel
+        from nextok.readout.noise import gumbel
 
         sampler, path = case.sampling.sampler, [*case.prompt, *before]
         reads = [Score(token, sampler.transforms) for token in (expected, found)]

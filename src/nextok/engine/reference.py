@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from nextok.events import Event
+from nextok.core.events import Event
+from nextok.core.query import TARGET, Decoding, Query, readable
+from nextok.core.request import Request
 from nextok.models.base import Feed, Model
-from nextok.query import TARGET, Decoding, Query, readable
-from nextok.request import Request
 from nextok.strategies.base import Strategy
 
 

@@ -9,19 +9,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nextok.core.query import Pick, Score
 from nextok.drafts.base import Draft
 from nextok.drafts.draft_model import DraftModel
 from nextok.drafts.prompt_lookup import PromptLookup
-from nextok.engine import Engine
+from nextok.engine.engine import Engine
+from nextok.engine.prefix import WORTHWHILE
+from nextok.engine.reference import drive
 from nextok.models.base import Model
-from nextok.prefix import WORTHWHILE
-from nextok.query import Pick, Score
-from nextok.reference import drive
 from nextok.sampling.sampler import Sampler
-from nextok.strategies.beam import Beam
+from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
-from nextok.subject import Case, Difference, Subject, read_alone, written
+from nextok.tools.probe import Case, Difference, Subject, read_alone, written
 
 if TYPE_CHECKING:
     from nextok.formats import Checkpoint

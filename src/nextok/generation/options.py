@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from nextok.grammar import Grammar
-from nextok.request import Limits
+from nextok.core.request import Limits
+from nextok.grammar.grammar import Grammar
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.sampler import Transform
 from nextok.sampling.transforms import Add, Allow, Forbid, checked, is_number

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextok.core.query import Row
 from nextok.errors import LogitsError
-from nextok.query import Row
-from nextok.sampling.noise import uniform
+from nextok.readout.noise import uniform
 from nextok.sampling.transforms import (
     XTC,
     Add,

@@ -3,10 +3,10 @@
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-from nextok.query import Decoding, draws, top
-from nextok.request import Request
+from nextok.core.query import Decoding, draws, top
+from nextok.core.request import Request
+from nextok.strategies.beam.search import Grown, Rules, Search, certain, concluded, told
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
-from nextok.strategies.search import Grown, Rules, Search, certain, concluded, told
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from nextok import __version__
-from nextok.costs import RememberedCosts
+from nextok.engine.costs import RememberedCosts
 from nextok.errors import ModelFileError
 from nextok.hub.cache import cache_folder
 from nextok.lm import LM

@@ -1,0 +1,1 @@
+"""What is asked of one call, and what comes back."""

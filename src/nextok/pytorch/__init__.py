@@ -1,0 +1,1 @@
+"""Tensors and models of transformers as callers."""
