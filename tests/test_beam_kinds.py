@@ -12,7 +12,7 @@ import nextok as nt
 from nextok.core.events import Beams
 from nextok.models.toy import ToyModel, hashed
 from nextok.sampling.transforms import Temperature
-from nextok.strategies import stochastic
+from nextok.strategies.beam import stochastic
 from nextok.strategies.beam.beam import Beam
 from nextok.strategies.beam.diverse import DiverseBeam
 from nextok.strategies.beam.stochastic import StochasticBeam

@@ -11,7 +11,7 @@ from nextok.core.events import Chosen
 from nextok.core.request import Request
 from nextok.engine.engine import Engine
 from nextok.errors import NextokError
-from nextok.sampling import readout
+from nextok.readout import readout
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.strategies.rescore import Echo

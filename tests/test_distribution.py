@@ -15,7 +15,7 @@ import pytest
 from nextok.core.events import Verified
 from nextok.core.query import pick
 from nextok.engine.reference import drive
-from nextok.sampling import filters, readout
+from nextok.readout import filters, readout
 from nextok.strategies.sample import Sample
 from nextok.strategies.speculate import Speculate
 from toys import DRAFTS, TARGET, VOCAB, asked

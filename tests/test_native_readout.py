@@ -11,7 +11,7 @@ import pytest
 from nextok import _native
 from nextok.core.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
-from nextok.sampling import readout
+from nextok.readout import readout
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (
     XTC,

@@ -14,8 +14,8 @@ from nextok.core.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
 from nextok.models.torch import filters, noise, passes
 from nextok.models.torch.readout import read
-from nextok.sampling import noise as reference_noise
-from nextok.sampling import readout
+from nextok.readout import noise as reference_noise
+from nextok.readout import readout
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (
     XTC,
