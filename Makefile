@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+NATIVE := $(shell find native -name '*.cpp' -o -name '*.hpp' -o -name '*.inl')
 
 .PHONY: demo test check bench sanitize clean
 
@@ -14,6 +15,7 @@ test: check
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed

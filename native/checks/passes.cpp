@@ -24,9 +24,9 @@ struct Kind {
 };
 
 const std::vector<Kind> kKinds = {
-    {"Q4_0", 32, 18, {0}},       {"Q4_1", 32, 20, {0, 2}},    {"Q5_0", 32, 22, {0}},    {"Q5_1", 32, 24, {0, 2}}, {"Q8_0", 32, 34, {0}},
-    {"Q4_K", 256, 144, {0, 2}},  {"Q5_K", 256, 176, {0, 2}},  {"Q6_K", 256, 210, {208}}, {"F16", 1, 2, {0}},       {"BF16", 1, 2, {0}},
-    {"F32", 1, 4, {0, 2}},
+    {"Q4_0", 32, 18, {0}}, {"Q4_1", 32, 20, {0, 2}},   {"Q5_0", 32, 22, {0}},      {"Q5_1", 32, 24, {0, 2}},
+    {"Q8_0", 32, 34, {0}}, {"Q4_K", 256, 144, {0, 2}}, {"Q5_K", 256, 176, {0, 2}}, {"Q6_K", 256, 210, {208}},
+    {"F16", 1, 2, {0}},    {"BF16", 1, 2, {0}},        {"F32", 1, 4, {0, 2}},
 };
 
 std::mt19937 dice(7);
@@ -67,20 +67,23 @@ void fill(Model& model, const Kind& kind) {
 Config config_of(const Kind& kind) {
     std::vector<double> frequencies(kHead / 2);
     for (int i = 0; i < kHead / 2; i++) frequencies[i] = std::pow(10000.0, -2.0 * i / kHead);
-    return {kLayers, kWidth, kWidth / kHead, 1, kHead, kind.length == 256 ? 512 : kHidden, kVocab, kContext, kHead, false, 1e-5f, frequencies};
+    return {kLayers, kWidth,   kWidth / kHead, 1,     kHead, kind.length == 256 ? 512 : kHidden,
+            kVocab,  kContext, kHead,          false, 1e-5f, frequencies};
 }
 
 std::vector<std::vector<float>> scores(Model& model, const std::vector<Token>& tokens, const std::vector<int>& wanted) {
     std::vector<std::vector<float>> found;
     model.forward(tokens, wanted, [&](int, int count, const float* logits, int stride) {
-        for (int i = 0; i < count; i++) found.emplace_back(logits + size_t(i) * stride, logits + size_t(i) * stride + kVocab);
+        for (int i = 0; i < count; i++)
+            found.emplace_back(logits + size_t(i) * stride, logits + size_t(i) * stride + kVocab);
     });
     return found;
 }
 
 std::vector<Token> run_of(Cache& cache, const std::vector<int>& ids, int start) {
     std::vector<Token> tokens;
-    for (size_t i = 0; i < ids.size(); i++) tokens.push_back({ids[i], start + int(i), start + int(i) + 1, nullptr, 0, &cache});
+    for (size_t i = 0; i < ids.size(); i++)
+        tokens.push_back({ids[i], start + int(i), start + int(i) + 1, nullptr, 0, &cache});
     return tokens;
 }
 
@@ -90,9 +93,18 @@ std::vector<Read> every_read(int vocab) {
     for (int token = 0; token < vocab; token += 3) some.push_back(token);
     const std::vector<Transform> edits = {Allow{std::vector<uint8_t>(vocab / 16, 0x7d)}, Forbid{{0, vocab - 1}},
                                           Add{some, std::vector<float>(some.size(), 0.5f)}, Scale{some, 1.2f}};
-    const std::vector<Transform> filters = {DynamicTemperature{0.5, 1.5, 1}, Temperature{0.7}, EpsilonCutoff{1e-5}, EtaCutoff{1e-5},
-                                            TypicalP{0.97}, TopP{0.95}, MinP{1e-3}, XTC{1, 0.05}, Surprise{2, 12}, TopK{40},
-                                            Surprise{1, 12}, TopNSigma{2}};
+    const std::vector<Transform> filters = {DynamicTemperature{0.5, 1.5, 1},
+                                            Temperature{0.7},
+                                            EpsilonCutoff{1e-5},
+                                            EtaCutoff{1e-5},
+                                            TypicalP{0.97},
+                                            TopP{0.95},
+                                            MinP{1e-3},
+                                            XTC{1, 0.05},
+                                            Surprise{2, 12},
+                                            TopK{40},
+                                            Surprise{1, 12},
+                                            TopNSigma{2}};
     std::vector<std::vector<Transform>> orders = {{}, edits, filters, edits};
     orders[3].insert(orders[3].end(), filters.begin(), filters.end());
     for (const std::vector<Transform>& group : {edits, filters})
@@ -102,7 +114,8 @@ std::vector<Read> every_read(int vocab) {
     std::vector<Read> reads;
     for (const std::vector<Transform>& transforms : orders)
         for (Read::Kind kind : {Read::pick, Read::top, Read::draws, Read::score})
-            for (bool noise : {false, true}) reads.push_back({kind, 0, 3, noise, noise_key(5, 3), 2, 4, noise, 3, true, transforms});
+            for (bool noise : {false, true})
+                reads.push_back({kind, 0, 3, noise, noise_key(5, 3), 2, 4, noise, 3, true, transforms});
     return reads;
 }
 
@@ -114,7 +127,8 @@ bool equal(const Answer& one, const Answer& other) {
         for (const Drawn& each : answer.drawn) found.push_back(each.token);
         return found;
     };
-    return tokens(one) == tokens(other) && one.raw.logprob == other.raw.logprob && one.processed.logprob == other.processed.logprob;
+    return tokens(one) == tokens(other) && one.raw.logprob == other.raw.logprob &&
+           one.processed.logprob == other.processed.logprob;
 }
 
 // Whether rows say the same on any thread; those that cannot be read, and those with little in them, as well.
@@ -126,7 +140,8 @@ bool readouts_hold(Pool& pool, std::vector<float> scores) {
     for (const std::vector<float>& row : {scores, wide, bare, broken, gone}) {
         const std::vector<Read> reads = every_read(int(row.size()));
         std::vector<Answer> answers(2 * reads.size());
-        pool.share(int(answers.size()), 1, [&](int i, int) { answers[i] = read_row(row.data(), int(row.size()), reads[i / 2]); });
+        pool.share(int(answers.size()), 1,
+                   [&](int i, int) { answers[i] = read_row(row.data(), int(row.size()), reads[i / 2]); });
         for (size_t i = 0; i < reads.size(); i++)
             if (!equal(answers[2 * i], answers[2 * i + 1])) return false;
     }
@@ -164,7 +179,8 @@ bool holds(Model& model) {
     std::vector<int> slots;
     for (int i = 250; i <= last; i++) slots.push_back(800 - i);
     std::vector<Token> branch;
-    for (int i = 250; i <= last; i++) branch.push_back({text[i], slots[i - 250], 250, slots.data(), i - 249, branched.get()});
+    for (int i = 250; i <= last; i++)
+        branch.push_back({text[i], slots[i - 250], 250, slots.data(), i - 249, branched.get()});
     same = same && scores(model, branch, {int(branch.size()) - 1})[0] == expected;
     std::vector<int> targets;
     for (int i = 250; i <= last; i++) targets.push_back(i);
@@ -184,9 +200,12 @@ int main() {
                 Model model(config_of(kind), 3, exact, kernels_named(isa));
                 fill(model, kind);
                 if (holds(model)) continue;
-                std::printf("%s, %s, %s: a row depends on its pass\n", isa.c_str(), kind.name, exact ? "exact" : "fast");
+                std::printf("%s, %s, %s: a row depends on its pass\n", isa.c_str(), kind.name,
+                            exact ? "exact" : "fast");
                 failed = 1;
             }
-    if (!failed) std::printf("%zu instruction sets, %zu storage formats, both precisions: all rows are their own\n", instruction_sets().size(), kKinds.size());
+    if (!failed)
+        std::printf("%zu instruction sets, %zu storage formats, both precisions: all rows are their own\n",
+                    instruction_sets().size(), kKinds.size());
     return failed;
 }

@@ -13,9 +13,9 @@
 namespace nextok {
 namespace {
 
-constexpr int kChunk = 256;                 // positions
-constexpr int kScores = kChunk + kSlots;    // of a query, with room for a page that begins at the last position
-constexpr int kLooksForEach = 4;            // so that threads are busy for about the same time
+constexpr int kChunk = 256;               // positions
+constexpr int kScores = kChunk + kSlots;  // of a query, with room for a page that begins at the last position
+constexpr int kLooksForEach = 4;          // so that threads are busy for about the same time
 
 }  // namespace
 
@@ -110,7 +110,8 @@ void Model::place(Team& team, int index, const std::vector<Token>& tokens) {
 
 void Model::attend(Team& team, int layer, const std::vector<Token>& tokens) {
     thread_local std::unique_ptr<Scratch> scratch;
-    if (!scratch || scratch->sums.size() < size_t(kQueries) * head_) scratch = std::make_unique<Scratch>(head_, kernels_.full);
+    if (!scratch || scratch->sums.size() < size_t(kQueries) * head_)
+        scratch = std::make_unique<Scratch>(head_, kernels_.full);
     team.share(int(looks_.size()), 1, [&](int first, int) {
         const Look& look = looks_[first];
         for (int chunk = look.first_chunk; chunk < look.last_chunk; chunk++) {
@@ -133,7 +134,8 @@ void Model::look_at(const Look& look, int chunk, int layer, const std::vector<To
         for (int q = 0, own; q < look.count; q += own) {
             const Token& token = token_of(q);
             own = std::min(look.count - q, group_ - (look.first + q) % group_);
-            for (int at = std::max(begin, token.seen), end = std::min(begin + kChunk, token.count()); at < end; at += kSlots)
+            for (int at = std::max(begin, token.seen), end = std::min(begin + kChunk, token.count()); at < end;
+                 at += kSlots)
                 work(q, own, at - begin, token.tail + (at - token.seen), std::min(kSlots, end - at));
         }
     };
@@ -145,26 +147,30 @@ void Model::look_at(const Look& look, int chunk, int layer, const std::vector<To
         common = std::min(common, trunk(q));
     }
     for (int at = 0; at < most; at += kSlots)
-        paging.scores(queries, look.count, head_, cache.keys(plane, begin + at), head_, std::min(kSlots, most - at), &scratch.weights[0][at], kScores);
+        paging.scores(queries, look.count, head_, cache.keys(plane, begin + at), head_, std::min(kSlots, most - at),
+                      &scratch.weights[0][at], kScores);
     tails([&](int q, int own, int at, const int* slots, int count) {
         // Slots of a tail lie here and there, but some next to each other: score sixteen at once, and take those.
         float* scores = &scratch.weights[q][at];
         for (int s = 0; s < count;) {
             const int group = slots[s] / 16;
             float found[kQueries][16];
-            paging.scores(queries + size_t(q) * head_, own, head_, cache.keys_of_sixteen(plane, group), head_, 16, found[0], 16);
+            paging.scores(queries + size_t(q) * head_, own, head_, cache.keys_of_sixteen(plane, group), head_, 16,
+                          found[0], 16);
             for (; s < count && slots[s] / 16 == group; s++)
                 for (int i = 0; i < own; i++) scores[i * kScores + s] = found[i][slots[s] % 16];
         }
     });
     for (int q = 0; q < look.count; q++) {
         const int padded = up_to(scratch.limit[q], 16);
-        std::fill(&scratch.weights[q][scratch.limit[q]], &scratch.weights[q][padded], -std::numeric_limits<float>::infinity());
+        std::fill(&scratch.weights[q][scratch.limit[q]], &scratch.weights[q][padded],
+                  -std::numeric_limits<float>::infinity());
         if (padded) kernels_.softmax(scratch.weights[q], padded, &scratch.maximum[q], &scratch.total[q]);
     }
     std::fill(scratch.sums.begin(), scratch.sums.end(), 0.0f);
     auto mix = [&](int q, int count, int at, const void* values, int slots) {
-        paging.mix(&scratch.sums[size_t(q) * head_], count, head_, &scratch.weights[q][at], kScores, values, head_, slots);
+        paging.mix(&scratch.sums[size_t(q) * head_], count, head_, &scratch.weights[q][at], kScores, values, head_,
+                   slots);
     };
     for (int at = 0; at < most; at += kSlots) {
         const void* values = cache.values(plane, begin + at);
@@ -172,7 +178,9 @@ void Model::look_at(const Look& look, int chunk, int layer, const std::vector<To
         if (together) mix(0, look.count, at, values, together);
         for (int q = 0; q < look.count; q++) {
             const int more = std::min(trunk(q) - at, kSlots) - together;
-            if (more > 0) mix(q, 1, at + together, static_cast<const uint8_t*>(values) + size_t(together) * head_ * paging.bytes, more);
+            if (more > 0)
+                mix(q, 1, at + together, static_cast<const uint8_t*>(values) + size_t(together) * head_ * paging.bytes,
+                    more);
         }
     }
     tails([&](int q, int own, int at, const int* slots, int count) {
@@ -184,7 +192,8 @@ void Model::look_at(const Look& look, int chunk, int layer, const std::vector<To
 // What was seen of one chunk joins what was seen before.
 void Model::keep(const Look& look, int chunk, const Scratch& scratch) {
     for (int q = 0; q < look.count; q++) {
-        const int token = feeds_[look.feed] + (look.first + q) / group_, head = look.kv_head * group_ + (look.first + q) % group_;
+        const int token = feeds_[look.feed] + (look.first + q) / group_,
+                  head = look.kv_head * group_ + (look.first + q) % group_;
         float* kept = state(token, head, splits_ == 1 ? 0 : chunk);
         const float* sums = &scratch.sums[size_t(q) * head_];
         if (scratch.limit[q] == 0) {

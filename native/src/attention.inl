@@ -22,7 +22,8 @@ inline void scores_of(const float* queries, int stride, const Number* keys, int 
 }
 
 template <int N, int Vectors, class Number>
-inline void mix_of(float* sums, int stride, const float* weights, int weight_stride, const Number* values, int width, int count) {
+inline void mix_of(float* sums, int stride, const float* weights, int weight_stride, const Number* values, int width,
+                   int count) {
     Floats acc[N][Vectors];
     for (int q = 0; q < N; q++)
         for (int v = 0; v < Vectors; v++) acc[q][v] = load(sums + size_t(q) * stride + 16 * v);
@@ -48,7 +49,8 @@ inline void in_groups(int n, Work work) {
 }
 
 template <class Number>
-void scores(const float* queries, int n, int stride, const void* page, int width, int count, float* out, int out_stride) {
+void scores(const float* queries, int n, int stride, const void* page, int width, int count, float* out,
+            int out_stride) {
     const Number* keys = static_cast<const Number*>(page);
     in_groups<kQueriesAtOnce>(n, [&](int q, auto size) {
         const float* own = queries + size_t(q) * stride;
@@ -60,13 +62,15 @@ void scores(const float* queries, int n, int stride, const void* page, int width
 }
 
 template <class Number>
-void mix(float* sums, int n, int stride, const float* weights, int weight_stride, const void* page, int width, int count) {
+void mix(float* sums, int n, int stride, const float* weights, int weight_stride, const void* page, int width,
+         int count) {
     const Number* values = static_cast<const Number*>(page);
     in_groups<kQueriesAtOnce>(n, [&](int q, auto size) {
         float* own = sums + size_t(q) * stride;
         const float* shares = weights + size_t(q) * weight_stride;
         int c = 0;
-        for (; c + 64 <= width; c += 64) mix_of<size, 4>(own + c, stride, shares, weight_stride, values + c, width, count);
+        for (; c + 64 <= width; c += 64)
+            mix_of<size, 4>(own + c, stride, shares, weight_stride, values + c, width, count);
         for (; c < width; c += 16) mix_of<size, 1>(own + c, stride, shares, weight_stride, values + c, width, count);
     });
 }
@@ -83,12 +87,14 @@ void put(const float* key, const float* value, int width, int slot, void* keys, 
 
 template <class Number>
 void copy_key(const void* from_keys, int from, void* keys, int slot, int width) {
-    for (int c = 0; c < width; c++) static_cast<Number*>(keys)[c * kSlots + slot] = static_cast<const Number*>(from_keys)[c * kSlots + from];
+    for (int c = 0; c < width; c++)
+        static_cast<Number*>(keys)[c * kSlots + slot] = static_cast<const Number*>(from_keys)[c * kSlots + from];
 }
 
 template <class Number>
 void copy_value(const void* from_values, int from, void* values, int slot, int width) {
-    std::memcpy(static_cast<Number*>(values) + slot * width, static_cast<const Number*>(from_values) + from * width, width * sizeof(Number));
+    std::memcpy(static_cast<Number*>(values) + slot * width, static_cast<const Number*>(from_values) + from * width,
+                width * sizeof(Number));
 }
 
 void softmax(float* x, int n, float* maximum, float* total) {
@@ -104,7 +110,8 @@ void softmax(float* x, int n, float* maximum, float* total) {
     *total = sum(acc);
 }
 
-void fold(float* maximum, float* total, float* sums, const float* other_maximum, const float* other_total, const float* other_sums, int width) {
+void fold(float* maximum, float* total, float* sums, const float* other_maximum, const float* other_total,
+          const float* other_sums, int width) {
     const float both = std::max(*maximum, *other_maximum);
     float shrink[16] = {*maximum - both, *other_maximum - both};
     store(shrink, exponential(load(shrink)));

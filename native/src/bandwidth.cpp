@@ -49,7 +49,8 @@ template <class Work>
 void share(int threads, size_t words, Work work) {
     std::vector<std::thread> others;
     auto begin = [&](int thread) { return words / kSums * thread / threads * kSums; };
-    for (int thread = 1; thread < threads; thread++) others.emplace_back(work, thread, begin(thread), begin(thread + 1));
+    for (int thread = 1; thread < threads; thread++)
+        others.emplace_back(work, thread, begin(thread), begin(thread + 1));
     work(0, begin(0), begin(1));
     for (std::thread& other : others) other.join();
 }
@@ -57,7 +58,8 @@ void share(int threads, size_t words, Work work) {
 }  // namespace
 
 double read_bandwidth(int threads, int megabytes) {
-    if (threads < 1 || threads > 256 || megabytes < 1) throw std::invalid_argument("read_bandwidth needs 1 to 256 threads and some megabytes");
+    if (threads < 1 || threads > 256 || megabytes < 1)
+        throw std::invalid_argument("read_bandwidth needs 1 to 256 threads and some megabytes");
     const size_t bytes = size_t(megabytes) << 20, words = bytes / sizeof(uint64_t);
     const Buffer buffer = buffer_of(bytes);
     uint64_t* const data = buffer.get();
@@ -67,11 +69,13 @@ double read_bandwidth(int threads, int megabytes) {
     for (int read = 0; read < kReads; read++) {
         std::vector<uint64_t> sums(threads);
         const auto start = std::chrono::steady_clock::now();
-        share(threads, words, [&](int thread, size_t first, size_t last) { sums[thread] = sum(data + first, last - first); });
+        share(threads, words,
+              [&](int thread, size_t first, size_t last) { sums[thread] = sum(data + first, last - first); });
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         uint64_t total = 0;
         for (uint64_t each : sums) total += each;
-        if (total != words) throw std::runtime_error("memory did not keep what was written to it");  // and so every word is read
+        if (total != words)
+            throw std::runtime_error("memory did not keep what was written to it");  // and so every word is read
         best = std::max(best, double(bytes) / seconds.count() / 1e9);
     }
     return best;

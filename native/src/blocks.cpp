@@ -51,9 +51,10 @@ void read_scales_k(const uint8_t* p, BlockK& b) {  // 8 scales and 8 offsets of 
 
 float from_half(uint16_t h) {
     uint32_t exponent = (h >> 10) & 31, fraction = h & 1023;
-    float size = exponent == 0    ? std::ldexp(float(fraction), -24)
-                 : exponent == 31 ? (fraction ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity())
-                                  : std::ldexp(float(fraction + 1024), int(exponent) - 25);
+    float size = exponent == 0 ? std::ldexp(float(fraction), -24)
+                 : exponent == 31
+                     ? (fraction ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity())
+                     : std::ldexp(float(fraction + 1024), int(exponent) - 25);
     return h & 0x8000 ? -size : size;
 }
 
@@ -96,12 +97,14 @@ void read_q5_k(const uint8_t* p, BlockK& b) {
     b.per_offset = minus_times(half_at(p + 2), 0);
     read_scales_k(p + 4, b);
     for (int i = 0; i < 256; i++)
-        b.codes[i] = uint8_t((p[48 + i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15) | (p[16 + i % 32] >> (i / 32) & 1) << 4);
+        b.codes[i] = uint8_t((p[48 + i / 64 * 32 + i % 32] >> (i % 64 < 32 ? 0 : 4) & 15) |
+                             (p[16 + i % 32] >> (i / 32) & 1) << 4);
 }
 void read_q6_k(const uint8_t* p, BlockK& b) {
     for (int i = 0; i < 256; i++) {
         const int half = i / 128, quarter = i % 128 / 32;
-        const int low = p[half * 64 + i % 64] >> (quarter < 2 ? 0 : 4) & 15, high = p[128 + half * 32 + i % 32] >> (2 * quarter) & 3;
+        const int low = p[half * 64 + i % 64] >> (quarter < 2 ? 0 : 4) & 15,
+                  high = p[128 + half * 32 + i % 32] >> (2 * quarter) & 3;
         b.codes[i] = uint8_t(low | high << 4);
     }
     std::memcpy(b.scale, p + 192, 16);

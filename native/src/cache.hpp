@@ -19,7 +19,7 @@ class Cache {
     std::unique_ptr<Cache> fork(int end) const;  // a cache that begins with the slots below `end`, in shared pages
     void move(const std::vector<int>& sources, const std::vector<int>& targets);
 
-    void* keys(int plane, int slot) { return at(2 * plane, slot); }  // of the whole page: [width, 64]
+    void* keys(int plane, int slot) { return at(2 * plane, slot); }        // of the whole page: [width, 64]
     void* values(int plane, int slot) { return at(2 * plane + 1, slot); }  // [64, width]
     void put(int plane, int slot, const float* key, const float* value) {
         paging_.put(key, value, width_, slot % kSlots, keys(plane, slot), values(plane, slot));
@@ -28,7 +28,9 @@ class Cache {
         return static_cast<const uint8_t*>(keys(plane, 16 * group)) + size_t(16 * group % kSlots) * paging_.bytes;
     }
     // Copy a slot into a page of the caller.
-    void copy_value(int plane, int slot, void* page, int to) { paging_.copy_value(values(plane, slot), slot % kSlots, page, to, width_); }
+    void copy_value(int plane, int slot, void* page, int to) {
+        paging_.copy_value(values(plane, slot), slot % kSlots, page, to, width_);
+    }
     const Paging& paging() const { return paging_; }
     size_t page_bytes() const { return 2 * size_t(planes_) * plane_bytes(); }
     int pages() const { return int(pages_.size()); }

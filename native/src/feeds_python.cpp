@@ -22,7 +22,8 @@ void add_feed(nb::handle feed, const Config& config, Pass& pass, std::vector<siz
     Cache* cache = nb::cast<Cache*>(nb::object(feed.attr("cache")));
     const std::vector<int> ids = numbers_of(feed.attr("tokens"), config.vocab, "a token id is outside the vocabulary");
     const std::vector<int> slots = numbers_of(feed.attr("slots"), kMostSlots, slot);
-    const std::vector<int> seen = numbers_of(feed.attr("seen"), config.context + 1, "a token sees more slots than the context holds");
+    const std::vector<int> seen =
+        numbers_of(feed.attr("seen"), config.context + 1, "a token sees more slots than the context holds");
     const nb::object own_tails = feed.attr("tails");
     if (slots.size() != ids.size() || seen.size() != ids.size() || nb::len(own_tails) != ids.size())
         throw std::invalid_argument("a feed must say slot, seen and tail of each token");
@@ -36,7 +37,8 @@ void add_feed(nb::handle feed, const Config& config, Pass& pass, std::vector<siz
         pass.tokens.push_back({ids[i], slots[i], seen[i], nullptr, int(length), cache});
         i++;
     }
-    for (int row : numbers_of(feed.attr("rows"), int(ids.size()), "a wanted row is not among the tokens")) pass.wanted.push_back(int(before) + row);
+    for (int row : numbers_of(feed.attr("rows"), int(ids.size()), "a wanted row is not among the tokens"))
+        pass.wanted.push_back(int(before) + row);
 }
 
 }  // namespace

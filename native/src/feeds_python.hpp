@@ -1,5 +1,5 @@
-// The feeds of a pass (nextok/models/base.py) as flat tokens. Every index comes from outside and is checked here, before
-// anything is touched.
+// The feeds of a pass (nextok/models/base.py) as flat tokens. Every index comes from outside and is checked here,
+// before anything is touched.
 #pragma once
 #include <nanobind/nanobind.h>
 
@@ -15,7 +15,8 @@ struct Pass {
     std::vector<int> wanted;  // whose logits are to be read
 };
 
-// What is out of range raises ValueError. The caller holds the feeds, and with them their caches, until the pass is over.
+// What is out of range raises ValueError. The caller holds the feeds, and with them their caches, until the pass is
+// over.
 Pass pass_of(nanobind::handle feeds, const Config& config);
 
 // A slot's number; ValueError if no tree could be so large.

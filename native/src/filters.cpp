@@ -79,7 +79,9 @@ struct Apply {
             if (entropy + reach > 9 || gap(most) > reach) break;
             std::vector<Item> items = row.from(row.border([&](double value) { return gap(value) <= reach; }));
             for (Item& item : items) item.value = -std::abs(gap(item.value));
-            items.erase(std::remove_if(items.begin(), items.end(), [=](const Item& item) { return item.value < -reach; }), items.end());
+            items.erase(
+                std::remove_if(items.begin(), items.end(), [=](const Item& item) { return item.value < -reach; }),
+                items.end());
             const auto weight = [=](const Item& item) { return exponential(floored(row.value(item.logit) - most)); };
             if (cut(items, enough, weight)) return row.keep(items);
         }
@@ -101,7 +103,9 @@ struct Apply {
     void operator()(const XTC& each) const {
         if (uniform(noise_bits(key, -1)) >= each.probability) return;
         const double most = row.top(), sum = row.mass().log();
-        const auto high = [&](double value) { return value > kNever && std::exp((value - most) - sum) >= each.threshold; };
+        const auto high = [&](double value) {
+            return value > kNever && std::exp((value - most) - sum) >= each.threshold;
+        };
         if (!high(most)) return;
         const float border = row.border(high);
         const std::vector<Item> items = row.from(border);
@@ -129,8 +133,8 @@ struct Apply {
             row.keep(row.largest(1));
     }
 
-    // The smallest set of the nearest tokens whose weights e^(value - top) reach `enough`; `gap`, which does not rise, is how far
-    // a value lies below what is nearest of all, and negative above it.
+    // The smallest set of the nearest tokens whose weights e^(value - top) reach `enough`; `gap`, which does not rise,
+    // is how far a value lies below what is nearest of all, and negative above it.
     template <class Gap>
     void keep_nearest(const Gap& gap, double enough) const {
         constexpr int parts = 2048, per_nat = 32;
@@ -154,7 +158,8 @@ struct Apply {
         const Span inner = nearer(last), outer = nearer(last + 1);
         std::vector<Item> items = row.between(outer, inner);
         for (Item& item : items) item.value = -std::abs(gap(item.value));
-        cut(items, enough - before, [=](const Item& item) { return exponential(floored(row.value(item.logit) - most)); });
+        cut(items, enough - before,
+            [=](const Item& item) { return exponential(floored(row.value(item.logit) - most)); });
         if (inner.low > inner.high)
             row.keep(items);
         else

@@ -8,6 +8,7 @@
 namespace nextok {
 
 std::vector<std::string> instruction_sets();  // best first
-const Kernels& kernels_named(const std::string& isa);  // throws std::invalid_argument if this processor does not run them
+const Kernels& kernels_named(
+    const std::string& isa);  // throws std::invalid_argument if this processor does not run them
 
 }  // namespace nextok

@@ -30,9 +30,11 @@ constexpr int kQueries = 6;  // at most, that share one reading of a page
 struct Paging {
     int bytes;  // of a number
     // out[q * out_stride + s] = query q . key of slot s, for the slots up to `count`, rounded up to 16 or 64.
-    void (*scores)(const float* queries, int n, int stride, const void* keys, int width, int count, float* out, int out_stride);
+    void (*scores)(const float* queries, int n, int stride, const void* keys, int width, int count, float* out,
+                   int out_stride);
     // sums[q] += weights[q * weight_stride + s] * value of slot s, for s below `count`.
-    void (*mix)(float* sums, int n, int stride, const float* weights, int weight_stride, const void* values, int width, int count);
+    void (*mix)(float* sums, int n, int stride, const float* weights, int weight_stride, const void* values, int width,
+                int count);
     void (*put)(const float* key, const float* value, int width, int slot, void* keys, void* values);
     void (*copy_key)(const void* from_keys, int from, void* keys, int slot, int width);
     void (*copy_value)(const void* from_values, int from, void* values, int slot, int width);
@@ -48,7 +50,8 @@ struct Kernels {
     // x becomes e^(x - its maximum), which is returned with the sum; n is a multiple of 16, padded with -inf.
     void (*softmax)(float* x, int n, float* maximum, float* sum);
     // A sum and its accumulators [width], seen from `maximum`, join what `other_...` have.
-    void (*fold)(float* maximum, float* sum, float* sums, const float* other_maximum, const float* other_sum, const float* other_sums, int width);
+    void (*fold)(float* maximum, float* sum, float* sums, const float* other_maximum, const float* other_sum,
+                 const float* other_sums, int width);
     Paging half, full;  // in float16, where that is no loss of time, and in float32
 };
 

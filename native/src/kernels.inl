@@ -19,7 +19,9 @@ using namespace lanes;
 #include "attention.inl"
 
 constexpr Kernels table(const char* name) {
-    return Kernels{name, product, quantize, swiglu, rms_norm, softmax, fold, paging<std::conditional_t<kCheapHalves, uint16_t, float>>(), paging<float>()};
+    return Kernels{name,           product, quantize, swiglu,
+                   rms_norm,       softmax, fold,     paging<std::conditional_t<kCheapHalves, uint16_t, float>>(),
+                   paging<float>()};
 }
 
 }  // namespace

@@ -9,8 +9,8 @@
 namespace {  // own to each translation unit: the same names mean other types in another one
 namespace lanes {
 
-constexpr int kTile = 3;           // rows of activations that share one reading of a panel
-constexpr int kQueriesAtOnce = 1;  // queries that share one reading of a page
+constexpr int kTile = 3;             // rows of activations that share one reading of a panel
+constexpr int kQueriesAtOnce = 1;    // queries that share one reading of a page
 constexpr bool kCheapHalves = true;  // so that it pays to keep the cache in them
 
 struct Floats {
@@ -27,7 +27,9 @@ inline void store(float* p, Floats x) {
     _mm256_storeu_ps(p, x.a);
     _mm256_storeu_ps(p + 8, x.b);
 }
-inline Floats fma(Floats x, Floats y, Floats z) { return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)}; }
+inline Floats fma(Floats x, Floats y, Floats z) {
+    return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
 inline Floats mul(Floats x, Floats y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline Floats add(Floats x, Floats y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
 inline Floats greater(Floats x, Floats y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
@@ -38,18 +40,22 @@ inline Floats nearest(Floats x) {
     return {_mm256_round_ps(x.a, mode), _mm256_round_ps(x.b, mode)};
 }
 inline __m256 power_half(__m256 power) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(power), _mm256_set1_epi32(127)), 23));
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(power), _mm256_set1_epi32(127)), 23));
 }
 inline Floats times_power_of_two(Floats x, Floats power) {  // of a normal result only
     return {_mm256_mul_ps(x.a, power_half(power.a)), _mm256_mul_ps(x.b, power_half(power.b))};
 }
 inline Floats halves(const uint16_t* p) {
-    return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)), _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
+    return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)),
+            _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)(p + 8)))};
 }
 inline __m256 keep_half(__m256 a, __m256 x, float least) {
     return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(least), _CMP_LT_OQ), a);
 }
-inline Floats keep_above(Floats a, Floats x, float least) { return {keep_half(a.a, x.a, least), keep_half(a.b, x.b, least)}; }
+inline Floats keep_above(Floats a, Floats x, float least) {
+    return {keep_half(a.a, x.a, least), keep_half(a.b, x.b, least)};
+}
 inline void store(uint16_t* p, Floats x) {  // as binary16
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
@@ -115,9 +121,11 @@ inline Ints times_power_of_two(Ints x) {
 template <int Index>
 inline Ints byte_of(Ints x) {
     const __m256i mask = _mm256_set1_epi32(255);
-    return {_mm256_and_si256(_mm256_srli_epi32(x.a, 8 * Index), mask), _mm256_and_si256(_mm256_srli_epi32(x.b, 8 * Index), mask)};
+    return {_mm256_and_si256(_mm256_srli_epi32(x.a, 8 * Index), mask),
+            _mm256_and_si256(_mm256_srli_epi32(x.b, 8 * Index), mask)};
 }
-// acc + the product of four unsigned bytes of each lane, at most `Most`, with four signed bytes, the same for all lanes.
+// acc + the product of four unsigned bytes of each lane, at most `Most`, with four signed bytes, the same for all
+// lanes.
 #ifdef __AVXVNNI__
 template <int Most>
 inline __m256i dot_half(__m256i acc, __m256i bytes, __m256i four) {

@@ -11,8 +11,8 @@ namespace lanes {
 using Floats = __m512;
 using Ints = __m512i;
 
-constexpr int kTile = 8;           // rows of activations that share one reading of a panel
-constexpr int kQueriesAtOnce = 6;  // queries that share one reading of a page
+constexpr int kTile = 8;             // rows of activations that share one reading of a panel
+constexpr int kQueriesAtOnce = 6;    // queries that share one reading of a page
 constexpr bool kCheapHalves = true;  // so that it pays to keep the cache in them
 
 inline Floats zero() { return _mm512_setzero_ps(); }
@@ -37,13 +37,17 @@ inline void store(uint16_t* p, Floats x) {  // as binary16
 inline Floats brains(const uint16_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
-inline Floats unsigned_bytes(const uint8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p))); }
-inline Floats signed_bytes(const int8_t* p) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p))); }
+inline Floats unsigned_bytes(const uint8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+inline Floats signed_bytes(const int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
 inline float greatest(Floats x) { return _mm512_reduce_max_ps(x); }
 inline float greatest_size(Floats x, Floats y) {  // as integers, what is no number is above all numbers
     const __m512i size = _mm512_set1_epi32(0x7fffffff);
-    int32_t bits = _mm512_reduce_max_epi32(
-        _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(x), size), _mm512_and_si512(_mm512_castps_si512(y), size)));
+    int32_t bits = _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(x), size),
+                                                            _mm512_and_si512(_mm512_castps_si512(y), size)));
     float f;
     std::memcpy(&f, &bits, 4);
     return f;

@@ -7,8 +7,8 @@
 namespace {  // own to each translation unit: the same names mean other types in another one
 namespace lanes {
 
-constexpr int kTile = 2;           // rows of activations that share one reading of a panel
-constexpr int kQueriesAtOnce = 1;  // queries that share one reading of a page
+constexpr int kTile = 2;              // rows of activations that share one reading of a panel
+constexpr int kQueriesAtOnce = 1;     // queries that share one reading of a page
 constexpr bool kCheapHalves = false;  // so that it pays to keep the cache in them
 
 template <class Number>
@@ -43,7 +43,9 @@ inline Floats add(Floats x, Floats y) { return x + y; }
 inline Floats greater(Floats x, Floats y) { return x > y ? x : y; }
 inline Floats lesser(Floats x, Floats y) { return x < y ? x : y; }
 inline Floats divide(Floats x, Floats y) { return x / y; }
-inline Floats keep_above(Floats a, Floats x, float least) { return x < all(least) ? zero() : a; }  // 0 where x is below the least
+inline Floats keep_above(Floats a, Floats x, float least) {
+    return x < all(least) ? zero() : a;
+}  // 0 where x is below the least
 
 inline Ints int_all(int32_t x) { return Ints{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 inline Ints int_load(const uint8_t* p) { return lanes_at<Ints>(reinterpret_cast<const int32_t*>(p)); }
@@ -76,10 +78,12 @@ inline Ints byte_of(Ints x) {
 // acc + the product of four unsigned bytes of each lane with four signed bytes, the same for all lanes.
 template <int>
 inline Ints dot(Ints acc, Ints bytes, const int8_t* four) {
-    const uint32_t even = uint16_t(four[0]) | uint32_t(uint16_t(four[2])) << 16, odd = uint16_t(four[1]) | uint32_t(uint16_t(four[3])) << 16;
+    const uint32_t even = uint16_t(four[0]) | uint32_t(uint16_t(four[2])) << 16,
+                   odd = uint16_t(four[1]) | uint32_t(uint16_t(four[3])) << 16;
     const Shorts low = bits_as<Shorts>(bytes & 0x00ff00ff) * bits_as<Shorts>(int_all(int32_t(even)));
     const Shorts high = bits_as<Shorts>((bytes >> 8) & 0x00ff00ff) * bits_as<Shorts>(int_all(int32_t(odd)));
-    const Ints a = bits_as<Ints>(low), b = bits_as<Ints>(high);  // a product of two bytes fits into 16 bits, a sum does not
+    const Ints a = bits_as<Ints>(low),
+               b = bits_as<Ints>(high);  // a product of two bytes fits into 16 bits, a sum does not
     return acc + ((a << 16) >> 16) + (a >> 16) + ((b << 16) >> 16) + (b >> 16);
 }
 
@@ -96,7 +100,8 @@ inline uint16_t to_half(float x) {  // to the nearest, ties to even
     const uint32_t all_bits = bits_as<uint32_t>(x), sign = all_bits >> 16 & 0x8000, size = all_bits & 0x7fffffff;
     if (size > 0x7f800000) return uint16_t(sign | 0x7e00);
     if (size >= 0x477ff000) return uint16_t(sign | 0x7c00);  // 65,520 and above
-    if (size < 0x38800000) return uint16_t(sign | uint32_t(std::nearbyint(std::fabs(x) * 16777216.0f)));  // in units of 2^-24
+    if (size < 0x38800000)
+        return uint16_t(sign | uint32_t(std::nearbyint(std::fabs(x) * 16777216.0f)));  // in units of 2^-24
     return uint16_t(sign | ((size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13));
 }
 inline void store(uint16_t* p, Floats x) {  // as binary16

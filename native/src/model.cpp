@@ -8,8 +8,8 @@
 namespace nextok {
 namespace {
 
-constexpr int kPieces = 8;      // of a product for each thread, so that a slow one holds up nobody
-constexpr int kReadRows = 64;   // rows of logits held in memory together: of 49,152 tokens 12 MB
+constexpr int kPieces = 8;     // of a product for each thread, so that a slow one holds up nobody
+constexpr int kReadRows = 64;  // rows of logits held in memory together: of 49,152 tokens 12 MB
 
 }  // namespace
 
@@ -29,11 +29,13 @@ void Rows::resize(int rows, int columns, bool exact) {
 void Rows::quantize(const Kernels& kernels, int row, int first, int last) {
     if (exact_) return;
     const size_t at = size_t(row) * columns_ + first, block = at / kColumns;
-    kernels.quantize(&values_[at], up_to(last - first, kColumns), {&codes_[at], &scale_[block], &weighted_[block], &minus_[2 * block]});
+    kernels.quantize(&values_[at], up_to(last - first, kColumns),
+                     {&codes_[at], &scale_[block], &weighted_[block], &minus_[2 * block]});
 }
 
 Activations Rows::view() const {
-    return {rows_, columns_, values_.data(), exact_ ? nullptr : codes_.data(), scale_.data(), weighted_.data(), minus_.data()};
+    return {rows_,         columns_,         values_.data(), exact_ ? nullptr : codes_.data(),
+            scale_.data(), weighted_.data(), minus_.data()};
 }
 
 Model::Model(Config config, int threads, bool exact, const Kernels& kernels)
@@ -46,9 +48,12 @@ Model::Model(Config config, int threads, bool exact, const Kernels& kernels)
       group_(config_.heads / config_.kv_heads),
       layers_(config_.layers) {}
 
-void Model::set_vector(const std::string& name, const float* data, size_t size) { vector_named(name)->assign(data, data + size); }
+void Model::set_vector(const std::string& name, const float* data, size_t size) {
+    vector_named(name)->assign(data, data + size);
+}
 
-void Model::set_matrix(const std::string& name, const std::string& kind, const uint8_t* data, size_t size, int rows, int columns) {
+void Model::set_matrix(const std::string& name, const std::string& kind, const uint8_t* data, size_t size, int rows,
+                       int columns) {
     linear_named(name)->weight = std::make_unique<Packed>(kind, data, size, rows, columns, arena_, pool_);
 }
 
@@ -94,9 +99,11 @@ std::vector<float>* Model::vector_named(const std::string& name) {
 void Model::finish() const {
     const int heads = config_.heads * config_.head_width, kv = config_.kv_heads * config_.head_width;
     auto check = [](const Linear& linear, int rows, int columns) {
-        if (!linear.weight || linear.weight->rows() != rows || linear.weight->matrix().columns != up_to(columns, kColumns))
+        if (!linear.weight || linear.weight->rows() != rows ||
+            linear.weight->matrix().columns != up_to(columns, kColumns))
             throw std::invalid_argument("a matrix is missing or has another shape than the model's settings say");
-        if (!linear.bias.empty() && int(linear.bias.size()) != rows) throw std::invalid_argument("a bias has another length than its matrix");
+        if (!linear.bias.empty() && int(linear.bias.size()) != rows)
+            throw std::invalid_argument("a bias has another length than its matrix");
     };
     auto same = [](const std::vector<float>& vector, int size, bool needed) {
         if ((needed || !vector.empty()) && int(vector.size()) != size)
@@ -248,7 +255,11 @@ void Model::forward(const std::vector<Token>& tokens, const std::vector<int>& wa
             const Layer& layer = layers_[index];
             normalise(team, x_.data(), layer.attention_norm, normed_, n);
             pieces(team, {&layer.q, &layer.k, &layer.v}, [&](const Linear& linear, int first, int last) {
-                multiply(linear, normed_, &linear == &layer.q ? q_.data() : &linear == &layer.k ? k_.data() : v_.data(), first, last);
+                multiply(linear, normed_,
+                         &linear == &layer.q   ? q_.data()
+                         : &linear == &layer.k ? k_.data()
+                                               : v_.data(),
+                         first, last);
             });
             place(team, index, tokens);
             attend(team, index, tokens);
@@ -265,10 +276,12 @@ void Model::forward(const std::vector<Token>& tokens, const std::vector<int>& wa
         normed_.resize(count, config_.width, exact_);
         logits_.resize(size_t(count) * head.rows());
         finals_.resize(size_t(count) * width_);
-        for (int i = 0; i < count; i++) std::memcpy(&finals_[size_t(i) * width_], &x_[size_t(wanted[first + i]) * width_], width_ * sizeof(float));
+        for (int i = 0; i < count; i++)
+            std::memcpy(&finals_[size_t(i) * width_], &x_[size_t(wanted[first + i]) * width_], width_ * sizeof(float));
         pool_.together([&](Team& team) {
             normalise(team, finals_.data(), norm_, normed_, count);
-            pieces(team, {&head}, [&](const Linear&, int begin, int end) { multiply(head, normed_, logits_.data(), begin, end); });
+            pieces(team, {&head},
+                   [&](const Linear&, int begin, int end) { multiply(head, normed_, logits_.data(), begin, end); });
         });
         read(first, count, logits_.data(), head.rows());
     }

@@ -66,7 +66,8 @@ class Model {
     Model& operator=(const Model&) = delete;
 
     void set_vector(const std::string& name, const float* data, size_t size);
-    void set_matrix(const std::string& name, const std::string& kind, const uint8_t* data, size_t size, int rows, int columns);
+    void set_matrix(const std::string& name, const std::string& kind, const uint8_t* data, size_t size, int rows,
+                    int columns);
     void finish() const;  // throws if a weight is missing or has another shape than the configuration says
 
     std::unique_ptr<Cache> open() const;
@@ -114,7 +115,9 @@ class Model {
     void look_at(const Look& look, int chunk, int layer, const std::vector<Token>& tokens, Scratch& scratch);
     void keep(const Look& look, int chunk, const Scratch& scratch);
     void combine(Team& team, int count);
-    float* state(int token, int head, int split) { return &states_[((size_t(token) * config_.heads + head) * splits_ + split) * (head_ + 16)]; }
+    float* state(int token, int head, int split) {
+        return &states_[((size_t(token) * config_.heads + head) * splits_ + split) * (head_ + 16)];
+    }
 
     Config config_;
     const bool exact_;

@@ -41,7 +41,8 @@ Logits logits(Model& model, nb::handle feeds) {
     {
         nb::gil_scoped_release release;
         model.forward(pass.tokens, pass.wanted, [&](int first, int count, const float* own, int stride) {
-            for (int i = 0; i < count; i++) std::memcpy(found + (first + i) * vocab, own + size_t(i) * stride, vocab * sizeof(float));
+            for (int i = 0; i < count; i++)
+                std::memcpy(found + (first + i) * vocab, own + size_t(i) * stride, vocab * sizeof(float));
         });
     }
     return scores;
@@ -81,7 +82,8 @@ nb::tuple answer(Model& model, nb::handle feeds, nb::handle rows) {
 
 NB_MODULE(_native, module) {
     module.def("instruction_sets", &instruction_sets, "The instruction sets that this processor runs, best first.");
-    module.def("read_bandwidth", &read_bandwidth, nb::arg("threads"), nb::arg("megabytes"), nb::call_guard<nb::gil_scoped_release>());
+    module.def("read_bandwidth", &read_bandwidth, nb::arg("threads"), nb::arg("megabytes"),
+               nb::call_guard<nb::gil_scoped_release>());
     bind_readout(module);
     nb::class_<Cache>(module, "Cache")
         .def("fork", [](const Cache& cache, nb::handle end) { return cache.fork(slot_of(end)); })
@@ -93,17 +95,21 @@ NB_MODULE(_native, module) {
             cache.move(from, to);
         });
     nb::class_<Model>(module, "Model")
-        .def("__init__",
-             [](Model* self, int layers, int width, int heads, int kv_heads, int head_width, int hidden, int vocab, int context,
-                int rope_width, bool rope_interleaved, float norm_epsilon, std::vector<double> frequencies, int threads, bool exact,
-                const std::string& isa) {
-                 Config config{layers, width, heads, kv_heads, head_width, hidden, vocab, context, rope_width, rope_interleaved, norm_epsilon, frequencies};
-                 new (self) Model(config, threads, exact, kernels_named(isa));
-             },
-             nb::kw_only(), nb::arg("layers"), nb::arg("width"), nb::arg("heads"), nb::arg("kv_heads"), nb::arg("head_width"), nb::arg("hidden"),
-             nb::arg("vocab"), nb::arg("context"), nb::arg("rope_width"), nb::arg("rope_interleaved"), nb::arg("norm_epsilon"),
-             nb::arg("frequencies"), nb::arg("threads"), nb::arg("exact"), nb::arg("isa"))
-        .def("set_vector", [](Model& model, const std::string& name, Floats data) { model.set_vector(name, data.data(), data.size()); })
+        .def(
+            "__init__",
+            [](Model* self, int layers, int width, int heads, int kv_heads, int head_width, int hidden, int vocab,
+               int context, int rope_width, bool rope_interleaved, float norm_epsilon, std::vector<double> frequencies,
+               int threads, bool exact, const std::string& isa) {
+                Config config{layers, width,   heads,      kv_heads,         head_width,   hidden,
+                              vocab,  context, rope_width, rope_interleaved, norm_epsilon, frequencies};
+                new (self) Model(config, threads, exact, kernels_named(isa));
+            },
+            nb::kw_only(), nb::arg("layers"), nb::arg("width"), nb::arg("heads"), nb::arg("kv_heads"),
+            nb::arg("head_width"), nb::arg("hidden"), nb::arg("vocab"), nb::arg("context"), nb::arg("rope_width"),
+            nb::arg("rope_interleaved"), nb::arg("norm_epsilon"), nb::arg("frequencies"), nb::arg("threads"),
+            nb::arg("exact"), nb::arg("isa"))
+        .def("set_vector", [](Model& model, const std::string& name,
+                              Floats data) { model.set_vector(name, data.data(), data.size()); })
         .def("set_matrix",
              [](Model& model, const std::string& name, const std::string& kind, Bytes data, int rows, int columns) {
                  nb::gil_scoped_release release;

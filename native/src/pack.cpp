@@ -11,9 +11,15 @@ namespace nextok {
 namespace {
 
 // Where the code of column c of a block lies: line c / 4, byte 4 * lane + c % 4.
-void put_nibble(uint8_t* codes, int lane, int c, int code) { codes[64 * (c / 8) + 4 * lane + c % 4] |= uint8_t((code & 15) << (c % 8 < 4 ? 0 : 4)); }
-void put_fifth(uint8_t* fifth, int lane, int c, int code) { fifth[4 * lane + c % 4] |= uint8_t((code >> 4) << (c / 4)); }
-void put_high(uint8_t* high, int lane, int c, int code) { high[64 * (c / 16) + 4 * lane + c % 4] |= uint8_t((code >> 4) << (2 * (c / 4 % 4))); }
+void put_nibble(uint8_t* codes, int lane, int c, int code) {
+    codes[64 * (c / 8) + 4 * lane + c % 4] |= uint8_t((code & 15) << (c % 8 < 4 ? 0 : 4));
+}
+void put_fifth(uint8_t* fifth, int lane, int c, int code) {
+    fifth[4 * lane + c % 4] |= uint8_t((code >> 4) << (c / 4));
+}
+void put_high(uint8_t* high, int lane, int c, int code) {
+    high[64 * (c / 16) + 4 * lane + c % 4] |= uint8_t((code >> 4) << (2 * (c / 4 % 4)));
+}
 
 void place(Panel4& panel, int lane, const Block& b) {
     for (int c = 0; c < 32; c++) put_nibble(panel.codes, lane, c, b.codes[c]);
@@ -72,7 +78,8 @@ void take_blocks(const uint8_t* data, size_t block_bytes, size_t count, void* pa
 }
 template <class Number>
 void take_numbers(const uint8_t* data, size_t, size_t count, void* panels, int lane) {
-    for (size_t c = 0; c < count; c++) std::memcpy(static_cast<Number*>(panels) + 16 * c + lane, data + c * sizeof(Number), sizeof(Number));
+    for (size_t c = 0; c < count; c++)
+        std::memcpy(static_cast<Number*>(panels) + 16 * c + lane, data + c * sizeof(Number), sizeof(Number));
 }
 
 struct Format {
@@ -106,13 +113,17 @@ const Format& format_named(const std::string& kind) {
 
 }  // namespace
 
-Packed::Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Arena& arena, Pool& pool) : rows_(rows) {
+Packed::Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Arena& arena,
+               Pool& pool)
+    : rows_(rows) {
     const Format& format = format_named(kind);
     if (rows < 1 || columns < 1 || columns % format.length)
-        throw std::invalid_argument("a matrix needs rows, and columns in whole blocks of " + std::to_string(format.length));
+        throw std::invalid_argument("a matrix needs rows, and columns in whole blocks of " +
+                                    std::to_string(format.length));
     const size_t blocks = columns / format.length, padded = up_to(columns, kColumns) / format.length;
     const int panels = up_to(rows, kRows) / kRows;
-    if (size != size_t(rows) * blocks * format.block_bytes) throw std::invalid_argument("the data of a matrix has not the size of its shape");
+    if (size != size_t(rows) * blocks * format.block_bytes)
+        throw std::invalid_argument("the data of a matrix has not the size of its shape");
     bytes_ = size_t(panels) * padded * format.panel_bytes;
     uint8_t* store = arena.take(bytes_);
     matrix_ = Matrix{format.layout, panels * kRows, int(padded) * format.length, store};
@@ -126,21 +137,32 @@ Packed::Packed(const std::string& kind, const uint8_t* data, size_t size, int ro
 
 namespace {
 
-int code_of(const uint8_t* codes, int lane, int c) { return codes[64 * (c / 8) + 4 * lane + c % 4] >> (c % 8 < 4 ? 0 : 4) & 15; }
-int fifth_of(const uint8_t* fifth, int lane, int c) { return (fifth[4 * lane + c % 4] >> (c / 4) & 1) << 4; }
-int high_of(const uint8_t* high, int lane, int c) { return (high[64 * (c / 16) + 4 * lane + c % 4] >> (2 * (c / 4 % 4)) & 3) << 4; }
-
-float value(const Panel4& p, int lane, int c) { return from_half(p.scale[lane]) * float(code_of(p.codes, lane, c)) + from_half(p.offset[lane]); }
-float value(const Panel5& p, int lane, int c) {
-    return from_half(p.scale[lane]) * float(code_of(p.codes, lane, c) | fifth_of(p.fifth, lane, c)) + from_half(p.offset[lane]);
+int code_of(const uint8_t* codes, int lane, int c) {
+    return codes[64 * (c / 8) + 4 * lane + c % 4] >> (c % 8 < 4 ? 0 : 4) & 15;
 }
-float value(const Panel8& p, int lane, int c) { return from_half(p.scale[lane]) * float(p.codes[64 * (c / 4) + 4 * lane + c % 4] - 128); }
+int fifth_of(const uint8_t* fifth, int lane, int c) { return (fifth[4 * lane + c % 4] >> (c / 4) & 1) << 4; }
+int high_of(const uint8_t* high, int lane, int c) {
+    return (high[64 * (c / 16) + 4 * lane + c % 4] >> (2 * (c / 4 % 4)) & 3) << 4;
+}
+
+float value(const Panel4& p, int lane, int c) {
+    return from_half(p.scale[lane]) * float(code_of(p.codes, lane, c)) + from_half(p.offset[lane]);
+}
+float value(const Panel5& p, int lane, int c) {
+    return from_half(p.scale[lane]) * float(code_of(p.codes, lane, c) | fifth_of(p.fifth, lane, c)) +
+           from_half(p.offset[lane]);
+}
+float value(const Panel8& p, int lane, int c) {
+    return from_half(p.scale[lane]) * float(p.codes[64 * (c / 4) + 4 * lane + c % 4] - 128);
+}
 float value(const Panel4K& p, int lane, int c) {
-    const float scale = from_half(p.per_scale[lane]) * p.scale[c / 32][lane], offset = from_half(p.per_offset[lane]) * p.offset[c / 32][lane];
+    const float scale = from_half(p.per_scale[lane]) * p.scale[c / 32][lane],
+                offset = from_half(p.per_offset[lane]) * p.offset[c / 32][lane];
     return scale * float(code_of(p.codes[c / 32], lane, c % 32)) + offset;
 }
 float value(const Panel5K& p, int lane, int c) {
-    const float scale = from_half(p.per_scale[lane]) * p.scale[c / 32][lane], offset = from_half(p.per_offset[lane]) * p.offset[c / 32][lane];
+    const float scale = from_half(p.per_scale[lane]) * p.scale[c / 32][lane],
+                offset = from_half(p.per_offset[lane]) * p.offset[c / 32][lane];
     return scale * float(code_of(p.codes[c / 32], lane, c % 32) | fifth_of(p.fifth[c / 32], lane, c % 32)) + offset;
 }
 float value(const Panel6K& p, int lane, int c) {
@@ -162,7 +184,8 @@ void Packed::row(int index, float* out) const {
     with_panels(matrix_, [&](auto* panels) {
         constexpr int width = kColumns * std::remove_pointer_t<decltype(panels)>::kBlocks;
         const int count = matrix_.columns / width;
-        for (int c = 0; c < matrix_.columns; c++) out[c] = value(panels[size_t(index / kRows) * count + c / width], index % kRows, c % width);
+        for (int c = 0; c < matrix_.columns; c++)
+            out[c] = value(panels[size_t(index / kRows) * count + c / width], index % kRows, c % width);
     });
 }
 

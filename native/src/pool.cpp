@@ -10,8 +10,9 @@
 namespace nextok {
 namespace {
 
-constexpr int kSpins = 20000;   // almost a millisecond: longer than the pauses between passes
-constexpr int kBriefly = 1000;  // longer than the others need for a share; else somebody is off his processor, and may want this one
+constexpr int kSpins = 20000;  // almost a millisecond: longer than the pauses between passes
+constexpr int kBriefly =
+    1000;  // longer than the others need for a share; else somebody is off his processor, and may want this one
 
 inline void breathe() {
 #if defined(__x86_64__)
@@ -40,8 +41,10 @@ void Team::meet() {
         return;
     }
     for (int spins = 0; meetings_.load(std::memory_order_acquire) == meeting; spins++)
-        if (spins < kBriefly) breathe();
-        else std::this_thread::yield();
+        if (spins < kBriefly)
+            breathe();
+        else
+            std::this_thread::yield();
 }
 
 Pool::Pool(int threads) : process_(this_process()) {
@@ -49,7 +52,8 @@ Pool::Pool(int threads) : process_(this_process()) {
 }
 
 Pool::~Pool() {
-    if (this_process() != process_) {  // threads that are not there can neither be joined nor woken: leave them and their bed behind
+    if (this_process() !=
+        process_) {  // threads that are not there can neither be joined nor woken: leave them and their bed behind
         new std::vector<std::thread>(std::move(workers_));
         bed_.release();
         return;
@@ -80,8 +84,10 @@ void Pool::together(const std::function<void(Team&)>& work) {
     }
     work(team);
     for (int spins = 0; busy_.load(std::memory_order_acquire) > 0; spins++)
-        if (spins < kSpins) breathe();
-        else std::this_thread::yield();
+        if (spins < kSpins)
+            breathe();
+        else
+            std::this_thread::yield();
     team.check();
 }
 

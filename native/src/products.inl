@@ -47,10 +47,12 @@ inline void fast_tile(const Panel* panels, const Activations& x, int row, Ahead 
             for (int m = 0; m < M; m++) sum[m] = start_of<Panel>(x.minus + 2 * (at + size_t(m) * blocks), part);
             unrolled<first, last>([&](auto k) {
                 const Ints bytes = line<k>(panel, block);
-                for (int m = 0; m < M; m++) sum[m] = dot<kLargest<Panel>>(sum[m], bytes, codes + size_t(m) * x.columns + 4 * k);
+                for (int m = 0; m < M; m++)
+                    sum[m] = dot<kLargest<Panel>>(sum[m], bytes, codes + size_t(m) * x.columns + 4 * k);
             });
             const Floats scale = scale_of(panel, block, part);
-            for (int m = 0; m < M; m++) acc[m] = fma(to_floats(sum[m]), mul(scale, all(x.scale[at + size_t(m) * blocks])), acc[m]);
+            for (int m = 0; m < M; m++)
+                acc[m] = fma(to_floats(sum[m]), mul(scale, all(x.scale[at + size_t(m) * blocks])), acc[m]);
         });
         if constexpr (kCentre<Panel> == 0) {
             const Floats offset = offset_of(panel, block, zero());
@@ -94,7 +96,8 @@ inline void exact_tile(const Panel* panels, const Activations& x, int row, Ahead
 
 // Rows [row, last) in tiles of at most M, the first of which is tile `turn` of `turns`.
 template <int M, bool Fast, class Panel>
-inline void tiles(const Panel* panels, const Activations& x, int row, int last, int turn, int turns, float* y, int stride) {
+inline void tiles(const Panel* panels, const Activations& x, int row, int last, int turn, int turns, float* y,
+                  int stride) {
     const size_t bytes = sizeof(Panel) * (x.columns / kColumns / Panel::kBlocks);
     for (; row + M <= last; row += M)
         if constexpr (Fast)
@@ -115,7 +118,8 @@ void walk(const Panel* panels, const Matrix& matrix, const Activations& x, float
     const int blocks = matrix.columns / kColumns / Panel::kBlocks;
     const int group = std::max(1, int(kNear / size_t(matrix.columns)) / 16) * 16;
     for (int row = 0; row < x.rows; row += group)
-        for (int p = first; p < last; p++) work(panels + size_t(p) * blocks, row, std::min(row + group, x.rows), y + p * kRows);
+        for (int p = first; p < last; p++)
+            work(panels + size_t(p) * blocks, row, std::min(row + group, x.rows), y + p * kRows);
 }
 
 void product(const Matrix& matrix, const Activations& x, float* y, int stride, int first, int last) {

@@ -68,7 +68,8 @@ nb::object choice_of(const Question& question, const Answer& answer) {
     if (!question.logprobs) return names->choice(answer.token);
     const nb::object logprob = nb::float_(answer.raw.logprob), top = nb::tuple(candidates_of(answer.raw.top));
     if (question.transforms.empty()) return names->choice(answer.token, logprob, top, logprob, top);
-    return names->choice(answer.token, logprob, top, answer.processed.logprob, nb::tuple(candidates_of(answer.processed.top)));
+    return names->choice(answer.token, logprob, top, answer.processed.logprob,
+                         nb::tuple(candidates_of(answer.processed.top)));
 }
 
 nb::object reply_of(const Question& question, const Answer& answer) {
@@ -140,10 +141,13 @@ void bind_readout(nb::module_& module) {
     const nb::module_ query = nb::module_::import_("nextok.core.query");
     const nb::module_ filters = nb::module_::import_("nextok.readout.filters");
     const nb::module_ readout = nb::module_::import_("nextok.readout.readout");
-    names = new Names{query.attr("Pick"),  query.attr("Top"),       query.attr("Draws"),         query.attr("Score"),       query.attr("Choice"),
-                      query.attr("Candidate"), query.attr("Drawn"), readout.attr("unreadable"), readout.attr("dead_end"), filters.attr("remember")};
+    names =
+        new Names{query.attr("Pick"),       query.attr("Top"),       query.attr("Draws"), query.attr("Score"),
+                  query.attr("Choice"),     query.attr("Candidate"), query.attr("Drawn"), readout.attr("unreadable"),
+                  readout.attr("dead_end"), filters.attr("remember")};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,
-               "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as sampling/readout.py does.");
+               "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as "
+               "sampling/readout.py does.");
 }
 
 }  // namespace nextok

@@ -22,7 +22,8 @@ void quantize(const float* x, int columns, Quantised out) {
         // Infinite or not a number: no code can say so, but the scale can.
         const float scale = sound ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
         const Floats inverse = all(sound && largest > 0 ? 127.0f / largest : 0.0f);
-        const Ints first = to_ints(mul(sound ? low : zero(), inverse)), second = to_ints(mul(sound ? high : zero(), inverse));
+        const Ints first = to_ints(mul(sound ? low : zero(), inverse)),
+                   second = to_ints(mul(sound ? high : zero(), inverse));
         store_bytes(out.codes + b * kColumns, first);
         store_bytes(out.codes + b * kColumns + 16, second);
         const int32_t sums[2] = {int_sum(first), int_sum(second)};

@@ -18,14 +18,16 @@ constexpr float kLowest = std::numeric_limits<float>::lowest();
 constexpr int kBlock = 64;  // logits that are passed over together where none of them counts
 
 // Compiled for wider vectors as well, and chosen when the program starts; without contraction all give the same bits.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define NEXTOK_CLONES __attribute__((target_clones("default", "avx2", "avx512f")))
 #else
 #define NEXTOK_CLONES
 #endif
 
 // e^(value - most) and its product with value - most, each added to its own sum.
-NEXTOK_CLONES void add_powers(double* __restrict values, int n, double most, double* __restrict sums, double* __restrict weighted) {
+NEXTOK_CLONES void add_powers(double* __restrict values, int n, double most, double* __restrict sums,
+                              double* __restrict weighted) {
     double powers[256];
     // Several loops, as the compiler makes no vectors of them in one.
     for (int i = 0; i < n; i++) values[i] = floored(values[i] - most);
@@ -79,9 +81,7 @@ double Survivors::deviation() const {
 Mass Survivors::mass() const {
     double sums[kChunk] = {}, weighted[kChunk] = {};
     const double most = top();
-    chunks([&](int, int n, double* values) {
-        add_powers(values, n, most, sums, weighted);
-    });
+    chunks([&](int, int n, double* values) { add_powers(values, n, most, sums, weighted); });
     return {std::accumulate(sums, sums + kChunk, 0.0), std::accumulate(weighted, weighted + kChunk, 0.0)};
 }
 
@@ -234,9 +234,7 @@ void Survivors::keep_within(const Span& span, const std::vector<Item>& others) {
 
 void Survivors::keep_below(float border, int token) {
     const int* ids = ids_.empty() ? nullptr : ids_.data();
-    keep_where([&](int i) {
-        return (logits_[i] >= kLowest && logits_[i] < border) || (ids ? ids[i] : i) == token;
-    });
+    keep_where([&](int i) { return (logits_[i] >= kLowest && logits_[i] < border) || (ids ? ids[i] : i) == token; });
 }
 
 void Survivors::change(const Edit& each) {

@@ -57,7 +57,7 @@ class Survivors {
     // The largest logit: -infinity if nothing is left, NaN or +infinity if an edit made one.
     float best();
 
-    int size() const { return size_; }    // tokens that may be left; those of -infinity among them are not
+    int size() const { return size_; }  // tokens that may be left; those of -infinity among them are not
     int vocab() const { return vocab_; }
     double top() const { return value(largest_); }
     double value(double logit) const {
@@ -117,7 +117,7 @@ class Survivors {
     void map(double shift, double scale) { steps_.push_back({shift, scale}); }  // x -> (x - shift) / scale
     void keep(const std::vector<Item>& items);                                  // at least one
     void keep_from(float border);
-    void keep_below(float border, int token);  // and this one
+    void keep_below(float border, int token);                             // and this one
     void keep_within(const Span& span, const std::vector<Item>& others);  // which lie outside
 
     // Single values, rounded to float32 first.
@@ -147,7 +147,7 @@ class Survivors {
     float largest_;
     bool changed_ = false;  // since `largest_` was looked up
     std::vector<Step> steps_;
-    std::vector<int> ids_;  // empty: the whole vocabulary
+    std::vector<int> ids_;    // empty: the whole vocabulary
     std::vector<float> own_;  // where `logits_` lie, unless nothing has been done to them
 };
 

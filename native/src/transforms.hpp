@@ -57,8 +57,8 @@ struct Surprise {
 };
 
 using Edit = std::variant<Allow, Forbid, Add, Scale>;
-using Filter = std::variant<Temperature, DynamicTemperature, TopK, TopP, MinP, TypicalP, EpsilonCutoff, EtaCutoff, TopNSigma,
-                            XTC, Surprise>;
+using Filter = std::variant<Temperature, DynamicTemperature, TopK, TopP, MinP, TypicalP, EpsilonCutoff, EtaCutoff,
+                            TopNSigma, XTC, Surprise>;
 using Transform = std::variant<Edit, Filter>;  // of tokens 0 .. vocab only
 
 }  // namespace nextok

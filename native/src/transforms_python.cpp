@@ -42,11 +42,14 @@ Edit forbid(nb::handle each, int vocab) { return Forbid{tokens_of(each.attr("tok
 Edit add(nb::handle each, int vocab) {
     Add found{tokens_of(each.attr("tokens"), vocab), {}};
     for (nb::handle amount : each.attr("amounts")) found.amounts.push_back(float(real(amount)));
-    if (found.amounts.size() != found.tokens.size()) throw std::invalid_argument("an Add needs an amount for each of its tokens");
+    if (found.amounts.size() != found.tokens.size())
+        throw std::invalid_argument("an Add needs an amount for each of its tokens");
     return found;
 }
 
-Edit scale(nb::handle each, int vocab) { return Scale{tokens_of(each.attr("tokens"), vocab), float(real(each.attr("factor")))}; }
+Edit scale(nb::handle each, int vocab) {
+    return Scale{tokens_of(each.attr("tokens"), vocab), float(real(each.attr("factor")))};
+}
 
 Filter temperature(nb::handle each, int) {
     return Temperature{between(each.attr("value"), kLeast, kMost, "a temperature must be above 0 and finite")};
@@ -60,7 +63,9 @@ Filter dynamic_temperature(nb::handle each, int) {
 
 Filter top_k(nb::handle each, int vocab) { return TopK{count(each.attr("k"), 1, vocab, "top_k must be from 1 up")}; }
 
-Filter top_p(nb::handle each, int) { return TopP{between(each.attr("p"), kLeast, 1, "top_p must be above 0 and at most 1")}; }
+Filter top_p(nb::handle each, int) {
+    return TopP{between(each.attr("p"), kLeast, 1, "top_p must be above 0 and at most 1")};
+}
 
 Filter min_p(nb::handle each, int) { return MinP{between(each.attr("p"), 0, 1, "min_p must be from 0 to 1")}; }
 

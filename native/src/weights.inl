@@ -59,16 +59,23 @@ inline Ints line(const Panel5K& panel, int block) {
 }
 template <int K>
 inline Ints line(const Panel6K& panel, int block) {
-    return either(nibbles<K>(panel.codes[block]), bits<0x30>(shifted<4 - 2 * (K % 4)>(int_load(panel.high[block] + 64 * (K / 4)))));
+    return either(nibbles<K>(panel.codes[block]),
+                  bits<0x30>(shifted<4 - 2 * (K % 4)>(int_load(panel.high[block] + 64 * (K / 4)))));
 }
 
 template <class Panel>
 inline Floats scale_of(const Panel& panel, int, int) {
     return halves(panel.scale);
 }
-inline Floats scale_of(const Panel4K& panel, int block, int) { return mul(halves(panel.per_scale), unsigned_bytes(panel.scale[block])); }
-inline Floats scale_of(const Panel5K& panel, int block, int) { return mul(halves(panel.per_scale), unsigned_bytes(panel.scale[block])); }
-inline Floats scale_of(const Panel6K& panel, int block, int part) { return mul(halves(panel.per_scale), signed_bytes(panel.scale[block][part])); }
+inline Floats scale_of(const Panel4K& panel, int block, int) {
+    return mul(halves(panel.per_scale), unsigned_bytes(panel.scale[block]));
+}
+inline Floats scale_of(const Panel5K& panel, int block, int) {
+    return mul(halves(panel.per_scale), unsigned_bytes(panel.scale[block]));
+}
+inline Floats scale_of(const Panel6K& panel, int block, int part) {
+    return mul(halves(panel.per_scale), signed_bytes(panel.scale[block][part]));
+}
 
 // What a value has beside scale * code; for centred codes it is what centring means.
 template <class Panel>
@@ -78,8 +85,12 @@ inline Floats offset_of(const Panel& panel, int, Floats scale) {
     else
         return halves(panel.offset);
 }
-inline Floats offset_of(const Panel4K& panel, int block, Floats) { return mul(halves(panel.per_offset), unsigned_bytes(panel.offset[block])); }
-inline Floats offset_of(const Panel5K& panel, int block, Floats) { return mul(halves(panel.per_offset), unsigned_bytes(panel.offset[block])); }
+inline Floats offset_of(const Panel4K& panel, int block, Floats) {
+    return mul(halves(panel.per_offset), unsigned_bytes(panel.offset[block]));
+}
+inline Floats offset_of(const Panel5K& panel, int block, Floats) {
+    return mul(halves(panel.per_offset), unsigned_bytes(panel.offset[block]));
+}
 
 // Where the sum of a part begins, so that its codes are centred.
 template <class Panel>
