@@ -69,7 +69,7 @@ def test_an_unknown_chat_command_ends_a_pipe_but_not_a_person(run, monkeypatch, 
     [
         (("--num-beams", "0"), "nextok: --num-beams must be a whole number from 1 to 256, got 0"),
         (("--num-beams", "2", "-n", "3"), "nextok: -n 3 is more than --num-beams 2 can give"),
-        (("-n", "0"), "nextok: -n must be from 1 to 256, got 0"),
+        (("-n", "0"), "nextok: -n must be a whole number from 1 to 256, got 0"),
         (("--top-p", "0"), "nextok: --top-p must be above 0"),
         (("--min-p", "2"), "nextok: --min-p must be a finite number, from 0 to 1"),
         (("--min-tokens", "-1"), "nextok: --min-tokens must be"),

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack, overload
 
+from nextok.checks import check_ids, check_whole
 from nextok.core.request import Limits, Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import LimitError
-from nextok.generation.options import MOST_ALTERNATIVES, Options, Wishes, checked_ids, within
+from nextok.generation.options import MOST_ALTERNATIVES, Options, Wishes
 from nextok.generation.output import Output, Scores
 from nextok.generation.stream import Stream
 from nextok.models.base import Model
@@ -123,7 +124,7 @@ class LM:
         tree, ids = Tree(), self._ids(text)
         if len(ids) > self.model.context:
             raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
-        within("top", top, 0, MOST_ALTERNATIVES)
+        check_whole("top", top, 0, MOST_ALTERNATIVES)
         request = Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=top)
         output = _succeeded(Stream(self.engine, [request], Silent(), prompt_logprobs=True).wait())
         assert output.prompt_logprobs
@@ -131,7 +132,7 @@ class LM:
 
     def _ids(self, prompt: Prompt) -> list[int]:
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        return checked_ids(ids, self.model.vocab_size)
+        return check_ids(ids, self.model.vocab_size)
 
     def start(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Stream:
         """Begin a generation from token ids, on its own tree or on one that has been read before."""

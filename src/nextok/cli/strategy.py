@@ -128,14 +128,14 @@ _NEEDS = (
 
 def draft_named(name: str, max_draft: int, load: Callable[[str], "LM"]) -> "Draft":
     """The draft that `--draft` names: prompt-lookup, or a model to be loaded."""
-    from nextok.drafts.base import checked_max_draft
+    from nextok.drafts.base import check_max_draft
     from nextok.drafts.draft_model import DraftModel
     from nextok.drafts.prompt_lookup import PromptLookup
     from nextok.errors import ModelNotFoundError
 
     if name == "prompt-lookup":
         return PromptLookup(max_draft)
-    checked_max_draft(max_draft)
+    check_max_draft(max_draft)
     try:
         return DraftModel(load(name), max_draft)
     except ModelNotFoundError as error:

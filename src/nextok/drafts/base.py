@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from nextok.checks import check_whole
 from nextok.core.query import Decoding
 from nextok.core.request import Request
 from nextok.sampling.sampler import Sampler
@@ -46,11 +47,9 @@ def nothing() -> Decoding[list[int]]:
     return []
 
 
-def checked_max_draft(max_draft: int) -> int:
-    """`max_draft` itself, if it is a sensible number of tokens."""
-    if type(max_draft) is not int or not 1 <= max_draft <= 64:
-        raise ValueError(f"max_draft must be a whole number from 1 to 64, got {max_draft!r}")
-    return max_draft
+def check_max_draft(max_draft: int) -> None:
+    """ValueError unless `max_draft` is a sensible number of tokens."""
+    check_whole("max_draft", max_draft, 1, 64)
 
 
 def checked_lender(lm: Lender) -> Lender:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nextok.core.query import Decoding, pick
 from nextok.core.request import Request
-from nextok.drafts.base import Lender, Propose, checked_lender, checked_max_draft, shared_ids
+from nextok.drafts.base import Lender, Propose, check_max_draft, checked_lender, shared_ids
 from nextok.drafts.pace import Pace, Probing
 from nextok.sampling.sampler import Sampler
 
@@ -26,7 +26,7 @@ class DraftModel:
 
     def __post_init__(self) -> None:
         checked_lender(self.lm)
-        checked_max_draft(self.max_draft)
+        check_max_draft(self.max_draft)
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
         """Nothing has been guessed yet; the engine knows what the draft model has read."""

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
+from nextok.checks import check_whole
 from nextok.core.query import Decoding
 from nextok.core.request import Request
-from nextok.drafts.base import Propose, checked_max_draft, laid_out
+from nextok.drafts.base import Propose, check_max_draft, laid_out
 from nextok.drafts.pace import Pace
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
 from nextok.sampling.sampler import Sampler
-from nextok.sampling.transforms import whole
 
 RATES = (0.0, 0.13, 0.35, 0.5, 0.65, 0.7, 0.7, 0.75, 0.8, 0.8, 0.85, 0.9, 0.92, 0.92, 0.93, 0.94, 0.95)
 """How often a token comes again after a match of 0, 1, 2, ... tokens; docs/log.md has the measurement."""
@@ -22,7 +22,7 @@ class History:
     """
 
     def __init__(self, most: int = 50_000) -> None:
-        whole("most", most, 1)
+        check_whole("most", most, 1)
         self.most = most
         self.automaton = SuffixAutomaton()
         self._running: list[Request] = []
@@ -53,8 +53,8 @@ class PromptLookup:
     history: History | None = None
 
     def __post_init__(self) -> None:
-        checked_max_draft(self.max_draft)
-        whole("shortest", self.shortest, 1)
+        check_max_draft(self.max_draft)
+        check_whole("shortest", self.shortest, 1)
         if self.history is not None and not isinstance(self.history, History):
             raise ValueError(f"history must be a History(...), got {self.history!r}")
 

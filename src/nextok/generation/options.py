@@ -1,17 +1,17 @@
 """What a caller may ask of one generation besides its strategy, checked before any model runs."""
 
 import math
-import operator
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from nextok.checks import check_flag, check_ids, check_number, check_whole, is_number
 from nextok.core.request import Limits
 from nextok.grammar.grammar import Grammar
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.sampler import Transform
-from nextok.sampling.transforms import Add, Allow, Forbid, checked, is_number
+from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.text.tokenizer import Tokenizer
 
 MOST_SAMPLES = 256
@@ -58,16 +58,15 @@ class Options:
     prompt_logprobs: bool = False
 
     def __post_init__(self) -> None:
-        within("max_tokens", self.max_tokens, 1, 1 << 31)
-        within("min_tokens", self.min_tokens, 0, self.max_tokens, " (max_tokens)")
-        within("n", self.n, 1, MOST_SAMPLES)
+        check_whole("max_tokens", self.max_tokens, 1, 1 << 31)
+        check_whole("min_tokens", self.min_tokens, 0, self.max_tokens, " (max_tokens)")
+        check_whole("n", self.n, 1, MOST_SAMPLES)
         if self.logprobs is not None:
-            within("logprobs", self.logprobs, 0, MOST_ALTERNATIVES)
+            check_whole("logprobs", self.logprobs, 0, MOST_ALTERNATIVES)
         if self.seed is not None:
-            within("seed", self.seed)
-        for name in ("ignore_eos", "prompt_logprobs"):
-            if type(getattr(self, name)) is not bool:
-                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+            check_whole("seed", self.seed)
+        check_flag("ignore_eos", self.ignore_eos)
+        check_flag("prompt_logprobs", self.prompt_logprobs)
         if not isinstance(self.grammar, Grammar | None):
             raise ValueError(
                 "grammar must be Grammar.choices(...), .regex(...), .json_schema(...) or .lark(...), "
@@ -94,7 +93,9 @@ class Options:
             raise ValueError(f"logit_bias must be a mapping as in {{token: 2.5}}, got {self.logit_bias!r}")
         for token, bias in self.logit_bias.items():
             if not (is_number(bias) and bias == -math.inf):
-                checked(f"the logit_bias of token {token!r}", bias, -MOST_BIAS, MOST_BIAS, " (-inf forbids a token)")
+                check_number(
+                    f"the logit_bias of token {token!r}", bias, -MOST_BIAS, MOST_BIAS, " (-inf forbids a token)"
+                )
 
     @property
     def stop_strings(self) -> Sequence[str]:
@@ -103,7 +104,7 @@ class Options:
 
     def limits(self, eos_ids: frozenset[int], token_bytes: Sequence[bytes], vocab_size: int, context: int) -> Limits:
         """These wishes for one model and its vocabulary."""
-        stop_ids = checked_ids(self.stop_token_ids, len(token_bytes), " of stop_token_ids")
+        stop_ids = check_ids(self.stop_token_ids, len(token_bytes), " of stop_token_ids")
         return Limits(
             max_tokens=self.max_tokens,
             min_tokens=self.min_tokens,
@@ -121,14 +122,14 @@ class Options:
 
         `ends`: the tokens that end a text.
         """
-        biased = checked_ids([*self.logit_bias], vocab_size, " of logit_bias")
+        biased = check_ids([*self.logit_bias], vocab_size, " of logit_bias")
         bias = dict(zip(biased, map(float, self.logit_bias.values())))
-        forbidden = {*checked_ids(self.forbidden_token_ids, vocab_size, " of forbidden_token_ids")}
+        forbidden = {*check_ids(self.forbidden_token_ids, vocab_size, " of forbidden_token_ids")}
         forbidden |= {token for token, value in bias.items() if value == -math.inf}
         added = {token: value for token, value in bias.items() if token not in forbidden}
         masks: list[Transform] = [Add(tuple(added), tuple(added.values()))] if added else []
         if self.allowed_token_ids is not None:
-            allowed = {*checked_ids(self.allowed_token_ids, vocab_size, " of allowed_token_ids")} - forbidden
+            allowed = {*check_ids(self.allowed_token_ids, vocab_size, " of allowed_token_ids")} - forbidden
             masks.append(_allow(allowed, ends if self.min_tokens else frozenset()))
         elif len(forbidden) >= vocab_size:
             raise ValueError(f"all {vocab_size} tokens are forbidden; allow at least one")
@@ -146,30 +147,10 @@ class Options:
         return secrets.randbits(48) if self.seed is None else self.seed
 
 
-def checked_ids(ids: Iterable[Any], vocab_size: int, of: str = "") -> list[int]:
-    """Token ids as plain ints, all of them inside the vocabulary; `of` tells in an error whose they are."""
-    if isinstance(ids, bytes | bytearray):
-        raise ValueError(f"token ids{of} must be whole numbers, got bytes; text must be a str, as in data.decode()")
-    try:
-        plain = [_index(token) for token in ids]
-    except TypeError:
-        raise ValueError(f"token ids{of} must be whole numbers, got {ids!r:.80}") from None
-    for token in plain:
-        if not 0 <= token < vocab_size:
-            raise ValueError(f"token id {token}{of} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
-    return plain
-
-
-def _index(token: Any) -> int:
-    if type(token) is bool:
-        raise TypeError
-    return operator.index(token)
-
-
 def _spellings(word: str | Sequence[int], tokenizer: Tokenizer, vocab_size: int) -> list[tuple[int, ...]]:
     """The token ids of a bad word: as they were given, or of a text at the start and in the middle of a line."""
     if not isinstance(word, str):
-        return [tuple(checked_ids(word, vocab_size, " of bad_words"))]
+        return [tuple(check_ids(word, vocab_size, " of bad_words"))]
     spelled = (tokenizer.encode(text, special=False) for text in (word, " " + word.lstrip()))
     return [tuple(tokens) for tokens in spelled if tokens]
 
@@ -188,11 +169,3 @@ def _allow(tokens: set[int], early_stops: frozenset[int]) -> Allow:
     for token in tokens:
         mask[token >> 3] |= 1 << (token & 7)
     return Allow(bytes(mask))
-
-
-def within(name: str, value: Any, least: int | None = None, most: int | None = None, advice: str = "") -> None:
-    """ValueError unless `value` is a whole number from `least` to `most`."""
-    if type(value) is bool or not hasattr(value, "__index__"):
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
-    if (least is not None and value < least) or (most is not None and value > most):
-        raise ValueError(f"{name} must be from {least} to {most:,}{advice}, got {value!r}")

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import torch
 
+from nextok.checks import check_flag, check_ids, check_whole
 from nextok.core.events import Event
 from nextok.core.request import Limits, Request
 from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.engine.engine import Engine
-from nextok.generation.options import checked_ids, within
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.models.torch.adopt import adopted, pad_token
@@ -103,8 +103,7 @@ def _party(model: object) -> Party:
 
 
 def _strategy(temperature: float, top_k: int | None, do_sample: bool, num_beams: int) -> Greedy | Sample | Beam:
-    if type(do_sample) is not bool:
-        raise ValueError(f"do_sample must be True or False, got {do_sample!r}")
+    check_flag("do_sample", do_sample)
     drawn = Sample(temperature, top_k)  # which checks both
     if _whole("num_beams", num_beams, 1) == 1:
         return drawn if do_sample else Greedy()
@@ -139,7 +138,7 @@ def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab
             f"attention_mask must have the shape of input_ids, {[*input_ids.shape]}, got {[*mask.shape]}"
         )
     rows = enumerate(zip(input_ids.tolist(), mask.tolist()))
-    return [checked_ids(_unpadded(*row, index), vocab_size, f" in row {index} of input_ids") for index, row in rows]
+    return [check_ids(_unpadded(*row, index), vocab_size, f" in row {index} of input_ids") for index, row in rows]
 
 
 def _check_tensor(name: str, tensor: object) -> None:
@@ -171,7 +170,7 @@ def _unpadded(row: list[int], mask: list[int], index: int) -> list[int]:
 
 def _stops(stop_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
     stops = [] if stop_id is None else stop_id if isinstance(stop_id, Sequence) else [stop_id]
-    return checked_ids(stops, vocab_size, " of stop_id")
+    return check_ids(stops, vocab_size, " of stop_id")
 
 
 def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
@@ -182,7 +181,7 @@ def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     if len(seeds) != rows:
         raise ValueError(f"seed must be one number, or one for each of the {rows} rows, got {len(seeds)}")
     for each in seeds:
-        within("seed", each)
+        check_whole("seed", each)
     return seeds
 
 
@@ -216,5 +215,5 @@ def _nobody(event: Event) -> None:
 
 
 def _whole(name: str, value: int, least: int) -> int:
-    within(name, value, least, 1 << 31)
+    check_whole(name, value, least, 1 << 31)
     return value

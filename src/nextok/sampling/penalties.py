@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from nextok.checks import check_number, check_whole
 from nextok.sampling.past import Past
-from nextok.sampling.transforms import Add, Edit, Filter, Forbid, Scale, Surprise, checked, whole
+from nextok.sampling.transforms import Add, Edit, Filter, Forbid, Scale, Surprise
 
 
 class LooksBack(Protocol):
@@ -26,7 +27,7 @@ class RepetitionPenalty:
     penalty: float
 
     def __post_init__(self) -> None:
-        checked("repetition_penalty", self.penalty, 1e-6, 1e6, "; 1 is no penalty")
+        check_number("repetition_penalty", self.penalty, 1e-6, 1e6, "; 1 is no penalty")
 
     def at(self, past: Past) -> Scale:
         """Each token counts once, however often it occurred."""
@@ -40,7 +41,7 @@ class PresencePenalty:
     penalty: float
 
     def __post_init__(self) -> None:
-        checked("presence_penalty", self.penalty, -1000, 1000)
+        check_number("presence_penalty", self.penalty, -1000, 1000)
 
     def at(self, past: Past) -> Add | None:
         """Once for each token."""
@@ -55,7 +56,7 @@ class FrequencyPenalty:
     penalty: float
 
     def __post_init__(self) -> None:
-        checked("frequency_penalty", self.penalty, -1000, 1000)
+        check_number("frequency_penalty", self.penalty, -1000, 1000)
 
     def at(self, past: Past) -> Add | None:
         """In proportion to the count."""
@@ -72,7 +73,7 @@ class NoRepeatNGram:
     size: int
 
     def __post_init__(self) -> None:
-        whole("no_repeat_ngram_size", self.size, 1)
+        check_whole("no_repeat_ngram_size", self.size, 1)
 
     def at(self, past: Past) -> Forbid | None:
         """What followed the last size - 1 tokens before."""
@@ -97,11 +98,11 @@ class DRY:
     breakers: tuple[str, ...] = ("\n", ":", '"', "*")
 
     def __post_init__(self) -> None:
-        checked("multiplier of DRY", self.multiplier, 0, 1e6)
-        checked("base of DRY", self.base, 1, 100)
-        whole("allowed_length of DRY", self.allowed_length, 1)
+        check_number("multiplier of DRY", self.multiplier, 0, 1e6)
+        check_number("base of DRY", self.base, 1, 100)
+        check_whole("allowed_length of DRY", self.allowed_length, 1)
         if self.window is not None:
-            whole("window of DRY", self.window, 1)
+            check_whole("window of DRY", self.window, 1)
         if type(self.breakers) is not tuple or not all(isinstance(each, str) and each for each in self.breakers):
             raise ValueError(f"breakers of DRY must be a tuple of texts, none of them empty, got {self.breakers!r}")
 
@@ -163,8 +164,8 @@ class Mirostat:
     def __post_init__(self) -> None:
         if type(self.version) is not int or self.version not in (1, 2):
             raise ValueError(f"the version of mirostat must be 1 or 2, got {self.version!r}")
-        checked("tau of mirostat", self.tau, 0, 100)
-        checked("eta of mirostat", self.eta, 0, 10)
+        check_number("tau of mirostat", self.tau, 0, 100)
+        check_number("eta of mirostat", self.eta, 0, 10)
 
     def at(self, past: Past) -> Surprise:
         """Mu after this text may only be known when the tokens of the same pass have been drawn: it is remembered."""

@@ -8,37 +8,10 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Rational, Real
 from typing import Any
 
+from nextok.checks import check_number, check_whole, is_number
 from nextok.sampling.past import Past
-
-
-def is_number(value: Any) -> bool:
-    """Whether this is a real number that a float can hold; True, False and fractions are not."""
-    if not isinstance(value, Real) or isinstance(value, bool):
-        return False
-    if isinstance(value, Rational) and not isinstance(value, Integral):
-        return False
-    try:
-        float(value)
-    except OverflowError:
-        return False
-    return True
-
-
-def checked(name: str, value: Any, least: float, most: float, advice: str = "") -> None:
-    """ValueError unless `value` is a finite number from `least` to `most`; an infinite bound is none."""
-    if is_number(value) and least <= value <= most and math.isfinite(value):
-        return
-    bounds = f"from {least:g} to {most:g}" if math.isfinite(most) else f"{least:g} or above"
-    raise ValueError(f"{name} must be a finite number, {bounds}, got {value!r}{advice}")
-
-
-def whole(name: str, value: Any, least: int, advice: str = "") -> None:
-    """ValueError unless `value` is a whole number from `least` up."""
-    if type(value) is not int or value < least:
-        raise ValueError(f"{name} must be a whole number from {least} up, got {value!r}{advice}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +41,7 @@ class DynamicTemperature:
             raise ValueError(
                 f"a dynamic temperature goes from low to high, 0 < low <= high, got {self.low!r} and {self.high!r}"
             )
-        checked("exponent of a dynamic temperature", self.exponent, 0, 100)
+        check_number("exponent of a dynamic temperature", self.exponent, 0, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +51,7 @@ class TopK:
     k: int
 
     def __post_init__(self) -> None:
-        whole("top_k", self.k, 1, "; leave it out to keep every token")
+        check_whole("top_k", self.k, 1, advice="; leave it out to keep every token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +72,7 @@ class MinP:
     p: float
 
     def __post_init__(self) -> None:
-        checked("min_p", self.p, 0, 1)
+        check_number("min_p", self.p, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +96,7 @@ class EpsilonCutoff:
     epsilon: float
 
     def __post_init__(self) -> None:
-        checked("epsilon_cutoff", self.epsilon, 0, 1)
+        check_number("epsilon_cutoff", self.epsilon, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +109,7 @@ class EtaCutoff:
     epsilon: float
 
     def __post_init__(self) -> None:
-        checked("eta_cutoff", self.epsilon, 0, 1)
+        check_number("eta_cutoff", self.epsilon, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +119,7 @@ class TopNSigma:
     n: float
 
     def __post_init__(self) -> None:
-        checked("top_n_sigma", self.n, 0, 1e9)
+        check_number("top_n_sigma", self.n, 0, 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +133,8 @@ class XTC:
     threshold: float = 0.1
 
     def __post_init__(self) -> None:
-        checked("probability of XTC", self.probability, 0, 1)
-        checked("threshold of XTC", self.threshold, 0, 1)
+        check_number("probability of XTC", self.probability, 0, 1)
+        check_number("threshold of XTC", self.threshold, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)

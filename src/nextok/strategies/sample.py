@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Protocol
 
+from nextok.checks import check_flag, is_number
 from nextok.core.query import Decoding, pick
 from nextok.core.request import Request
 from nextok.sampling.penalties import (
@@ -29,7 +30,6 @@ from nextok.sampling.transforms import (
     TopNSigma,
     TopP,
     TypicalP,
-    is_number,
 )
 
 
@@ -191,8 +191,7 @@ class Chain:
         for each in self.transforms:
             if isinstance(each, type) or not (isinstance(each, Filter | Edit) or hasattr(each, "at")):
                 raise ValueError(f"a transform must be one of TopK(...), Temperature(...) and so on, got {each!r}")
-        if type(self.draw) is not bool:
-            raise ValueError(f"draw must be True or False, got {self.draw!r}")
+        check_flag("draw", self.draw)
 
     @property
     def sampler(self) -> Sampler:

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
+from nextok.checks import check_number, check_whole
 from nextok.core.events import Hypothesis
 from nextok.core.query import Decoding, top
 from nextok.core.request import Request
-from nextok.sampling.transforms import checked, whole
 from nextok.strategies.beam.search import Grown, Rules, Search, best_first, certain, concluded, told
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
@@ -33,8 +33,8 @@ class DiverseBeam:
     sampling: Sampling = Greedy()
 
     def __post_init__(self) -> None:
-        whole("groups", self.groups, 1)
-        checked("diversity", self.diversity, 0, 1000)
+        check_whole("groups", self.groups, 1)
+        check_number("diversity", self.diversity, 0, 1000)
         if checked_sampler(self.sampling).noise:
             raise ValueError(f"a diverse beam does not draw; use Greedy(...) or Chain(..., draw=False), got {self!r}")
         if Rules(self.width, 0, False, 1).width % self.groups:

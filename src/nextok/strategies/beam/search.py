@@ -6,16 +6,22 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 from typing import Literal, NamedTuple
 
+from nextok.checks import check_number, check_whole, is_number
 from nextok.core.events import Beams, Finished, Hypothesis, Token
 from nextok.core.query import Decoding
 from nextok.core.request import Request
 from nextok.core.tree import Tree
 from nextok.errors import DeadEndError
 from nextok.sampling.sampler import Sampler
-from nextok.sampling.transforms import checked, is_number
 from nextok.strategies.rescore import rescored
 
 WIDEST = 256
+"""Largest number of beams of one search."""
+
+
+def check_width(width: int) -> None:
+    """ValueError unless so many beams are possible."""
+    check_whole("width", width, 1, WIDEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +34,12 @@ class Rules:
     patience: float
 
     def __post_init__(self) -> None:
-        checked_width(self.width)
+        check_width(self.width)
         if not (is_number(self.length_penalty) and -10 <= self.length_penalty <= 10):
             raise ValueError(f"length_penalty must be from -10 to 10, got {self.length_penalty!r}")
         if type(self.early_stopping) is not bool and self.early_stopping != "never":
             raise ValueError(f'early_stopping must be True, False or "never", got {self.early_stopping!r}')
-        checked("patience", self.patience, 0, 100)
+        check_number("patience", self.patience, 0, 100)
         if self.patience == 0:
             raise ValueError("patience must be above 0, got 0; 1 waits for as many texts as there are beams")
 
@@ -141,9 +147,3 @@ def concluded(request: Request, finished: list[Hypothesis], n: int, sampler: Sam
         yield from rescored(request, nodes[known:], sampler.transforms, per_path=sampler.noise)
         judged.update(nodes)
     yield from request.commit(tree.path(finished[0].node, above=request.tip))
-
-
-def checked_width(width: int) -> None:
-    """ValueError unless so many beams are possible."""
-    if type(width) is not int or not 1 <= width <= WIDEST:
-        raise ValueError(f"width must be a whole number from 1 to {WIDEST}, got {width!r}")

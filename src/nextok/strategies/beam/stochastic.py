@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nextok.core.events import Hypothesis
 from nextok.core.query import Decoding, Drawn, draws
 from nextok.core.request import Request
-from nextok.strategies.beam.search import best_first, certain, checked_width, concluded, told
+from nextok.strategies.beam.search import best_first, certain, check_width, concluded, told
 from nextok.strategies.sample import Sample, Sampling, checked_sampler
 
 
@@ -24,7 +24,7 @@ class StochasticBeam:
     sampling: Sampling = Sample()
 
     def __post_init__(self) -> None:
-        checked_width(self.width)
+        check_width(self.width)
         if not checked_sampler(self.sampling).noise:
             raise ValueError(f"a stochastic beam draws; sampling must be one that does, got {self.sampling!r}")
 
