@@ -59,7 +59,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_whole("max_tokens", self.max_tokens, 1, 1 << 31)
-        check_whole("min_tokens", self.min_tokens, 0, self.max_tokens, " (max_tokens)")
+        check_whole("min_tokens", self.min_tokens, 0, self.max_tokens, "; the upper bound is max_tokens")
         check_whole("n", self.n, 1, MOST_SAMPLES)
         if self.logprobs is not None:
             check_whole("logprobs", self.logprobs, 0, MOST_ALTERNATIVES)
@@ -94,7 +94,7 @@ class Options:
         for token, bias in self.logit_bias.items():
             if not (is_number(bias) and bias == -math.inf):
                 check_number(
-                    f"the logit_bias of token {token!r}", bias, -MOST_BIAS, MOST_BIAS, " (-inf forbids a token)"
+                    f"the logit_bias of token {token!r}", bias, -MOST_BIAS, MOST_BIAS, "; -inf forbids a token"
                 )
 
     @property
