@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "names_python.hpp"
 #include "noise.hpp"
 #include "numbers_python.hpp"
 #include "transforms_python.hpp"
@@ -138,13 +139,9 @@ nb::list replies_of(const std::vector<Question>& questions, const std::vector<An
 
 void bind_readout(nb::module_& module) {
     bind_transforms();
-    const nb::module_ query = nb::module_::import_("nextok.query");
-    const nb::module_ filters = nb::module_::import_("nextok.sampling.filters");
-    const nb::module_ readout = nb::module_::import_("nextok.sampling.readout");
-    names =
-        new Names{query.attr("Pick"),       query.attr("Top"),       query.attr("Draws"), query.attr("Score"),
-                  query.attr("Choice"),     query.attr("Candidate"), query.attr("Drawn"), readout.attr("unreadable"),
-                  readout.attr("dead_end"), filters.attr("remember")};
+    using namespace python;
+    names = new Names{fetch(kPick),      fetch(kTop),   fetch(kDraws),      fetch(kScore),   fetch(kChoice),
+                      fetch(kCandidate), fetch(kDrawn), fetch(kUnreadable), fetch(kDeadEnd), fetch(kRemember)};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,
                "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as "
                "sampling/readout.py does.");
