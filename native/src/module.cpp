@@ -48,8 +48,8 @@ Logits logits(Model& model, nb::handle feeds) {
     return scores;
 }
 
-// Read all feeds, then answer each row, without its scores ever leaving the core; those of rows that have to be read
-// apart do, as (place of the row, scores [1, vocab]).
+// Read all feeds, then answer each row in the core. The scores of rows that are read apart come back as
+// (place of the row, scores [1, vocab]).
 nb::tuple answer(Model& model, nb::handle feeds, nb::handle rows) {
     const Batch batch = batch_of(feeds, model.config());
     const int vocab = model.config().vocab;

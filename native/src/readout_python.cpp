@@ -20,7 +20,7 @@ using Logits = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 struct Names {
     nb::object pick, top, draws, score, choice, candidate, drawn, unreadable, dead_end, remember;
 };
-const Names* names;  // set when the module is imported, and never freed
+const Names* names;  // Set when the module is imported, and never freed.
 
 // The lowest 64 bits of a whole number of any size.
 uint64_t word(nb::handle number) {
@@ -99,7 +99,7 @@ void check_shape(size_t rows, size_t vocab) {
         throw std::invalid_argument("there must be from 1 to 2^30 tokens in the vocabulary, and no more rows");
 }
 
-// One after the other, as a row of mirostat wants to know what was chosen in those before it.
+// One after the other, as mirostat needs the tokens that were chosen in the rows before.
 nb::list read(Logits logits, nb::handle rows, nb::handle first) {
     if (logits.ndim() != 2) throw std::invalid_argument("logits must have two dimensions, [rows, vocab]");
     const size_t vocab = logits.shape(1);

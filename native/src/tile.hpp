@@ -17,7 +17,7 @@ constexpr int kChunk = 256;
 // Scores that are stored for a query: those of a chunk, and of a page that begins at the chunk's last position.
 constexpr int kScores = kChunk + kSlots;
 
-// The memory of one thread for the tile and chunk in hand. Threads write theirs all the time, so they share no line.
+// The memory of one thread for the tile and chunk in hand. It is aligned, so that two threads do not write one line.
 struct alignas(64) Scratch {
     // `width`: floats of a padded head.
     Scratch(int width, int number_bytes)

@@ -21,7 +21,7 @@ struct Known {
     nb::object function, surprise;
     std::vector<Parser> parsers;
 };
-const Known* known;  // set when the module is imported, and never freed
+const Known* known;  // Set when the module is imported, and never freed.
 
 std::vector<int> tokens_of(nb::handle tokens, int vocab) {
     std::vector<int> found;
