@@ -89,12 +89,13 @@ def test_no_pickle_and_no_open_sandbox(file):
 
 NATIVE = Path(__file__).parents[1] / "native"
 NATIVE_FILES = sorted(file for file in NATIVE.rglob("*") if file.suffix in {".cpp", ".hpp", ".inl"})
+# Comments and literals, whose braces do not count.
 QUIET = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|' r"'(?:\\.|[^'\\\n])'", re.DOTALL)
 SCOPE = re.compile(r"(inline )?(namespace|class|struct|union|enum)\b")
 
 
 def functions(text):
-    """The functions of C++ code as clang-format leaves it: pairs of the head and the number of lines of all of it.
+    """The functions of C++ code as clang-format leaves it: pairs of the head and the number of lines, head included.
 
     A brace at the level of a file, namespace or class opens a function where parentheses stand before it.
     """

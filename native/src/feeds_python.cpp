@@ -12,9 +12,9 @@ namespace {
 // Slots of a cache, at most. Branches lie beside the trunk, so a slot may lie beyond the context.
 constexpr int kMostSlots = 1 << 24;
 
-std::vector<int> numbers_of(nb::handle list, int end, const char* says) {
+std::vector<int> numbers_of(nb::handle list, int end, const char* message) {
     std::vector<int> numbers;
-    for (nb::handle each : list) numbers.push_back(index(each, end, says));
+    for (nb::handle each : list) numbers.push_back(index(each, end, message));
     return numbers;
 }
 

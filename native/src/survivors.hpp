@@ -116,9 +116,8 @@ class Survivors {
     // Values become log-probabilities.
     void normalise();
 
-    void map(double shift, double scale) {
-        steps_.push_back({shift, scale});
-    }  // A value x becomes (x - shift) / scale.
+    // A value x becomes (x - shift) / scale.
+    void map(double shift, double scale) { steps_.push_back({shift, scale}); }
     void keep(const std::vector<Item>& items);  // There is at least one.
     void keep_from(float border);
     void keep_below(float border, int token);                             // This token is kept as well.
