@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "names_python.hpp"
 #include "noise.hpp"
 #include "numbers_python.hpp"
 #include "transforms_python.hpp"
@@ -19,7 +20,7 @@ using Logits = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 struct Names {
     nb::object pick, top, draws, score, choice, candidate, drawn, unreadable, dead_end, remember;
 };
-const Names* names;  // set when the module is imported, and never freed
+const Names* names;  // Set when the module is imported, and never freed.
 
 // The lowest 64 bits of a whole number of any size.
 uint64_t word(nb::handle number) {
@@ -98,7 +99,7 @@ void check_shape(size_t rows, size_t vocab) {
         throw std::invalid_argument("there must be from 1 to 2^30 tokens in the vocabulary, and no more rows");
 }
 
-// One after the other, as a row of mirostat wants to know what was chosen in those before it.
+// One after the other, as mirostat needs the tokens that were chosen in the rows before.
 nb::list read(Logits logits, nb::handle rows, nb::handle first) {
     if (logits.ndim() != 2) throw std::invalid_argument("logits must have two dimensions, [rows, vocab]");
     const size_t vocab = logits.shape(1);
@@ -138,13 +139,9 @@ nb::list replies_of(const std::vector<Question>& questions, const std::vector<An
 
 void bind_readout(nb::module_& module) {
     bind_transforms();
-    const nb::module_ query = nb::module_::import_("nextok.core.query");
-    const nb::module_ filters = nb::module_::import_("nextok.readout.filters");
-    const nb::module_ readout = nb::module_::import_("nextok.readout.readout");
-    names =
-        new Names{query.attr("Pick"),       query.attr("Top"),       query.attr("Draws"), query.attr("Score"),
-                  query.attr("Choice"),     query.attr("Candidate"), query.attr("Drawn"), readout.attr("unreadable"),
-                  readout.attr("dead_end"), filters.attr("remember")};
+    using namespace python;
+    names = new Names{fetch(kPick),      fetch(kTop),   fetch(kDraws),      fetch(kScore),   fetch(kChoice),
+                      fetch(kCandidate), fetch(kDrawn), fetch(kUnreadable), fetch(kDeadEnd), fetch(kRemember)};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,
                "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as "
                "sampling/readout.py does.");

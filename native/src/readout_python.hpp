@@ -1,5 +1,5 @@
-// Rows of a pass (nextok/query.py) into records, and answers back: reads_of, then read_row for each without the
-// interpreter's lock and on any thread, then replies_of.
+// Rows of a pass into records, and answers back: questions_of, then read_row for each without the interpreter's lock
+// and on any thread, then replies_of.
 #pragma once
 #include <nanobind/nanobind.h>
 
@@ -7,9 +7,10 @@
 
 namespace nextok {
 
-// A row's reading, or that it has to wait for Python: a transform of it is a function, or needs the answers of others.
+// How a row is read, and whether it is read apart, in Python's order: one of its transforms is a Python function, or
+// needs the answers of other rows.
 struct Question : Read {
-    bool function;  // among the transforms
+    bool function;  // Whether one of the transforms is a Python function.
 
     bool apart() const { return function || remembers; }
 };

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "names_python.hpp"
 #include "numbers_python.hpp"
 
 namespace nextok {
@@ -20,7 +21,7 @@ struct Known {
     nb::object function, surprise;
     std::vector<Parser> parsers;
 };
-const Known* known;  // set when the module is imported, and never freed
+const Known* known;  // Set when the module is imported, and never freed.
 
 std::vector<int> tokens_of(nb::handle tokens, int vocab) {
     std::vector<int> found;
@@ -118,25 +119,24 @@ Transforms transforms_of(nb::handle transforms, int vocab) {
 }
 
 void bind_transforms() {
-    const nb::module_ transforms = nb::module_::import_("nextok.sampling.transforms");
-    const auto named = [&](const char* name) { return nb::object(transforms.attr(name)); };
-    known = new Known{named("Custom"),
-                      named("Surprise"),
-                      {{named("Temperature"), parsed<temperature>},
-                       {named("TopK"), parsed<top_k>},
-                       {named("TopP"), parsed<top_p>},
-                       {named("MinP"), parsed<min_p>},
-                       {named("Scale"), parsed<scale>},
-                       {named("Add"), parsed<add>},
-                       {named("Forbid"), parsed<forbid>},
-                       {named("Allow"), parsed<allow>},
-                       {named("DynamicTemperature"), parsed<dynamic_temperature>},
-                       {named("TypicalP"), parsed<typical_p>},
-                       {named("EpsilonCutoff"), parsed<epsilon_cutoff>},
-                       {named("EtaCutoff"), parsed<eta_cutoff>},
-                       {named("TopNSigma"), parsed<top_n_sigma>},
-                       {named("XTC"), parsed<xtc>},
-                       {named("Surprise"), parsed<surprise>}}};
+    using namespace python;
+    known = new Known{fetch(kCustom),
+                      fetch(kSurprise),
+                      {{fetch(kTemperature), parsed<temperature>},
+                       {fetch(kTopK), parsed<top_k>},
+                       {fetch(kTopP), parsed<top_p>},
+                       {fetch(kMinP), parsed<min_p>},
+                       {fetch(kScale), parsed<scale>},
+                       {fetch(kAdd), parsed<add>},
+                       {fetch(kForbid), parsed<forbid>},
+                       {fetch(kAllow), parsed<allow>},
+                       {fetch(kDynamicTemperature), parsed<dynamic_temperature>},
+                       {fetch(kTypicalP), parsed<typical_p>},
+                       {fetch(kEpsilonCutoff), parsed<epsilon_cutoff>},
+                       {fetch(kEtaCutoff), parsed<eta_cutoff>},
+                       {fetch(kTopNSigma), parsed<top_n_sigma>},
+                       {fetch(kXTC), parsed<xtc>},
+                       {fetch(kSurprise), parsed<surprise>}}};
 }
 
 }  // namespace nextok

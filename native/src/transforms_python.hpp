@@ -9,12 +9,12 @@
 namespace nextok {
 
 struct Transforms {
-    std::vector<Transform> list;  // unusable if there is a function among them
-    bool function = false;        // a Custom: it needs Python
-    bool remembers = false;       // a Surprise: it needs the answers before it, and has to hear of its own
+    std::vector<Transform> list;  // Incomplete if a Custom is among them.
+    bool function = false;        // Whether one is a Custom, which needs Python.
+    bool remembers = false;       // Whether one is a Surprise, which needs the answers of the rows before.
 };
 
-// ValueError if one of them is none, or out of range for this vocabulary.
+// ValueError if one of them is no transform, or out of range for this vocabulary.
 Transforms transforms_of(nanobind::handle transforms, int vocab);
 
 // Look up what Python calls them.
