@@ -1,11 +1,15 @@
-"""The code in the documentation runs."""
+"""The documentation: its code and its commands run, print what stands below them, and its prose has one form."""
 
 import re
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
 
 from prose import misplaced
+from transcripts import Step, alike, blocks, failures, parse
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -34,6 +38,67 @@ def test_the_examples_of_the_strategies_run():
 def test_the_examples_of_torch_run(capsys):
     ran("torch.md", 3)
     assert capsys.readouterr().out.startswith(" Paris")
+
+
+CONSOLE = list(blocks((DOCS / "cli.md").read_text(encoding="utf-8")))
+COMMANDS = [step for steps, run in CONSOLE if run for step in steps]
+
+
+@pytest.fixture
+def plain_terminal(monkeypatch, tmp_path):
+    """An empty folder, and no variables that change what the command line does."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("NEXTOK_MODEL", "NEXTOK_THREADS", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.model
+def test_the_commands_of_the_command_line_print_what_stands_below_them(plain_terminal):
+    assert not [each for steps, run in CONSOLE if run for each in failures(steps)]
+
+
+def test_nearly_all_blocks_of_the_command_line_are_run():
+    assert [run for _, run in CONSOLE].count(False) == 2
+    assert len(COMMANDS) > 25
+
+
+REFUSED = next(step for step in COMMANDS if "--greedy" in step.words)
+
+
+def test_a_misspelled_option_a_changed_line_and_a_wrong_exit_code_are_found():
+    code = Step(("echo", "$?"), ("2",))
+    assert not failures([REFUSED, code])
+    misspelled = replace(REFUSED, words=tuple(word.replace("--greedy", "--gready") for word in REFUSED.words))
+    for wrong in ([misspelled, code], [REFUSED], [REFUSED, replace(code, lines=("3",))]):
+        assert len(failures(wrong)) == 1
+
+
+@pytest.mark.parametrize("step", [step for step in COMMANDS if step.lines], ids=lambda step: step.words[1])
+def test_a_changed_or_lost_line_is_found(step):
+    assert alike(step.lines, [line for line in step.lines if line != "..."])
+    for number, line in enumerate(step.lines):
+        before, after = step.lines[:number], step.lines[number + 1 :]
+        if line != "...":
+            assert not alike((*before, f"{line} more", *after), step.lines)
+            assert not alike((*before, *after), step.lines)
+
+
+COMMAND = re.compile(r"^(?:\$ )?(nextok .*)$", re.MULTILINE)
+BLOCK = re.compile(r"^```\w*.*?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_in_the_documentation_has_options_that_exist(page):
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        for command in COMMAND.findall(block):
+            if command.count("'") % 2 == 0:  # else it goes on in the next line, and is run
+                parse(shlex.split(command.partition(" | ")[0], comments=True))
+
+
+def test_a_command_with_an_option_that_does_not_exist_is_found():
+    parse(["nextok", "Hi", "--greedy"])
+    with pytest.raises(typer.TyperException):
+        parse(["nextok", "Hi", "--gready"])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
