@@ -19,7 +19,7 @@ PAGES = sorted(page for pages in FOLDERS for page in pages)
 
 def ran(page, least):
     """What the code of a page leaves behind, all of it run in order, as a reader would type it."""
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= least
     names: dict = {}
     for block in blocks:
@@ -28,15 +28,21 @@ def ran(page, least):
 
 
 @pytest.mark.model
+def test_the_examples_of_the_readme_run(capsys):
+    ran("README.md", 3)
+    assert "length 40" in capsys.readouterr().out
+
+
+@pytest.mark.model
 def test_the_examples_of_the_strategies_run():
-    names = ran("strategies.md", 10)
+    names = ran("docs/strategies.md", 10)
     assert names["fast"].tokens == names["plain"].tokens
     assert names["fast"].stats.passes <= names["plain"].stats.passes  # fewer where guessing pays on this machine
 
 
 @pytest.mark.model
 def test_the_examples_of_torch_run(capsys):
-    ran("torch.md", 3)
+    ran("docs/torch.md", 3)
     assert capsys.readouterr().out.startswith(" Paris")
 
 
