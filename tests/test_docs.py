@@ -9,6 +9,7 @@ import pytest
 import typer
 
 from prose import misplaced
+from test_shape import ORDER
 from transcripts import Step, alike, blocks, failures, parse
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +45,39 @@ def test_the_examples_of_the_strategies_run():
 def test_the_examples_of_torch_run(capsys):
     ran("docs/torch.md", 3)
     assert capsys.readouterr().out.startswith(" Paris")
+
+
+READING = (DOCS / "reading.md").read_text(encoding="utf-8")
+SECTIONS = {section.partition("\n")[0]: section for section in READING.split("\n## ")}
+
+
+def test_the_minutes_of_reading_add_up():
+    timed = {title: section for title, section in SECTIONS.items() if "minutes)" in title}
+    assert len(timed) == 2
+    for title, section in timed.items():
+        minutes = [int(each) for each in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)]
+        assert f"({sum(minutes)} minutes)" in title
+
+
+def test_the_order_of_imports_is_that_of_the_code():
+    [written] = re.findall(r"```text\n(.*?)```", SECTIONS["Who may import whom"], re.DOTALL)
+    assert written.splitlines() == [", ".join(rooms) for rooms in ORDER]
+
+
+def test_the_design_says_what_each_room_is_for():
+    design = (DOCS / "design.md").read_text(encoding="utf-8")
+    section = design.partition("\n## The rooms\n")[2].partition("\n## ")[0]
+    told = re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", section, re.MULTILINE)))
+    assert sorted(told) == sorted(room for rooms in ORDER for room in rooms)
+
+
+@pytest.mark.parametrize("page", ["docs/reading.md", "docs/design.md"])
+def test_every_file_that_is_named_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    there = {path.name for folder in ("src", "native", "tests") for path in (ROOT / folder).rglob("*")}
+    named = re.findall(r"`(?:[\w/]+/)?(\w+\.(?:py|hpp|cpp|inl))`", text)
+    assert len(named) > 20
+    assert not set(named) - there
 
 
 CONSOLE = list(blocks((DOCS / "cli.md").read_text(encoding="utf-8")))
