@@ -94,7 +94,8 @@ def plain_terminal(monkeypatch, tmp_path):
 
 @pytest.mark.model
 def test_the_commands_of_the_command_line_print_what_stands_below_them(plain_terminal):
-    assert not [each for steps, run in CONSOLE if run for each in failures(steps)]
+    found = [each for steps, run in CONSOLE if run for each in failures(steps)]
+    assert not found, "\n\n".join(found)
 
 
 def test_nearly_all_blocks_of_the_command_line_are_run():
