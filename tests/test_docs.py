@@ -71,13 +71,27 @@ def test_the_design_says_what_each_room_is_for():
     assert sorted(told) == sorted(room for rooms in ORDER for room in rooms)
 
 
-@pytest.mark.parametrize("page", ["docs/reading.md", "docs/design.md"])
-def test_every_file_that_is_named_exists(page):
-    text = (ROOT / page).read_text(encoding="utf-8")
-    there = {path.name for folder in ("src", "native", "tests") for path in (ROOT / folder).rglob("*")}
-    named = re.findall(r"`(?:[\w/]+/)?(\w+\.(?:py|hpp|cpp|inl))`", text)
-    assert len(named) > 20
-    assert not set(named) - there
+FILE = re.compile(r"`((?:[\w.-]+/)*\w+\.(?:py|hpp|cpp|inl))`")
+THERE = [
+    f"/{path.relative_to(ROOT)}"
+    for folder in ("src", "native", "tests", "benchmarks", "examples")
+    for path in (ROOT / folder).rglob("*.*")
+]
+
+
+def missing(text):
+    """The source files that a text names, with the end of their path, and that are not there."""
+    return [name for name in FILE.findall(text) if not any(path.endswith(f"/{name}") for path in THERE)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "log.md"], ids=lambda path: path.name)
+def test_every_source_file_that_is_named_exists(page):
+    assert not missing(page.read_text(encoding="utf-8"))
+
+
+def test_a_source_file_that_does_not_exist_is_found():
+    assert len(FILE.findall(READING)) > 40
+    assert missing("`engine/memo.py`, `memo.py`, `kv.py`, `core/memo.py`") == ["kv.py", "core/memo.py"]
 
 
 CONSOLE = list(blocks((DOCS / "cli.md").read_text(encoding="utf-8")))
