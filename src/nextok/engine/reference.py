@@ -1,6 +1,6 @@
 """The whole system without engine, cache or batch: one request, every path read from its first token.
 
-This is the page to read first and the oracle of the tests: the engine may be faster, never different.
+This is the oracle of the tests: the engine may be faster, never different.
 """
 
 from collections.abc import Callable, Iterator

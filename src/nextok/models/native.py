@@ -1,7 +1,7 @@
 """The C++ core behind the Model protocol: weights stay in their own precision, and several rows cost little more
 than one.
 
-A row's logits do not depend, to the last bit, on what else is in the pass: see native/src/kernels.inl.
+A row's logits do not depend, to the last bit, on what else is in the pass: native/src/products.inl says why.
 """
 
 import os
