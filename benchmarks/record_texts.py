@@ -41,6 +41,7 @@ TOLERANCE = 1e-4
 TOKENS = {"toy": 40, "native": 24, "numpy": 24, "torch": 24}
 """Tokens of each text at most."""
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""The environment in which numpy and torch compute with one thread."""
 NUMBER = re.compile(r"-?0x[0-9a-f.]+p[+-][0-9]+|-?inf|nan")
 
 
@@ -205,19 +206,21 @@ def number(value: Any) -> float | None:
 
 
 def is_near(old: Any, new: Any) -> bool:
+    """Whether both are numbers, and as good as equal."""
     one, other = number(old), number(new)
     return one is not None and other is not None and abs(one - other) <= TOLERANCE
 
 
 def shown(value: Any) -> str:
+    """A value as a reader wants it, with all bits if it is a number."""
     found = number(value)
     return f"{value!r:.60}" if found is None else f"{found:.9g} ({value})"
 
 
 def parting(old: Any, new: Any) -> tuple[str, float | None] | None:
     """Where the tokens of two results part first, and the gap between the best two log-probabilities there."""
-    for each, (was, now) in enumerate(zip(old, new)):
-        for number_, (one, other) in enumerate(zip(was["choices"], now["choices"])):
+    for prompt, (was, now) in enumerate(zip(old, new)):
+        for choice, (one, other) in enumerate(zip(was["choices"], now["choices"])):
             if one["tokens"] == other["tokens"]:
                 continue
             pairs = enumerate(zip_longest(one["tokens"], other["tokens"]))
@@ -225,12 +228,12 @@ def parting(old: Any, new: Any) -> tuple[str, float | None] | None:
             tops = one.get("processed_top", [])
             best = [number(logprob) for logprob in tops[place]] if place < len(tops) else []
             gap = best[0] - best[1] if len(best) > 1 and None not in best[:2] else None
-            return f"[{each}].choices[{number_}].tokens[{place}]: {token} became {instead}", gap
+            return f"[{prompt}].choices[{choice}].tokens[{place}]: {token} became {instead}", gap
     return None
 
 
 def verdict(old: Any, new: Any, near: bool) -> tuple[str, str]:
-    """ "equal", "near tie" or "differs", and where."""
+    """Say equal, near tie or differs, and where."""
     found = next(differences(old, new, near), None)
     if found is None:
         return "equal", ""
