@@ -18,7 +18,7 @@ from nextok.engine.memo import Memo
 from nextok.errors import LimitError
 from nextok.models.base import Feed
 from nextok.models.torch import agreement, plan
-from nextok.models.torch.huggingface import HuggingFace, Sight
+from nextok.models.torch.huggingface import GroupCache, HuggingFace
 from nextok.models.torch.plan import FEW_TOKENS, Group
 from transformers_models import EAGER_ONLY, KINDS, OTHERS, SHAPE, SLIDING, WINDOW, made, plain_logits, quiet, tiny
 
@@ -82,8 +82,8 @@ def test_a_window_ends_where_transformers_ends_it(kind, length):
 @pytest.mark.parametrize("slip", [-1, 1])
 @pytest.mark.parametrize("kind", SLIDING)
 def test_negative_control_a_window_that_is_one_off_is_refused(kind, slip, monkeypatch):
-    right = Group.mask
-    monkeypatch.setattr(Group, "mask", lambda group, window=None: right(group, window and window + slip))
+    right = Group.build_mask
+    monkeypatch.setattr(Group, "build_mask", lambda group, window=None: right(group, window and window + slip))
     with pytest.raises(ValueError, match=f"{type(tiny(kind)).__name__} computes something else with nextok's cache"):
         HuggingFace(tiny(kind))
 
@@ -312,9 +312,9 @@ def sees_everything(self, window=None):
 @pytest.mark.parametrize(
     ("place", "name", "wrong"),
     [
-        (Sight, "update", forgetful),
-        (Group, "mask", blind_to_branches),
-        (Group, "mask", sees_everything),
+        (GroupCache, "update", forgetful),
+        (Group, "build_mask", blind_to_branches),
+        (Group, "build_mask", sees_everything),
         (Feed, "position", lambda feed, index: feed.slots[index]),
     ],
 )
@@ -378,7 +378,7 @@ def test_a_model_moved_later_says_so(changed):
     hf_model = made(KINDS["llama"])
     model = HuggingFace(hf_model)
     changed(hf_model)
-    said = "LlamaForCausalLM was torch.float32 on cpu when it was taken in, and is now .*; wrap it again"
+    said = "LlamaForCausalLM was torch.float32 on cpu when it was wrapped, and is now .*; wrap it again"
     with pytest.raises(ValueError, match=said):
         model.logits([Feed.straight(model.open(), [1])])
 
@@ -428,7 +428,7 @@ def test_other_types_of_numbers(dtype):
     path = [(7 * i + 3) % 40 for i in range(20)]
     found, expected = model.logits([Feed.straight(model.open(), path)]), plain_logits(hf_model, path).float()
     assert found.dtype == torch.float32
-    assert (found - expected).abs().max() < expected.std() * agreement.rounding(dtype)
+    assert (found - expected).abs().max() < expected.std() * agreement.find_tolerance(dtype)
     assert model.pool.layers[0][0].dtype == dtype
 
 

@@ -25,12 +25,12 @@ from nextok.formats.quantize import quantized
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.torch import graphs as graphs_module
-from nextok.models.torch.devices import chosen, load_torch
-from nextok.models.torch.graphs import Graphs, Recorded
+from nextok.models.torch.devices import choose_device, load_torch
+from nextok.models.torch.graphs import Graphs, RecordedGraph
 from nextok.models.torch.llama import LlamaTorch
-from nextok.models.torch.plan import padded, planned, shape_of
+from nextok.models.torch.plan import build_plan, choose_shape, pad_plan
 from nextok.models.torch.slots import Pool, Region
-from nextok.models.torch.weights import borrowed, loaded
+from nextok.models.torch.weights import borrow_weights, load_weights
 from test_numpy_model import CLOSE, FAR, FIXTURE, TOKENS, write_folder
 from test_torch_readout import Watched
 
@@ -160,7 +160,7 @@ def test_caches_move_and_fork_as_those_of_numpy(llama):
 
 def test_borrowed_and_loaded_weights_give_the_same_numbers(checkpoint):
     tensors = {name: torch.from_numpy(tensor.float32()) for name, tensor in checkpoint.tensors.items()}
-    model = LlamaTorch(checkpoint.config, borrowed(checkpoint.config, tensors))
+    model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
     assert model.weights.norm.data_ptr() == tensors["output_norm.weight"].data_ptr()
     other = exact(checkpoint)
     one, two = (scores(each, Feed.straight(each.open(), TOKENS)) for each in (model, other))
@@ -170,7 +170,7 @@ def test_borrowed_and_loaded_weights_give_the_same_numbers(checkpoint):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_narrow_weights_compute_nearly_the_same(llama, dtype):
-    model = LlamaTorch(llama.config, loaded(llama, dtype, CPU))
+    model = LlamaTorch(llama.config, load_weights(llama, dtype, CPU))
     found = scores(model, Feed.straight(model.open(), TOKENS))
     expected = np.asarray(FIXTURE["llama"]["logits"])
     assert found.dtype == np.float32
@@ -263,9 +263,9 @@ def test_a_padded_pass_is_the_same_pass(checkpoint):
     session = Session([model], checkpoint.config.vocab_size, seed=2)
     with torch.inference_mode():
         for [feeds] in session.passes(60):
-            expected = model.forward(planned(feeds, CPU))
-            numbers, wanted = padded(feeds, shape_of(feeds))
-            found = model.forward(shape_of(feeds).plan(numbers))
+            expected = model.forward(build_plan(feeds, CPU))
+            numbers, wanted = pad_plan(feeds, choose_shape(feeds))
+            found = model.forward(choose_shape(feeds).build_plan(numbers))
             assert len(found) >= len(wanted) == len(expected)
             assert difference(found[wanted], expected) < CLOSE
 
@@ -290,8 +290,8 @@ class Rehearsed(Graphs):
             return super()._record(shape, numbers, forward)
         self.recordings += 1
         held = numbers.clone()
-        logits = forward(shape.plan(held))
-        return Recorded(Played(forward, shape.plan(held), logits), held, logits)
+        logits = forward(shape.build_plan(held))
+        return RecordedGraph(Played(forward, shape.build_plan(held), logits), held, logits)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -399,7 +399,7 @@ def test_graphs_are_recorded_on_the_device_of_their_model_in_memory_that_they_sh
     with torch.inference_mode():
         for count in (2, 3):
             feeds = [Feed.straight(model.open(), TOKENS[:count])]
-            numbers, shape = padded(feeds, shape_of(feeds))[0], shape_of(feeds)
+            numbers, shape = pad_plan(feeds, choose_shape(feeds))[0], choose_shape(feeds)
             graphs._recorded[shape] = graphs._record(
                 shape, numbers, lambda plan: passes.append(cuda.device_now) or model.forward(plan)
             )
@@ -409,7 +409,7 @@ def test_graphs_are_recorded_on_the_device_of_their_model_in_memory_that_they_sh
     assert cuda.done == [*recorded, "wait", (CPU, "shared", True, "thread_local"), "wait", "wait"]
     assert passes == [CPU] * 4  # each once before it is recorded
     assert (cuda.streams, cuda.stream_now) == (1, None)
-    assert not graphs_module.ONE_AT_A_TIME.locked()
+    assert not graphs_module.RECORDING.locked()
 
 
 def capture_fails(plan):
@@ -420,11 +420,11 @@ def test_a_long_prompt_is_no_graph(llama):
     model = exact(llama)
     graphs = Rehearsed(model.pool)
     feeds = [Feed.straight(model.open(), TOKENS[:3] * 6)]
-    assert [graphs.logits(feeds, model.forward) for _ in range(3)] == [None, None, None]
+    assert [graphs.run(feeds, model.forward) for _ in range(3)] == [None, None, None]
     few = [Feed.straight(model.open(), TOKENS[:3])]
     with torch.inference_mode():
-        assert graphs.logits(few, model.forward) is None  # a shape that comes once is not worth one
-        assert graphs.logits(few, model.forward).shape == (3, llama.config.vocab_size)
+        assert graphs.run(few, model.forward) is None  # a shape that comes once is not worth one
+        assert graphs.run(few, model.forward).shape == (3, llama.config.vocab_size)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def test_a_long_prompt_is_no_graph(llama):
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "meta", 0, "cpu:1"])
 def test_a_device_that_does_not_exist_is_an_error(device):
     with pytest.raises(ValueError, match=r"device must be one of cpu.* on this machine, got"):
-        chosen(device)
+        choose_device(device)
 
 
 def test_a_device_is_for_torch_alone():
@@ -474,7 +474,7 @@ def test_a_pass_on_a_gpu_sends_its_plan_in_one_copy_and_waits_for_nothing(name, 
         tensors = {
             name: torch.empty(tensor.shape, dtype=dtype, device=cuda) for name, tensor in checkpoint.tensors.items()
         }
-        model = LlamaTorch(checkpoint.config, borrowed(checkpoint.config, tensors))
+        model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
         model.pool.layers[:] = [tuple(each.new_empty(each.shape) for each in both) for both in model.pool.layers]
         feeds = [
             Feed.straight(model.open(), TOKENS[:3] * 8),
@@ -482,11 +482,11 @@ def test_a_pass_on_a_gpu_sends_its_plan_in_one_copy_and_waits_for_nothing(name, 
             Feed(model.open(), [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (6, 8)], [0, 1, 2]),
         ]
         with Watched() as device, torch.no_grad():
-            logits = model.forward(planned(feeds, model.device))
+            logits = model.forward(build_plan(feeds, model.device))
         assert (logits.shape, logits.dtype, logits.device.type) == ((29, model.vocab_size), torch.float32, "cuda")
         assert (sum(device.copies.values()), device.waits, device.hasty) == (1, [], 0)
-        shape = shape_of(feeds[1:])
-        numbers = padded(feeds[1:], shape)[0].to(model.device)
+        shape = choose_shape(feeds[1:])
+        numbers = pad_plan(feeds[1:], shape)[0].to(model.device)
         with Watched() as device, torch.no_grad():
-            logits = model.forward(shape.plan(numbers))  # what a graph records: it may not copy or wait at all
+            logits = model.forward(shape.build_plan(numbers))  # what a graph records: it may not copy or wait at all
         assert (len(logits), sum(device.copies.values()), device.waits) == (shape.feeds * shape.rows, 0, [])

@@ -19,7 +19,7 @@ from nextok.formats.tensor import Checkpoint
 from nextok.models.base import Feed, Model
 from nextok.models.torch.huggingface import HuggingFace
 from nextok.models.torch.llama import LlamaTorch
-from nextok.models.torch.weights import loaded
+from nextok.models.torch.weights import load_weights
 from nextok.models.toy import ToyModel
 from toys import asked
 
@@ -135,7 +135,7 @@ def from_checkpoint(
     checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, device: torch.device = CPU
 ) -> LlamaTorch:
     """nextok's own module of a checkpoint."""
-    return LlamaTorch(checkpoint.config, loaded(checkpoint, dtype, device))
+    return LlamaTorch(checkpoint.config, load_weights(checkpoint, dtype, device))
 
 
 def of_transformers(checkpoint: Checkpoint) -> LlamaForCausalLM:

@@ -15,7 +15,7 @@ from nextok.hub import progress_bar, resolve
 from nextok.hub.cache import cache_folder
 from nextok.lm import LM
 from nextok.models.base import Model
-from nextok.models.processors import checked_threads
+from nextok.models.processors import check_threads
 from nextok.text import Tokenizer
 from nextok.text import load_tokenizer as read_tokenizer
 
@@ -56,7 +56,7 @@ def load(
         raise ValueError("the numpy backend has no threads option; set OPENBLAS_NUM_THREADS before Python starts")
     if device is not None and backend != "torch":
         raise ValueError(f"device is for backend='torch', got device={device!r} with backend={backend!r}")
-    checked_threads(threads)
+    check_threads(threads)
     if quantize is not None and quantize not in PACKERS:
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
     with progress_bar() as report:
@@ -68,7 +68,7 @@ def load(
     check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
     size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
     made = _model(checkpoint, backend, device, precision, threads)
-    how = (type(made).__name__, device, precision, quantize, checked_threads(threads), os.environ.get("NEXTOK_ISA"))
+    how = (type(made).__name__, device, precision, quantize, check_threads(threads), os.environ.get("NEXTOK_ISA"))
     key = " ".join(map(str, (__version__, platform.node(), source.path.name, size, *how)))
     return LM(made, read, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
 

@@ -20,7 +20,7 @@ from nextok.engine.engine import Engine
 from nextok.generation.options import checked_ids, within
 from nextok.lm import LM
 from nextok.models.base import Model
-from nextok.models.torch.adopt import adopted, pad_token
+from nextok.models.torch.adopt import adopt, find_pad_token
 from nextok.sampling.transforms import Temperature, TopK
 from nextok.strategies.base import Strategy
 from nextok.strategies.beam.beam import Beam
@@ -66,7 +66,7 @@ def generate_super(
         stop_ids=frozenset(_stops(stop_id, target.model.vocab_size)),
         vocab_size=target.vocab_size,
     )
-    pad = pad_token(model) if pad_token_id is None else _whole("pad_token_id", pad_token_id, 0)
+    pad = find_pad_token(model) if pad_token_id is None else _whole("pad_token_id", pad_token_id, 0)
     requests = [_request(prompt, limits, own) for prompt, own in zip(prompts, _seeds(seed, len(prompts)))]
     _run(target.engine, strategy, requests)
     longest = max(len(request.tokens) for request in requests)
@@ -98,7 +98,7 @@ class Party:
 def _party(model: object) -> Party:
     if isinstance(model, LM):
         return Party(model.model, model.engine, model.tokenizer.vocab_size, model.costs, model.tokenizer)
-    made = adopted(model)
+    made = adopt(model)
     return Party(made, Engine(made), made.vocab_size)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nextok.engine.costs import pass_seconds
 from nextok.errors import LimitError
-from nextok.models.processors import checked_threads
+from nextok.models.processors import check_threads
 from nextok.strategies.beam.beam import Beam
 from nextok.tools.footprint import PROMPT, footprint, some_ids
 
@@ -57,7 +57,7 @@ QUICK = Work(tokens=16, prefill=128, passes=3)
 
 def measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
     """What there is to measure, under what it is called; `options` are the arguments of the `load` that gave `lm`."""
-    threads = checked_threads(options.get("threads"))
+    threads = check_threads(options.get("threads"))
     return {
         "memory bandwidth": lambda: {"bandwidth": read_bandwidth(threads)},
         **{f"greedy, {count} at once": _greedy(lm, count, work) for count in TEXTS},

@@ -16,7 +16,7 @@ def environment(threads: int | None = None) -> dict[str, Any]:
     from nextok import __version__
     from nextok.hub import cache_folder
     from nextok.loading import BACKENDS
-    from nextok.models.processors import checked_threads, usable_cores, usable_processors
+    from nextok.models.processors import check_threads, count_cores, list_processors
 
     name, instructions = _processor()
     memory, available = _memory()
@@ -27,9 +27,9 @@ def environment(threads: int | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": name,
         "instructions": instructions,
-        "processors": len(usable_processors()),
-        "cores": usable_cores(),
-        "threads": checked_threads(threads),
+        "processors": len(list_processors()),
+        "cores": count_cores(),
+        "threads": check_threads(threads),
         "memory_bytes": memory,
         "memory_available_bytes": available,
         "numpy": _numpy(),
