@@ -20,8 +20,8 @@ from nextok.grammar.matching import SPARE
 from nextok.lm import LM
 from nextok.models.toy import ToyModel, hashed
 from nextok.sampling.sampler import Sampler
-from nextok.text.from_folder import tokenizer_from_folder
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text.from_folder import read_folder
+from nextok.text.from_gguf import read_metadata
 from test_tokenizer import sentencepiece_folder, small
 from tiny import EOS, USER, VOCAB, saying, tiny_lm, tiny_tokenizer
 from toys import by_engine, by_reference
@@ -105,7 +105,7 @@ def lettered(scores=None, letters=LETTERS, ends=("<eos>",), eos=True, padding=2)
     if eos:
         metadata["tokenizer.ggml.eos_token_id"] = len(letters)
     size = len(names) + padding
-    return LM(ToyModel(size, scores or hashed(size, 5), 64), tokenizer_from_metadata(metadata), "lettered")
+    return LM(ToyModel(size, scores or hashed(size, 5), 64), read_metadata(metadata), "lettered")
 
 
 def spelled(byte):
@@ -113,9 +113,9 @@ def spelled(byte):
 
 
 def _alphabet():
-    from nextok.text.vocabulary import byte_alphabet
+    from nextok.text.vocabulary import build_byte_alphabet
 
-    return byte_alphabet()
+    return build_byte_alphabet()
 
 
 def asked(lm, grammar):
@@ -197,7 +197,7 @@ def test_a_model_with_fewer_rows_than_tokens_writes_only_those_it_has():
 def vocabularies(path):
     """SentencePiece and byte-level, from GGUF metadata and from a folder."""
     yield sentencepiece_folder(path)
-    yield tokenizer_from_folder(path)
+    yield read_folder(path)
     yield small("qwen2")
 
 

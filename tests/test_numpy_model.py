@@ -93,7 +93,7 @@ def without(ending):
 
 def crossed_groups(config, tensors):
     name = "blk.0.attn_k.weight"
-    heads = tensors[name].float32().reshape(config.kv_heads, config.head_width, config.width)
+    heads = tensors[name].to_float32().reshape(config.kv_heads, config.head_width, config.width)
     return config, tensors | {name: in_memory(name, heads[::-1].reshape(-1, config.width))}
 
 

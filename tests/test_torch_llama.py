@@ -21,7 +21,7 @@ from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import LimitError
 from nextok.formats import open_model
-from nextok.formats.quantize import quantized
+from nextok.formats.quantize import quantize_checkpoint
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.torch import graphs as graphs_module
@@ -159,7 +159,7 @@ def test_caches_move_and_fork_as_those_of_numpy(llama):
 
 
 def test_borrowed_and_loaded_weights_give_the_same_numbers(checkpoint):
-    tensors = {name: torch.from_numpy(tensor.float32()) for name, tensor in checkpoint.tensors.items()}
+    tensors = {name: torch.from_numpy(tensor.to_float32()) for name, tensor in checkpoint.tensors.items()}
     model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
     assert model.weights.norm.data_ptr() == tensors["output_norm.weight"].data_ptr()
     other = exact(checkpoint)
@@ -180,7 +180,9 @@ def test_narrow_weights_compute_nearly_the_same(llama, dtype):
 @pytest.mark.parametrize("kind", ["q8_0", "q4_1"])
 def test_quantised_weights_are_what_they_stand_for(kind, tmp_path):
     whole = random_transformer()
-    packed = quantized(open_model(write_checkpoint(tmp_path / "model.pth", whole, whole.args.config())), kind)
+    packed = quantize_checkpoint(
+        open_model(write_checkpoint(tmp_path / "model.pth", whole, whole.args.config())), kind
+    )
     models = [LlamaNumpy(packed), exact(packed)]
     found = [scores(model, Feed.straight(model.open(), TOKENS)) for model in models]
     assert difference(*found) < CLOSE

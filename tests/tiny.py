@@ -2,9 +2,9 @@
 
 from nextok.lm import LM
 from nextok.models.toy import Scores, ToyModel, hashed
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text.from_gguf import read_metadata
 from nextok.text.tokenizer import Tokenizer
-from nextok.text.vocabulary import byte_alphabet
+from nextok.text.vocabulary import build_byte_alphabet
 
 EOS, USER = 257, 258
 VOCAB = 259
@@ -16,7 +16,7 @@ TEMPLATE = (
 
 def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
     """One token a byte, and two control tokens."""
-    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+    letters = {byte: letter for letter, byte in build_byte_alphabet().items()}
     metadata = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
@@ -25,7 +25,7 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
         "tokenizer.ggml.merges": ["Ġ Ġ"],
         "tokenizer.ggml.eos_token_id": EOS,
     }
-    return tokenizer_from_metadata(metadata | ({"tokenizer.chat_template": template} if template else {}))
+    return read_metadata(metadata | ({"tokenizer.chat_template": template} if template else {}))
 
 
 def saying(text: str | bytes) -> Scores:

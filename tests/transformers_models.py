@@ -160,7 +160,7 @@ def of_transformers(checkpoint: Checkpoint) -> LlamaForCausalLM:
     for name, tensor in checkpoint.tensors.items():
         for theirs, ours in NAMES.items():
             name = name.replace(theirs, ours)
-        weight = torch.from_numpy(tensor.float32())
+        weight = torch.from_numpy(tensor.to_float32())
         if "q_proj" in name or "k_proj" in name:  # whose rows lie in pairs in this file, and in halves there
             weight = weight.view(-1, config.head_width // 2, 2, config.width).transpose(1, 2).reshape(weight.shape)
         state[name] = weight

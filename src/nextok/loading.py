@@ -10,9 +10,9 @@ from nextok.engine.costs import RememberedCosts
 from nextok.errors import ModelFileError, NextokError
 from nextok.extras import needed_for
 from nextok.formats import Checkpoint, is_torch_file, open_model
-from nextok.formats.quantize import PACKERS, quantized
-from nextok.hub import progress_bar, resolve
-from nextok.hub.cache import cache_folder
+from nextok.formats.quantize import PACKERS, quantize_checkpoint
+from nextok.hub import resolve, show_progress
+from nextok.hub.cache import get_cache_folder
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.models.processors import check_threads
@@ -59,23 +59,23 @@ def load(
     check_threads(threads)
     if quantize is not None and quantize not in PACKERS:
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
-    with progress_bar() as report:
+    with show_progress() as report:
         source = resolve(model, report=report)
     checkpoint = open_model(source.path)
     if quantize is not None:
-        checkpoint = quantized(checkpoint, quantize)
+        checkpoint = quantize_checkpoint(checkpoint, quantize)
     read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer)
     check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
     size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
     made = _model(checkpoint, backend, device, precision, threads)
     how = (type(made).__name__, device, precision, quantize, check_threads(threads), os.environ.get("NEXTOK_ISA"))
     key = " ".join(map(str, (__version__, platform.node(), source.path.name, size, *how)))
-    return LM(made, read, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
+    return LM(made, read, source.name, source.origin, RememberedCosts(made, get_cache_folder() / "costs.json", key))
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
     """Only the tokenizer of a model; a GGUF file with nothing but a vocabulary is enough."""
-    with progress_bar() as report:
+    with show_progress() as report:
         return read_tokenizer(resolve(model, report=report).path)
 
 

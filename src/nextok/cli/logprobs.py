@@ -37,7 +37,7 @@ def _show(lm: "LM", titles: list[str], rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    name, alternatives = lm.tokenizer.name, any(top for _, _, top in rows)
+    name, alternatives = lm.tokenizer.spell, any(top for _, _, top in rows)
     table = Table(titles[0], box=None, pad_edge=False)
     for title in titles[1:]:
         table.add_column(title, justify="right")

@@ -39,7 +39,7 @@ def listed(json: Json = False) -> None:
     entries = hub.list_models()
     if json:
         rows = [{"name": e.name, "bytes": e.size, "path": str(e.path) if e.path else None} for e in entries]
-        print(json_text({"models": rows, "cache": str(hub.cache_folder())}))
+        print(json_text({"models": rows, "cache": str(hub.get_cache_folder())}))
         return
     from rich.table import Table
     from rich.text import Text
@@ -59,7 +59,7 @@ def pull(name: Name) -> None:
     """Fetch a model, or newer files of one from the hub; print where it lies."""
     from nextok import hub
 
-    with hub.progress_bar() as report:
+    with hub.show_progress() as report:
         source = hub.pull(name, report=report)
     print(visible(str(source.path)))
 
@@ -101,7 +101,7 @@ def _facts(name: str, other: str | None) -> dict[str, Any]:
     from nextok import hub, load_tokenizer
     from nextok.formats import open_model
 
-    with hub.progress_bar() as report:
+    with hub.show_progress() as report:
         source = hub.resolve(name, report=report)
     checkpoint, tokenizer = open_model(source.path), load_tokenizer(other or source.path)
     config, tensors = checkpoint.config, checkpoint.tensors.values()
@@ -122,7 +122,7 @@ def _facts(name: str, other: str | None) -> dict[str, Any]:
         "context": config.context,
         "vocabulary": config.vocab_size,
         "chat_template": tokenizer.chat_template is not None,
-        "end_tokens": {str(token): tokenizer.name(token) for token in sorted(tokenizer.eos_ids)},
+        "end_tokens": {str(token): tokenizer.spell(token) for token in sorted(tokenizer.eos_ids)},
     }
 
 

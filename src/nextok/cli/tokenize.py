@@ -66,7 +66,7 @@ def _ids(text: str) -> list[int]:
 
 
 def _facts(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
-    return {"id": token, "name": tokenizer.name(token), "bytes": tokenizer.token_bytes[token].hex(" ")}
+    return {"id": token, "name": tokenizer.spell(token), "bytes": tokenizer.token_bytes[token].hex(" ")}
 
 
 def _show(tokenizer: "Tokenizer", ids: list[int], text: str) -> None:
@@ -89,4 +89,4 @@ def _row(tokenizer: "Tokenizer", token: int) -> tuple[str, str, str]:
         alone = repr(data.decode()) if data else ""
     except UnicodeDecodeError:
         alone = ""
-    return visible(tokenizer.name(token)), data.hex(" "), alone
+    return visible(tokenizer.spell(token)), data.hex(" "), alone

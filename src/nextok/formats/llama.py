@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nextok.errors import ModelFileError
-from nextok.formats.files import AGAIN, shown
+from nextok.formats.files import AGAIN, quote
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
 
 # Each architecture, and what its layers have beyond Llama's.
@@ -33,11 +33,11 @@ def check_architecture(name: str) -> None:
     """ModelFileError, with the names there are, unless nextok computes this architecture."""
     if name not in ARCHITECTURES:
         raise ModelFileError(
-            f"architecture {shown(name)} is not supported: choose a model of {', '.join(ARCHITECTURES)}"
+            f"architecture {quote(name)} is not supported: choose a model of {', '.join(ARCHITECTURES)}"
         )
 
 
-def checked(config: ModelConfig, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Checkpoint:
+def check_tensors(config: ModelConfig, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint, if configuration and tensors fit together; a ModelFileError that says what does not."""
     if config.heads % config.kv_heads:
         raise ModelFileError(f"{config.heads} heads cannot share {config.kv_heads} key-value heads: {AGAIN}")
@@ -46,7 +46,7 @@ def checked(config: ModelConfig, tensors: Mapping[str, Tensor], metadata: Mappin
             f"rotary width {config.rope_width} must be even and at most the head width {config.head_width}: {AGAIN}"
         )
     unknown = set(tensors)
-    for name, shape, required in _expected(config):
+    for name, shape, required in _list_tensors(config):
         unknown.discard(name)
         if name in tensors:
             if tensors[name].shape != shape:
@@ -55,13 +55,13 @@ def checked(config: ModelConfig, tensors: Mapping[str, Tensor], metadata: Mappin
             raise ModelFileError(f"tensor {name} is missing: {AGAIN}")
     if unknown:
         raise ModelFileError(
-            f"tensor {shown(min(unknown))} is no part of a {config.architecture} model: "
+            f"tensor {quote(min(unknown))} is no part of a {config.architecture} model: "
             "nextok would compute this variant wrongly, choose another model"
         )
     return Checkpoint(config, tensors, metadata)
 
 
-def _expected(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+def _list_tensors(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...], bool]]:
     """Every tensor that may be there: name, shape, whether it must be there."""
     width, hidden, head = config.width, config.hidden, config.head_width
     yield "token_embd.weight", (config.vocab_size, width), True

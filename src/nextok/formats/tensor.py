@@ -22,7 +22,7 @@ class Tensor:
     data: npt.NDArray[np.uint8]
     decode: Callable[[npt.NDArray[np.uint8], tuple[int, ...]], npt.NDArray[np.float32]]
 
-    def float32(self) -> npt.NDArray[np.float32]:
+    def to_float32(self) -> npt.NDArray[np.float32]:
         """The numbers, float32, of this tensor's shape."""
         return self.decode(self.data, self.shape)
 

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from nextok.errors import ModelFileError
 from nextok.formats.archive import Member, read_members
-from nextok.formats.files import AGAIN, map_file, opened, shown, within
+from nextok.formats.files import AGAIN, map_file, name_in_errors, open_file, quote
 from nextok.formats.quants import KINDS
 from nextok.formats.tensor import Tensor
-from nextok.formats.torch_pickle import SAVE_AGAIN, STORAGES, View, read_pickle
+from nextok.formats.torch_pickle import SAVE_AGAIN, STORAGES, TensorView, read_pickle
 
 if TYPE_CHECKING:
     import torch
@@ -59,33 +59,33 @@ def read_state_dict(path: Path) -> StateDict:
 
     It may lie in a training checkpoint, under "model_state_dict", "state_dict" or "model".
     """
-    with within(path.name):
-        version = _version(path)
+    with name_in_errors(path.name):
+        version = _identify(path)
         buffer = map_file(path)
         members = read_members(path, buffer)
-        content = _read(buffer, members)
-        views, place = _state_dict(content)
+        content = _read_content(buffer, members)
+        views, place = _find_state_dict(content)
         _check_storages(views, members, len(buffer))
-        loaded = _loaded(path)
-        if _version(path) != version:  # torch opens it anew
+        loaded = _load_with_torch(path)
+        if _identify(path) != version:  # torch opens it anew
             raise ModelFileError("it was changed while it was read: load it again")
-        tensors = {name: _tensor(name, view, _at(loaded, (*place, name))) for name, view in views.items()}
+        tensors = {name: _build_tensor(name, view, _look_up(loaded, (*place, name))) for name, view in views.items()}
         return StateDict(tensors, {key: content[key] for key in content if key not in place} if place else {})
 
 
-def _version(path: Path) -> tuple[int, ...]:
+def _identify(path: Path) -> tuple[int, ...]:
     """What tells a file from another one that has taken its name, or from itself when it has been written to."""
-    with opened(path) as file:
+    with open_file(path) as file:
         facts = os.fstat(file.fileno())
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
-def _read(buffer: Any, members: Mapping[str, Member]) -> Any:
+def _read_content(buffer: Any, members: Mapping[str, Member]) -> Any:
     """What the pickle says, if there is one and all else is numbers."""
     for name in members:
         if name not in SMALL and name != PICKLE and not DATA.fullmatch(name):
             code = "it is a program (TorchScript)" if name.startswith(("code/", "constants")) else "no state dict"
-            raise ModelFileError(f"it has a member {shown(name)}, {code}: {SAVE_AGAIN}")
+            raise ModelFileError(f"it has a member {quote(name)}, {code}: {SAVE_AGAIN}")
     order = members.get("byteorder", Member(0, 0))
     if order.size and buffer[order.start : order.start + order.size] != b"little":
         raise ModelFileError("its numbers are big-endian: save it again on the usual kind of machine")
@@ -95,7 +95,7 @@ def _read(buffer: Any, members: Mapping[str, Member]) -> Any:
     return read_pickle(buffer[member.start : member.start + member.size])
 
 
-def _state_dict(content: Any) -> tuple[dict[str, View], list[str]]:
+def _find_state_dict(content: Any) -> tuple[dict[str, TensorView], list[str]]:
     """The tensors by name, and under which key of the content they lie."""
     place = [key for key in NESTED if isinstance(content, dict) and isinstance(content.get(key), dict)][:1]
     values = content[place[0]] if place else content
@@ -103,11 +103,11 @@ def _state_dict(content: Any) -> tuple[dict[str, View], list[str]]:
         raise ModelFileError(f"it holds no state dict of 1 to {MOST_TENSORS:,} tensors: {SAVE_AGAIN}")
     for name, value in values.items():
         if not isinstance(name, str) or not name.isprintable() or len(name) > MOST_NAME_LETTERS:
-            raise ModelFileError(f"{shown(name)} is no name of a tensor: {SAVE_AGAIN}")
-        if not isinstance(value, View):
-            what = "a mapping" if isinstance(value, dict) else shown(value)
-            raise ModelFileError(f"{shown(name)} is {what}, no tensor, so this is no state dict: {SAVE_AGAIN}")
-        with within(f"tensor {shown(name)}"):
+            raise ModelFileError(f"{quote(name)} is no name of a tensor: {SAVE_AGAIN}")
+        if not isinstance(value, TensorView):
+            what = "a mapping" if isinstance(value, dict) else quote(value)
+            raise ModelFileError(f"{quote(name)} is {what}, no tensor, so this is no state dict: {SAVE_AGAIN}")
+        with name_in_errors(f"tensor {quote(name)}"):
             if not STORAGES[value.storage.type][0]:
                 kind = value.storage.type.removesuffix("Storage").lower()
                 raise ModelFileError(f"its type is {kind}, but weights are float32, float16 or bfloat16: convert it")
@@ -116,7 +116,7 @@ def _state_dict(content: Any) -> tuple[dict[str, View], list[str]]:
     return values, place
 
 
-def _check_storages(views: Mapping[str, View], members: Mapping[str, Member], size: int) -> None:
+def _check_storages(views: Mapping[str, TensorView], members: Mapping[str, Member], size: int) -> None:
     """ModelFileError unless each storage is exactly a member, and tensors share no more than two would."""
     taken = 0
     for name, view in views.items():
@@ -124,27 +124,27 @@ def _check_storages(views: Mapping[str, View], members: Mapping[str, Member], si
         if member is None or member.size != view.storage.bytes:
             there = "not there" if member is None else f"of {member.size:,}"
             raise ModelFileError(
-                f"tensor {shown(name)} needs a storage of {view.storage.bytes:,} bytes, which is {there}: {AGAIN}"
+                f"tensor {quote(name)} needs a storage of {view.storage.bytes:,} bytes, which is {there}: {AGAIN}"
             )
         kind = STORAGES[view.storage.type][0]
-        taken += KINDS[kind].size(view.shape)
+        taken += KINDS[kind].count_bytes(view.shape)
     if taken > 2 * size:  # a head that is tied to the embedding shares it, so some sharing is usual
         raise ModelFileError(f"its tensors take {taken:,} bytes out of a file of {size:,}: {SAVE_AGAIN}")
 
 
-def _loaded(path: Path) -> Any:
+def _load_with_torch(path: Path) -> Any:
     """What torch itself makes of the file, mapped into memory."""
-    torch = _torch()
+    torch = _import_torch()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         message = str(error).strip().partition("\n")[0]
-        raise ModelFileError(f"torch refuses it ({shown(message)}): {AGAIN}") from None
+        raise ModelFileError(f"torch refuses it ({quote(message)}): {AGAIN}") from None
 
 
-def _torch() -> Any:
+def _import_torch() -> Any:
     try:
         import torch
     except ImportError:
@@ -158,14 +158,14 @@ def _torch() -> Any:
     return torch
 
 
-def _at(content: Any, place: tuple[str, ...]) -> Any:
+def _look_up(content: Any, place: tuple[str, ...]) -> Any:
     """What lies there in the mappings that torch has made; None if nothing does."""
     for key in place:
         content = content.get(key) if isinstance(content, dict) else None
     return content
 
 
-def _tensor(name: str, view: View, found: "torch.Tensor") -> Tensor:
+def _build_tensor(name: str, view: TensorView, found: "torch.Tensor") -> Tensor:
     """A tensor over the bytes that torch has mapped, which are those that the pickle spoke of."""
     import torch
 
@@ -173,7 +173,7 @@ def _tensor(name: str, view: View, found: "torch.Tensor") -> Tensor:
     wanted = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind.name]
     alike = isinstance(found, torch.Tensor) and (found.dtype, found.shape) == (wanted, view.shape)
     if not alike or found.layout != torch.strided or not found.is_contiguous():
-        raise ModelFileError(f"tensor {shown(name)} is another one for torch than for nextok: {AGAIN}")
+        raise ModelFileError(f"tensor {quote(name)} is another one for torch than for nextok: {AGAIN}")
     data: npt.NDArray[np.uint8] = found.detach().reshape(-1).view(torch.uint8).numpy()
     data.flags.writeable = False
-    return kind.tensor(name, view.shape, data)
+    return kind.make_tensor(name, view.shape, data)

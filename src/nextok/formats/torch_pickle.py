@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextok.errors import ModelFileError
-from nextok.formats.files import AGAIN, shown
+from nextok.formats.files import AGAIN, quote
 
 MOST_INSTRUCTIONS = 4 << 20
 MOST_LETTERS = 1 << 16  # of a name or a setting
@@ -60,7 +60,7 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class TensorView:
     """A tensor: where in a storage it begins, and its shape, row after row without gaps."""
 
     storage: Storage
@@ -86,11 +86,11 @@ def read_pickle(data: bytes) -> Any:
                 raise ModelFileError(f"its pickle has more than {MOST_INSTRUCTIONS:,} instructions: {AGAIN}")
             if opcode.name == "STOP":
                 return reader.pop()
-            reader.step(opcode.name, argument)
+            reader.run_instruction(opcode.name, argument)
     except ModelFileError:
         raise
     except Exception as error:  # a number that is not there, a text that is not UTF-8
-        raise ModelFileError(f"its pickle cannot be read ({shown(str(error))}): {AGAIN}") from None
+        raise ModelFileError(f"its pickle cannot be read ({quote(str(error))}): {AGAIN}") from None
     raise ModelFileError(f"its pickle has no end: {AGAIN}")
 
 
@@ -101,12 +101,12 @@ class _Reader:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def step(self, name: str, argument: Any) -> None:
+    def run_instruction(self, name: str, argument: Any) -> None:
         """One instruction."""
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
-            self.stack.append(_literal(argument))
+            self.stack.append(_check_literal(argument))
         elif name in _STEPS:
             _STEPS[name](self, argument)
         else:
@@ -118,7 +118,7 @@ class _Reader:
             raise ModelFileError(f"its pickle takes what is not there: {AGAIN}")
         return self.stack.pop()
 
-    def to_mark(self) -> list[Any]:
+    def pop_to_mark(self) -> list[Any]:
         """What lies above the last mark."""
         items: list[Any] = []
         while self.stack and self.stack[-1] is not MARK:
@@ -128,16 +128,16 @@ class _Reader:
         self.stack.pop()
         return items[::-1]
 
-    def protocol(self, version: int) -> None:
+    def check_protocol(self, version: int) -> None:
         """Only 2, which is what torch writes."""
         if version != 2:
             raise ModelFileError(f"its pickle has protocol {version}, but torch writes 2: {SAVE_AGAIN}")
 
-    def named(self, text: str) -> None:
+    def push_name(self, text: str) -> None:
         """A class or a function, by module and name."""
         if text not in ALLOWED:
             raise ModelFileError(
-                f"its pickle names {shown(text.replace(' ', '.'))}, which is no part of a state dict and would "
+                f"its pickle names {quote(text.replace(' ', '.'))}, which is no part of a state dict and would "
                 f"be run by other programs: {SAVE_AGAIN}"
             )
         self.stack.append(Name(text))
@@ -153,9 +153,9 @@ class _Reader:
             raise ModelFileError(f"its pickle takes what is not there: {AGAIN}")
         self.stack.append(self.memo[index])
 
-    def tuple_of(self, size: int | None) -> None:
+    def push_tuple(self, size: int | None) -> None:
         """The last `size` items, or those above the mark, as one."""
-        items = self.to_mark() if size is None else [self.pop() for _ in range(size)][::-1]
+        items = self.pop_to_mark() if size is None else [self.pop() for _ in range(size)][::-1]
         self.stack.append(tuple(items))
 
     def set_items(self, items: list[Any]) -> None:
@@ -184,7 +184,7 @@ class _Reader:
             raise ModelFileError(f"its pickle gives an object a state of its own: {SAVE_AGAIN}")
         self.stack.append(target)
 
-    def storage(self, _: object) -> None:
+    def push_storage(self, _: object) -> None:
         """The numbers of a tensor, by their place in the archive."""
         match self.pop():
             case ("storage", Name(type), str(key), str(), int(length)) if (
@@ -200,18 +200,18 @@ class _Reader:
         match function, arguments:
             case Name(text), () if text == ORDERED_DICT:
                 self.stack.append({})
-            case Name(text), (View() as view, bool(), {}) if text == PARAMETER:
+            case Name(text), (TensorView() as view, bool(), {}) if text == PARAMETER:
                 self.stack.append(view)
             case Name(text), (Storage() as storage, int(start), tuple(shape), tuple(stride), bool(), dict(hooks)) if (
                 text == TENSOR and not hooks
             ):
-                self.stack.append(_view(storage, start, shape, stride))
+                self.stack.append(_build_view(storage, start, shape, stride))
             case _:
                 what = function.text.split()[-1] if isinstance(function, Name) else "an object"
                 raise ModelFileError(f"its pickle calls {what} as torch does not: {SAVE_AGAIN}")
 
 
-def _literal(value: Any) -> Any:
+def _check_literal(value: Any) -> Any:
     if isinstance(value, str) and len(value) > MOST_LETTERS:
         raise ModelFileError(f"a name has {len(value):,} letters, more than {MOST_LETTERS:,}: {AGAIN}")
     if type(value) is int and not -(1 << 63) <= value < 1 << 63:
@@ -219,48 +219,48 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def _view(storage: Storage, start: int, shape: tuple[Any, ...], stride: tuple[Any, ...]) -> View:
+def _build_view(storage: Storage, start: int, shape: tuple[Any, ...], stride: tuple[Any, ...]) -> TensorView:
     """A tensor whose values lie in its storage one after the other, and not beyond its end."""
     sizes = (*shape, *stride)
     if len(shape) != len(stride) or len(shape) > MOST_DIMENSIONS or any(type(each) is not int for each in sizes):
-        raise ModelFileError(f"a tensor has the shape {shown(shape)} and the strides {shown(stride)}: {AGAIN}")
+        raise ModelFileError(f"a tensor has the shape {quote(shape)} and the strides {quote(stride)}: {AGAIN}")
     if min(start, *sizes, 0) < 0:
-        raise ModelFileError(f"a tensor of shape {shown(shape)} has a negative size, stride or start: {AGAIN}")
+        raise ModelFileError(f"a tensor of shape {quote(shape)} has a negative size, stride or start: {AGAIN}")
     count = 1
     for size, step in zip(shape[::-1], stride[::-1]):
         if size > 1 and step != count:
             raise ModelFileError(
-                f"a tensor of shape {shown(shape)} has the strides {shown(stride)}, as if it were expanded, cut or "
+                f"a tensor of shape {quote(shape)} has the strides {quote(stride)}, as if it were expanded, cut or "
                 "turned: save its contiguous() copy"
             )
         count *= size
     if start + count > storage.length:
         raise ModelFileError(
-            f"a tensor of shape {shown(shape)} takes {start + count} values out of {storage.length}: {AGAIN}"
+            f"a tensor of shape {quote(shape)} takes {start + count} values out of {storage.length}: {AGAIN}"
         )
-    return View(storage, start, shape)
+    return TensorView(storage, start, shape)
 
 
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (), "MARK": MARK}
 _LITERALS = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 _STEPS: dict[str, Callable[[_Reader, Any], None]] = {
-    "PROTO": _Reader.protocol,
-    "GLOBAL": _Reader.named,
+    "PROTO": _Reader.check_protocol,
+    "GLOBAL": _Reader.push_name,
     "BINPUT": _Reader.put,
     "LONG_BINPUT": _Reader.put,
     "BINGET": _Reader.get,
     "LONG_BINGET": _Reader.get,
     "EMPTY_DICT": lambda reader, _: reader.stack.append({}),
     "EMPTY_LIST": lambda reader, _: reader.stack.append([]),
-    "TUPLE": lambda reader, _: reader.tuple_of(None),
-    "TUPLE1": lambda reader, _: reader.tuple_of(1),
-    "TUPLE2": lambda reader, _: reader.tuple_of(2),
-    "TUPLE3": lambda reader, _: reader.tuple_of(3),
+    "TUPLE": lambda reader, _: reader.push_tuple(None),
+    "TUPLE1": lambda reader, _: reader.push_tuple(1),
+    "TUPLE2": lambda reader, _: reader.push_tuple(2),
+    "TUPLE3": lambda reader, _: reader.push_tuple(3),
     "SETITEM": lambda reader, _: reader.set_items([reader.pop(), reader.pop()][::-1]),
-    "SETITEMS": lambda reader, _: reader.set_items(reader.to_mark()),
+    "SETITEMS": lambda reader, _: reader.set_items(reader.pop_to_mark()),
     "APPEND": lambda reader, _: reader.append([reader.pop()]),
-    "APPENDS": lambda reader, _: reader.append(reader.to_mark()),
+    "APPENDS": lambda reader, _: reader.append(reader.pop_to_mark()),
     "BUILD": _Reader.build,
-    "BINPERSID": _Reader.storage,
+    "BINPERSID": _Reader.push_storage,
     "REDUCE": _Reader.call,
 }

@@ -19,7 +19,7 @@ class Content:
     size: int
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """Return the folder of fetched models: `NEXTOK_CACHE`, else the usual place of this system."""
     if chosen := os.environ.get("NEXTOK_CACHE"):
         return Path(chosen).expanduser().absolute()
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "nextok"
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -47,7 +47,7 @@ def is_whole(path: Path, content: Content, stamp: Path) -> bool:
         line = f"{content.sha256} {facts.st_size} {facts.st_mtime_ns}\n"
         if stamp.is_file() and stamp.read_bytes() == line.encode():
             return True
-        if sha256_of(path) != content.sha256:
+        if hash_file(path) != content.sha256:
             return False
     except OSError:
         return False
@@ -58,7 +58,7 @@ def is_whole(path: Path, content: Content, stamp: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, report: Report) -> Iterator[None]:
+def hold_lock(path: Path, report: Report) -> Iterator[None]:
     """Hold the lock file at `path`; the system frees it when its process ends, however that happens."""
     from filelock import FileLock, Timeout
 

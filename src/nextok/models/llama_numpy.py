@@ -96,10 +96,10 @@ class LlamaNumpy:
         self.vocab_size = self.config.vocab_size
         self.context = self.config.context
         tensors = checkpoint.tensors
-        self._embedding = tensors["token_embd.weight"].float32()  # [vocab, d]
+        self._embedding = tensors["token_embd.weight"].to_float32()  # [vocab, d]
         tied = "output.weight" not in tensors
-        self._head = self._embedding if tied else tensors["output.weight"].float32()
-        self._norm = tensors["output_norm.weight"].float32()
+        self._head = self._embedding if tied else tensors["output.weight"].to_float32()
+        self._norm = tensors["output_norm.weight"].to_float32()
         self._layers = [_build_layer(tensors, f"blk.{index}.") for index in range(self.config.layers)]
         self._frequencies = compute_frequencies(self.config)
 
@@ -259,7 +259,7 @@ def _multiply(x: Array, matrix: Array, bias: Array | None) -> Array:
 
 def _build_layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
     def weight(*names: str) -> Array:
-        parts = [tensors[f"{prefix}{name}.weight"].float32() for name in names]
+        parts = [tensors[f"{prefix}{name}.weight"].to_float32() for name in names]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def bias(*names: str) -> Array | None:
@@ -268,7 +268,7 @@ def _build_layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
             return None
         sizes = [tensors[f"{prefix}{name}.weight"].shape[0] for name in names]
         return np.concatenate(
-            [part.float32() if part else np.zeros(size, np.float32) for part, size in zip(parts, sizes)]
+            [part.to_float32() if part else np.zeros(size, np.float32) for part, size in zip(parts, sizes)]
         )
 
     def optional(name: str) -> Array | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nextok import _native
 from nextok.core.query import Row
 from nextok.errors import ModelFileError
-from nextok.formats.files import forget
+from nextok.formats.files import release_pages
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
 from nextok.models.frequencies import compute_frequencies
@@ -97,10 +97,10 @@ class NativeModel:
 
     def _take(self, name: str, tensor: Tensor) -> None:
         if len(tensor.shape) == 1:
-            self._core.set_vector(name, tensor.float32())
+            self._core.set_vector(name, tensor.to_float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
-        forget(tensor.data)
+        release_pages(tensor.data)
 
 
 def _share_looked_up(checkpoint: Checkpoint) -> float:

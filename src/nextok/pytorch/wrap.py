@@ -10,7 +10,7 @@ from typing import Any
 from nextok import __version__
 from nextok.engine.costs import RememberedCosts
 from nextok.errors import ModelFileError
-from nextok.hub.cache import cache_folder
+from nextok.hub.cache import get_cache_folder
 from nextok.lm import LM
 from nextok.loading import load_tokenizer
 from nextok.text import Tokenizer
@@ -41,7 +41,7 @@ def wrap(hf_model: Any, tokenizer: Any = None) -> LM:
         model,
         replace(read, eos_ids=read.eos_ids | declared),
         Path(source).name or kind,
-        costs=RememberedCosts(model, cache_folder() / "costs.json", key),
+        costs=RememberedCosts(model, get_cache_folder() / "costs.json", key),
     )
 
 

@@ -18,16 +18,16 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a GGUF file (its vocabulary is enough), of a folder, or beside a torch file."""
     place = tokenizer_path(path)
     if place.is_dir():
-        from nextok.text.from_folder import tokenizer_from_folder
+        from nextok.text.from_folder import read_folder
 
-        return tokenizer_from_folder(place)
-    from nextok.formats.files import within
+        return read_folder(place)
+    from nextok.formats.files import name_in_errors
     from nextok.formats.gguf import read_gguf
-    from nextok.text.from_gguf import tokenizer_from_metadata
+    from nextok.text.from_gguf import read_metadata
 
     metadata = read_gguf(path).metadata  # whose faults are told with the file's name already
-    with within(os.path.basename(path) or os.fspath(path)):
-        return tokenizer_from_metadata(metadata)
+    with name_in_errors(os.path.basename(path) or os.fspath(path)):
+        return read_metadata(metadata)
 
 
 def tokenizer_path(path: str | os.PathLike[str]) -> Path:

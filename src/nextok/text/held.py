@@ -47,7 +47,7 @@ class _Matcher:
     def __init__(self, stop: bytes) -> None:
         self.stop = stop
         self.length = 0
-        self._shorter = _shorter_matches(stop)
+        self._shorter = _find_shorter_matches(stop)
 
     def advance(self, byte: int) -> bool:
         """Read one byte; whether the stop string is complete with it."""
@@ -60,7 +60,7 @@ class _Matcher:
         return True
 
 
-def _shorter_matches(stop: bytes) -> Sequence[int]:
+def _find_shorter_matches(stop: bytes) -> Sequence[int]:
     """For each length of a match, the next shorter match that ends at the same byte."""
     shorter = [0, 0]
     for end in range(1, len(stop)):

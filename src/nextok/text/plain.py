@@ -15,7 +15,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from nextok.text.sandbox import ChatEnvironment, written
+from nextok.text.sandbox import ChatEnvironment, write_limited
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Allowance:
         self.deadline = time.monotonic() + MOST_SECONDS
         self.characters = MOST_CHARACTERS
 
-    def charged(self, value: T) -> T:
+    def charge(self, value: T) -> T:
         """The value, once its size is paid for."""
         size = len(value) if isinstance(value, str | list | tuple) else 0
         if isinstance(value, list):
@@ -64,15 +64,15 @@ class Allowance:
         if self.characters < 0 or time.monotonic() > self.deadline:
             raise NotPlainError
 
-    def ticking(self, items: Iterable[T]) -> Iterator[T]:
+    def count_items(self, items: Iterable[T]) -> Iterator[T]:
         """The items, each of which costs time."""
         for item in items:
             self.check()
             yield item
 
-    def joined(self, parts: Iterable[object]) -> str:
+    def join(self, parts: Iterable[object]) -> str:
         """Jinja's `~`."""
-        return self.charged("".join(map(str, parts)))
+        return self.charge("".join(map(str, parts)))
 
 
 class PlainEnvironment(ChatEnvironment):
@@ -83,40 +83,40 @@ class PlainEnvironment(ChatEnvironment):
     def __init__(self, now: datetime) -> None:
         super().__init__(now)
         self.allowance = Allowance()
-        self.filters = {name: self._paid(self.filters[name]) for name in FILTERS}
-        self.filters |= {"ticking": self.allowance.ticking, "joined": self.allowance.joined}
+        self.filters = {name: self._charge_results(self.filters[name]) for name in FILTERS}
+        self.filters |= {"ticking": self.allowance.count_items, "joined": self.allowance.join}
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Jinja calls this for `+`, and for `%`, which formats if the left is a string."""
         if operator == "%" and not (type(left) is type(right) is int):
             raise NotPlainError
-        return self.allowance.charged(super().call_binop(context, operator, left, right))
+        return self.allowance.charge(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Jinja calls this for every call that a template writes."""
-        return self.allowance.charged(super().call(context, function, *args, **kwargs))
+        return self.allowance.charge(super().call(context, function, *args, **kwargs))
 
-    def _paid(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _charge_results(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)  # keeps the mark by which jinja2 knows what to pass
         def paid(*args: Any, **kwargs: Any) -> Any:
-            return self.allowance.charged(function(*args, **kwargs))
+            return self.allowance.charge(function(*args, **kwargs))
 
         return paid
 
 
-class Guarding(NodeTransformer):
+class ChargeInserter(NodeTransformer):
     """Makes each turn of a loop, and each `~`, cost something."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         """Called for each loop."""
         self.generic_visit(node)
-        node.iter = _filtered(node.iter, "ticking")  # type: ignore[arg-type]  # jinja2 has it as any node
+        node.iter = _wrap_in_filter(node.iter, "ticking")  # type: ignore[arg-type]  # jinja2 has it as any node
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:
         """Called for each chain of `~`."""
         self.generic_visit(node)
-        return _filtered(nodes.List(node.nodes, lineno=node.lineno), "joined")
+        return _wrap_in_filter(nodes.List(node.nodes, lineno=node.lineno), "joined")
 
 
 def render_plain(source: str, values: Mapping[str, Any], now: datetime, characters: int) -> str | None:
@@ -128,11 +128,11 @@ def render_plain(source: str, values: Mapping[str, Any], now: datetime, characte
         tree = environment.parse(source)
         if not all(map(_is_plain, tree.find_all(nodes.Node))):
             return None
-        Guarding().visit(tree)
+        ChargeInserter().visit(tree)
         tree.set_environment(environment)
         code = environment.compile(tree)
         template = jinja2.Template.from_code(environment, code, environment.make_globals(None))
-        return written(template, values, characters)
+        return write_limited(template, values, characters)
     except Exception:  # the child process will meet it again, and say what is wrong
         return None
 
@@ -162,5 +162,5 @@ def _is_plain(node: nodes.Node) -> bool:
             return type(node) in NODES and type(node) is not nodes.Call
 
 
-def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
+def _wrap_in_filter(node: nodes.Expr, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)

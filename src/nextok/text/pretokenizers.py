@@ -47,7 +47,7 @@ class WordRule:
     whole_words: bool = False  # a word that is a token needs no merges
     adds_bos: bool = False  # unless the file says otherwise
 
-    def pre_tokenizer(self) -> "PreTokenizer":
+    def build_pre_tokenizer(self) -> "PreTokenizer":
         """The rule in the terms of the `tokenizers` library."""
         from tokenizers import Regex
         from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
@@ -58,7 +58,7 @@ class WordRule:
         return Sequence([*steps, ByteLevel(add_prefix_space=False, use_regex=not self.patterns)])
 
 
-def _rules() -> dict[str, WordRule]:
+def _build_rules() -> dict[str, WordRule]:
     gpt2 = WordRule()
     digits = WordRule(single_digits=True)
     llama3 = WordRule((_LLAMA3,), whole_words=True, adds_bos=True)
@@ -79,7 +79,7 @@ def _rules() -> dict[str, WordRule]:
     }
 
 
-WORD_RULES: Mapping[str, WordRule] = _rules()
+WORD_RULES: Mapping[str, WordRule] = _build_rules()
 
 # The regular expressions that a `tokenizer.json` may bring: any other could take time without end.
 PUBLISHED_PATTERNS = {pattern for rule in WORD_RULES.values() for pattern in rule.patterns} | {

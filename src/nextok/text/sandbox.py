@@ -87,7 +87,7 @@ def raise_exception(message: object) -> NoReturn:
     raise RefusedError(str(message))
 
 
-def written(template: jinja2.Template, values: Mapping[str, Any], characters: int) -> str:
+def write_limited(template: jinja2.Template, values: Mapping[str, Any], characters: int) -> str:
     """What the template writes; TextTooLongError as soon as that is more than `characters`."""
     text: list[str] = []
     for part in template.generate(values):
@@ -114,11 +114,11 @@ def limit_this_process(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
-def answer(request: Mapping[str, Any]) -> dict[str, str]:
+def run_job(request: Mapping[str, Any]) -> dict[str, str]:
     """Render one request; the outcome is under `text` or `error`."""
     try:
         template = ChatEnvironment(datetime.fromisoformat(request["now"])).from_string(request["template"])
-        return {"text": written(template, request["values"], request["characters"])}
+        return {"text": write_limited(template, request["values"], request["characters"])}
     except TextTooLongError:
         return {"error": f"wrote more than {request['characters']:,} characters"}
     except MemoryError:
@@ -135,4 +135,4 @@ if __name__ == "__main__":
     job = json.loads(sys.stdin.buffer.read())
     if sys.platform != "win32":
         limit_this_process(job["seconds"])
-    sys.stdout.write(json.dumps(answer(job)))
+    sys.stdout.write(json.dumps(run_job(job)))

@@ -50,7 +50,7 @@ def render_chat(
         "bos_token": bos_token,
         "eos_token": eos_token,
     }
-    plain = _plain(values)  # no template meets an object of the caller's
+    plain = _to_plain_json(values)  # no template meets an object of the caller's
     from nextok.text import plain as in_process
 
     now = now or datetime.now()
@@ -60,7 +60,7 @@ def render_chat(
     return text if text is not None else _render_in_child(template, json.loads(plain), now)
 
 
-def _plain(values: Mapping[str, Any]) -> str:
+def _to_plain_json(values: Mapping[str, Any]) -> str:
     try:
         return json.dumps(values, default=dict)
     except (TypeError, ValueError, RecursionError):
@@ -77,7 +77,7 @@ def _render_in_child(template: str, values: Mapping[str, Any], now: datetime) ->
     }
     try:
         done = subprocess.run(
-            _command(),
+            _build_command(),
             input=json.dumps(request).encode(),
             capture_output=True,
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
@@ -85,18 +85,18 @@ def _render_in_child(template: str, values: Mapping[str, Any], now: datetime) ->
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TemplateError(f"the chat template could not be rendered ({_one_line(error)}): {_ADVICE}") from None
+        raise TemplateError(f"the chat template could not be rendered ({_join_lines(error)}): {_ADVICE}") from None
     if done.returncode == ENDED_BY_ALARM:
         raise TemplateError(f"the chat template took more than {SECONDS:g} s: {_ADVICE}")
     if done.returncode:
         raise TemplateError(f"the chat template broke its renderer (exit status {done.returncode}): {_ADVICE}")
     outcome = json.loads(done.stdout)
     if "error" in outcome:
-        raise TemplateError(f"the chat template {_one_line(outcome['error'])}: {_ADVICE}")
+        raise TemplateError(f"the chat template {_join_lines(outcome['error'])}: {_ADVICE}")
     return str(outcome["text"])
 
 
-def _command() -> list[str]:
+def _build_command() -> list[str]:
     """Python without its site packages and the user's settings, told only where Jinja lies."""
     import jinja2
     import markupsafe
@@ -107,5 +107,5 @@ def _command() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(__file__).with_name("sandbox.py")), *folders]
 
 
-def _one_line(message: object) -> str:
+def _join_lines(message: object) -> str:
     return " ".join(str(message).split())[:300]

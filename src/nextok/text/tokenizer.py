@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Tokenizer:
     """A vocabulary and the rules that cut text into its tokens.
 
-    `token_bytes[id]` are the exact bytes a token adds to a text: none for control tokens, which `name` shows.
+    `token_bytes[id]` are the exact bytes a token adds to a text: none for control tokens, which `spell` shows.
     """
 
     names: Sequence[str] = field(repr=False)  # as the vocabulary spells them: `Ġthe`, `▁the`, `<|im_end|>`
@@ -42,22 +42,22 @@ class Tokenizer:
         where the model's file asks for that and the text does not have them yet. Without, text is only text.
         """
         if not special:
-            return _ids(self.literal_encoder, text)
+            return _encode(self.literal_encoder, text)
         ids = self.encode_chat(text)
-        before = () if _starts(ids, self.before) else self.before
-        after = () if _starts(ids[::-1], self.after[::-1]) else self.after
+        before = () if _starts_with(ids, self.before) else self.before
+        after = () if _starts_with(ids[::-1], self.after[::-1]) else self.after
         return [*before, *ids, *after]
 
     def encode_chat(self, text: str) -> list[int]:
         """The token ids of a rendered chat template, which has written its own bos: nothing is added."""
-        return _ids(self.encoder, text)
+        return _encode(self.encoder, text)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of which `ids` are the whole; U+FFFD for broken UTF-8; `special` shows control tokens."""
         data = bytearray()
         at_start = self.drops_first_space
         for token in ids:
-            piece = self._bytes(token)
+            piece = self._find_bytes(token)
             if at_start and piece:
                 piece, at_start = piece.removeprefix(b" "), False
             data += self.names[token].encode() if special and token in self.control_ids else piece
@@ -65,24 +65,24 @@ class Tokenizer:
 
     def decode_continuation(self, ids: Iterable[int]) -> str:
         """The text that `ids` add to a prompt: what a `HeldText` without stop strings says in pieces."""
-        return b"".join(map(self._bytes, ids)).decode("utf-8", "replace")
+        return b"".join(map(self._find_bytes, ids)).decode("utf-8", "replace")
 
-    def name(self, token: int) -> str:
+    def spell(self, token: int) -> str:
         """How the vocabulary spells a token, control tokens too."""
-        self._bytes(token)
+        self._find_bytes(token)
         return self.names[token]
 
     def same_vocabulary(self, other: "Tokenizer") -> bool:
         """Whether every id stands for the same token in both, so that one model can draft for the other."""
         return self.token_bytes == other.token_bytes and self.names == other.names
 
-    def _bytes(self, token: int) -> bytes:
+    def _find_bytes(self, token: int) -> bytes:
         if not 0 <= token < len(self.token_bytes):
             raise ValueError(f"token id {token} is not in this vocabulary; ids go from 0 to {self.vocab_size - 1}")
         return self.token_bytes[token]
 
 
-def _ids(encoder: "tokenizers.Tokenizer", text: str) -> list[int]:
+def _encode(encoder: "tokenizers.Tokenizer", text: str) -> list[int]:
     try:
         return list(encoder.encode(text, add_special_tokens=False).ids)
     except TypeError:  # the library's word for text that is not Unicode too
@@ -102,5 +102,5 @@ def _ids(encoder: "tokenizers.Tokenizer", text: str) -> list[int]:
         raise ModelFileError(f"the vocabulary fails on this text ({reason!r}): download the model again") from None
 
 
-def _starts(ids: Sequence[int], head: Sequence[int]) -> bool:
+def _starts_with(ids: Sequence[int], head: Sequence[int]) -> bool:
     return list(ids[: len(head)]) == list(head)

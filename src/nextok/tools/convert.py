@@ -9,18 +9,18 @@ from tempfile import TemporaryDirectory
 
 from nextok.errors import ModelFileError, NextokError
 from nextok.formats import is_torch_file, open_model
-from nextok.formats.files import shown, within
+from nextok.formats.conversion import TARGETS
+from nextok.formats.files import name_in_errors, quote
 from nextok.formats.quantize import FLOATING, PACKERS
 from nextok.formats.tensor import Checkpoint
 from nextok.formats.write_folder import DTYPES, WEIGHTS, write_folder
 from nextok.formats.write_gguf import write_gguf
-from nextok.formats.written import TARGETS
-from nextok.hub import progress_bar, resolve
+from nextok.hub import resolve, show_progress
 from nextok.loading import check_size
 from nextok.text import Tokenizer, load_tokenizer, tokenizer_path
 from nextok.text.from_gguf import HUGGING_FACE
-from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, token_ids, write_tokenizer
-from nextok.text.to_gguf import gguf_settings
+from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, list_token_ids, write_tokenizer
+from nextok.text.to_gguf import build_settings
 
 WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
 MOST_NAMES_TRIED = 300
@@ -62,7 +62,7 @@ def write_model(
     out = Path(os.path.expanduser(out)).absolute()
     is_gguf = _is_gguf(out)
     to = _checked_target(to, is_gguf)
-    with progress_bar() as report:
+    with show_progress() as report:
         source = resolve(model, report=report)
         place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
     place = tokenizer_path(place)
@@ -129,7 +129,7 @@ def _check_free(out: Path, is_gguf: bool, force: bool) -> None:
         raise ValueError(f"{str(out)!r} is there already: --force overwrites it")
     others = [] if is_gguf else sorted({path.name for path in out.iterdir()} - WRITTEN)
     if others:
-        raise ValueError(f"{str(out)!r} holds {shown(others[0])}, which no conversion wrote: choose another name")
+        raise ValueError(f"{str(out)!r} holds {quote(others[0])}, which no conversion wrote: choose another name")
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def _replacing(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
 
 
 def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
-    settings = gguf_settings(place, tokens, checkpoint.config.vocab_size)
+    settings = build_settings(place, tokens, checkpoint.config.vocab_size)
     write_gguf(path, checkpoint, name, settings, to)
     _check_tokens(tokens, load_tokenizer(path))
     if HUGGING_FACE in settings:
@@ -166,10 +166,10 @@ def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens:
 
 def _to_folder(folder: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
     folder.mkdir()
-    with within(name):
+    with name_in_errors(name):
         write_tokenizer(folder, place, tokens)
         _check_tokens(tokens, load_tokenizer(folder))
-        write_folder(folder, checkpoint, to, token_ids(tokens))
+        write_folder(folder, checkpoint, to, list_token_ids(tokens))
     return ""
 
 
@@ -193,5 +193,5 @@ def _check_tokens(before: Tokenizer, after: Tokenizer) -> None:
         for special in (True, False):
             if before.encode(text, special) != after.encode(text, special):
                 raise ModelFileError(
-                    f"{shown(text)} would have other tokens in the new file: choose the other kind of result"
+                    f"{quote(text)} would have other tokens in the new file: choose the other kind of result"
                 )

@@ -14,13 +14,13 @@ USEFUL_ON_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
 def environment(threads: int | None = None) -> dict[str, Any]:
     """The program, the machine and the folders, in the order of a report; ValueError for a bad number of threads."""
     from nextok import __version__
-    from nextok.hub import cache_folder
+    from nextok.hub import get_cache_folder
     from nextok.loading import BACKENDS
     from nextok.models.processors import check_threads, count_cores, list_processors
 
     name, instructions = _processor()
     memory, available = _memory()
-    folder = cache_folder()
+    folder = get_cache_folder()
     return {
         "nextok": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nextok.formats.happy_llm import config_from_shapes, renamed
+from nextok.formats.happy_llm import infer_config, map_names
 from nextok.models.base import Feed, Model
 from nextok.models.torch.agreement import find_tolerance, measure_difference
 from nextok.models.torch.llama import LlamaTorch
@@ -53,8 +53,8 @@ def _adopt_happy_llm(module: nn.Module) -> LlamaTorch:
         raise ValueError("the model's weights must be of one type and on one device: model.to(device, dtype)")
     if any(device.type == "meta" for device, _ in kinds):
         raise ValueError("the model's weights are on meta, where they have no values; load its state dict")
-    names = renamed(weights)
-    config = config_from_shapes({name: tuple(weights[name].shape) for name in names}, _read_settings(module))
+    names = map_names(weights)
+    config = infer_config({name: tuple(weights[name].shape) for name in names}, _read_settings(module))
     tensors = {ours: weights[name].detach() for name, ours in names.items()}
     tensors.setdefault("token_embd.weight", tensors.get("output.weight"))
     model = LlamaTorch(config, borrow_weights(config, tensors))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nextok.formats.files import forget
+from nextok.formats.files import release_pages
 from nextok.formats.tensor import Checkpoint, ModelConfig
 from nextok.formats.tensor import Tensor as Stored
 
@@ -109,6 +109,6 @@ def _convert(stored: Stored, dtype: torch.dtype, device: torch.device) -> Tensor
     if kind := TORCH_TYPES.get(stored.kind):
         values = torch.from_numpy(stored.data.copy()).view(kind).view(stored.shape)
     else:
-        values = torch.from_numpy(stored.float32())
-    forget(stored.data)
+        values = torch.from_numpy(stored.to_float32())
+    release_pages(stored.data)
     return values.to(device, dtype)
