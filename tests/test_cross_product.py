@@ -62,7 +62,7 @@ def compiled(pattern):
         "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.eos_token_id": STOP,
     }
-    return nt.Grammar.regex(pattern).compiled(read_metadata(metadata), VOCAB, frozenset({STOP}))
+    return nt.Grammar.regex(pattern).compile(read_metadata(metadata), VOCAB, frozenset({STOP}))
 
 
 GRAMMAR = compiled(PATTERN)

@@ -16,7 +16,7 @@ from nextok.core.query import Pick, Query
 from nextok.core.request import Limits, Request
 from nextok.core.tree import ROOT, Tree
 from nextok.errors import DeadEndError, NextokError
-from nextok.grammar.matching import SPARE
+from nextok.grammar.matching import MOST_STATES
 from nextok.lm import LM
 from nextok.models.toy import ToyModel, hashed
 from nextok.sampling.sampler import Sampler
@@ -127,7 +127,7 @@ def asked(lm, grammar):
 
 @cache
 def compiled(lm, grammar):
-    return grammar.compiled(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
+    return grammar.compile(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
 
 
 def allowed(request, node):
@@ -183,12 +183,12 @@ def test_control_tokens_and_padding_never_appear():
     request, _ = asked(lm, nt.Grammar.lark("start: <[0-11]>"))
     assert allowed(request, request.prompt) <= {*range(len(LETTERS))}
     with pytest.raises(ValueError, match="unknown special token"):
-        nt.Grammar.lark("start: <user>").compiled(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
+        nt.Grammar.lark("start: <user>").compile(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
 
 
 def test_a_model_with_fewer_rows_than_tokens_writes_only_those_it_has():
     lm = lettered()
-    compiled = nt.Grammar.regex("[abc]+").compiled(lm.tokenizer, 2, frozenset({9}))
+    compiled = nt.Grammar.regex("[abc]+").compile(lm.tokenizer, 2, frozenset({9}))
     tree = Tree()
     request = Request(tree, tree.extend(ROOT, [0]), Limits(), masks=(compiled.begin(),))
     assert allowed(request, request.prompt) == {0, 1}
@@ -450,7 +450,7 @@ def test_few_states_are_kept_of_a_long_text():
     for _ in range(300):
         assert all(request.permits(node, ord("c")) for node in beams)
         beams = [request.tree.add(node, token) for node in beams for token in b"abc"][:40]
-        assert len(progress._states) <= SPARE + 2 * 40
+        assert len(progress._states) <= MOST_STATES + 2 * 40
 
 
 def test_a_request_without_a_grammar_permits_everything():
@@ -536,7 +536,7 @@ WRONG = {
 def test_a_wrong_grammar_is_refused_in_one_line(name):
     make, reason = WRONG[name]
     with pytest.raises(ValueError) as caught:
-        make().compiled(TINY.tokenizer, VOCAB, frozenset({EOS}))
+        make().compile(TINY.tokenizer, VOCAB, frozenset({EOS}))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400

@@ -7,12 +7,12 @@ import typer
 
 from nextok.cli.bench import bench
 from nextok.cli.chat import chat
-from nextok.cli.command import command
+from nextok.cli.command import build_command
 from nextok.cli.compare import compare
 from nextok.cli.doctor import doctor
 from nextok.cli.failures import EXIT_CODES
 from nextok.cli.generate import generate
-from nextok.cli.models import models
+from nextok.cli.models import build_group
 from nextok.cli.tokenize import tokenize
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -30,8 +30,8 @@ def _application() -> typer.Typer:
     app = typer.Typer(add_completion=False, context_settings=_SETTINGS, epilog=EXIT_CODES)
     app.callback(epilog=EXIT_CODES)(_program)
     for function in (generate, chat, compare, tokenize, doctor, bench):
-        app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(command(function))
-    app.add_typer(models(_SETTINGS), name="models")
+        app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(build_command(function))
+    app.add_typer(build_group(_SETTINGS), name="models")
     return app
 
 

@@ -17,21 +17,21 @@ SPELLINGS = {
 }
 
 
-def before_dashes(arguments: Sequence[str]) -> list[str]:
+def list_options(arguments: Sequence[str]) -> list[str]:
     """The arguments that may be options: those before `--`."""
     return list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
-def routed(arguments: Sequence[str]) -> list[str]:
+def route(arguments: Sequence[str]) -> list[str]:
     """The arguments with their command in front, which is `generate` unless another one comes first."""
-    options = before_dashes(arguments)
-    words = [*map(_spelled, options), *arguments[len(options) :]]
+    options = list_options(arguments)
+    words = [*map(_translate, options), *arguments[len(options) :]]
     first = next((index for index, word in enumerate(words) if word not in EVERYWHERE), len(words))
     if words[first:] and words[first] in (*COMMANDS, *OF_THE_PROGRAM):
         return [words[first], *words[:first], *words[first + 1 :]]
     return ["generate", *words]
 
 
-def _spelled(word: str) -> str:
+def _translate(word: str) -> str:
     name, equals, value = word.partition("=")
     return SPELLINGS.get(name, name) + equals + value

@@ -9,7 +9,7 @@ from contextlib import suppress
 import typer
 
 from nextok.cli.flags import as_typed
-from nextok.cli.terminal import json_text, visible
+from nextok.cli.terminal import escape_controls, format_json
 from nextok.errors import NextokError
 
 FAILED, USAGE, LIMIT, INTERRUPTED, READER_GONE = 1, 2, 4, 130, 141
@@ -20,7 +20,7 @@ EXIT_CODES = (
 )
 
 
-def failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
+def report_failure(error: BaseException, *, as_json: bool, debug: bool) -> int:
     """Report what ended the program and return its exit code; a full traceback only with `debug`."""
     if isinstance(error, typer.Exit):
         return error.exit_code
@@ -28,7 +28,7 @@ def failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
         return READER_GONE  # how rich ends a program
     if isinstance(error, SystemExit | GeneratorExit):
         raise error
-    code, message = explained(error)
+    code, message = explain(error)
     if code == READER_GONE:
         return code
     with suppress(OSError):  # nobody may be listening
@@ -37,19 +37,19 @@ def failed(error: BaseException, *, as_json: bool, debug: bool) -> int:
         if as_json and code != INTERRUPTED:
             facts = {"kind": type(error).__name__, "message": message, "exit_code": code}
             with suppress(OSError):
-                print(json_text({"error": facts}), flush=True)
+                print(format_json({"error": facts}), flush=True)
                 return code
         print(f"nextok: {message}", file=sys.stderr, flush=True)
     return code
 
 
-def explained(error: BaseException) -> tuple[int, str]:
+def explain(error: BaseException) -> tuple[int, str]:
     """The exit code of a failure and its message, on one line and safe to show."""
-    code, message = _explained(error)
-    return code, visible(" ".join(message.split()))
+    code, message = _classify(error)
+    return code, escape_controls(" ".join(message.split()))
 
 
-def settle() -> None:
+def flush_streams() -> None:
     """Write out what is buffered, or drop it, so that the end of the process cannot fail over it."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -59,14 +59,14 @@ def settle() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _explained(error: BaseException) -> tuple[int, str]:
+def _classify(error: BaseException) -> tuple[int, str]:
     match error:
         case KeyboardInterrupt():
             return INTERRUPTED, "interrupted"
         case NextokError():
             return error.exit_code, str(error)
         case typer.TyperException():
-            return USAGE, _usage(error)
+            return USAGE, _explain_usage(error)
         case ValueError():
             return USAGE, as_typed(str(error))
         case MemoryError():
@@ -82,7 +82,7 @@ def _explained(error: BaseException) -> tuple[int, str]:
             return FAILED, f"unexpected {type(error).__name__}: {error} (run again with --debug, and report it)"
 
 
-def _usage(error: typer.TyperException) -> str:
+def _explain_usage(error: typer.TyperException) -> str:
     message = error.format_message().rstrip(".")
     context, details = getattr(error, "ctx", None), getattr(error.__cause__, "errors", None)
     if details and (given := repr(details()[0]["input"])) not in message:

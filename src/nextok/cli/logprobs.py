@@ -4,14 +4,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextok.cli.terminal import console, visible
+from nextok.cli.terminal import escape_controls, make_console
 
 if TYPE_CHECKING:
     from nextok.generation.output import Output
     from nextok.lm import LM
 
 Top = Sequence[tuple[int, float]]
-Row = tuple[int, Sequence[float | None], Top]
+TableRow = tuple[int, Sequence[float | None], Top]
 """A token, its log-probabilities in the order of the columns, and the best tokens at its place."""
 
 
@@ -33,7 +33,7 @@ def show_logprobs(output: "Output", lm: "LM") -> None:
         _show(lm, ["token", "log-probability", "processed"], both)
 
 
-def _show(lm: "LM", titles: list[str], rows: Sequence[Row]) -> None:
+def _show(lm: "LM", titles: list[str], rows: Sequence[TableRow]) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -46,5 +46,7 @@ def _show(lm: "LM", titles: list[str], rows: Sequence[Row]) -> None:
     for token, logprobs, top in rows:
         best = "  ".join(f"{name(other)} {logprob:.3f}" for other, logprob in top)
         figures = ["" if logprob is None else f"{logprob:.4f}" for logprob in logprobs]
-        table.add_row(Text(visible(name(token))), *figures, *([Text(visible(best))] if alternatives else []))
-    console(sys.stderr).print(table)
+        table.add_row(
+            Text(escape_controls(name(token))), *figures, *([Text(escape_controls(best))] if alternatives else [])
+        )
+    make_console(sys.stderr).print(table)

@@ -9,7 +9,7 @@ from nextok.errors import LimitError
 MOST_BYTES = 16 << 20
 
 
-def prompt_text(words: Sequence[str], advice: str = 'as in nextok "Why is the sky blue?"') -> str:
+def read_prompt(words: Sequence[str], advice: str = 'as in nextok "Why is the sky blue?"') -> str:
     """The one text that was given, or what stdin holds if there was none or it is `-`."""
     if len(words) > 1:
         raise ValueError(
@@ -21,7 +21,7 @@ def prompt_text(words: Sequence[str], advice: str = 'as in nextok "Why is the sk
     elif sys.stdin is None or (not words and sys.stdin.isatty()):
         raise ValueError(f"there is no text: give one, {advice}, or pipe one in")
     else:
-        text = _piped()
+        text = _read_pipe()
     if not text:
         raise ValueError(f"the text is empty: give one, {advice}")
     return text
@@ -36,7 +36,7 @@ def clean(argument: str) -> str:
     return argument
 
 
-def _piped() -> str:
+def _read_pipe() -> str:
     data = sys.stdin.buffer.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise LimitError(f"stdin holds more than the {MOST_BYTES >> 20} MB allowed for a text: pipe in less")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def prepare(*, color: bool = True) -> None:
+def prepare_streams(*, color: bool = True) -> None:
     """Make the standard streams speak UTF-8 in any locale; output streams that are closed lead nowhere."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -26,27 +26,27 @@ def prepare(*, color: bool = True) -> None:
         os.environ["NO_COLOR"] = "1"
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""The text with control characters spelled out (`\x1b`), except newline and tab."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def json_text(value: Any) -> str:
+def format_json(value: Any) -> str:
     """JSON on one line, readable in any script and safe to show in a terminal."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Say something to the person at stderr, where it cannot be taken for generated text."""
-    print(visible(text), file=sys.stderr, flush=True)
+    print(escape_controls(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
-def passing(text: str, *, quiet: bool = False) -> Iterator[None]:
+def show_activity(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Say at the bottom of stderr what is being done, for as long as it is; nothing unless a person watches."""
     watched = sys.stderr.isatty() and not quiet
     if watched:
-        print(f"{visible(text)} ...", end="", file=sys.stderr, flush=True)
+        print(f"{escape_controls(text)} ...", end="", file=sys.stderr, flush=True)
     try:
         yield
     finally:
@@ -54,7 +54,7 @@ def passing(text: str, *, quiet: bool = False) -> Iterator[None]:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def console(stream: TextIO | None = None) -> "Console":
+def make_console(stream: TextIO | None = None) -> "Console":
     """Where tables go: stdout, or the stream given; 80 columns where it is no terminal."""
     from rich.console import Console
 
@@ -67,7 +67,7 @@ class Page:
     def __init__(self) -> None:
         self.length = 0  # characters written since the last end()
         self._last = ""
-        self._safe = visible if sys.stdout.isatty() else str
+        self._safe = escape_controls if sys.stdout.isatty() else str
 
     def write(self, text: str) -> None:
         """Show some more text at once."""
@@ -85,6 +85,6 @@ class Page:
         self.length, self._last = 0, ""
 
 
-def size_text(size: float) -> str:
+def format_size(size: float) -> str:
     """A number of bytes for people."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:.0f} bytes"

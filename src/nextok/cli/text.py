@@ -41,15 +41,15 @@ class RuleFlags:
         str | None, option("--grammar", metavar="FILE", text="Follow this grammar in Lark's notation.", panel=RULES)
     ] = None
 
-    def wishes(self) -> "Wishes":
+    def read_options(self) -> "Wishes":
         """The library's options; ValueError if they contradict each other or a file cannot be read."""
         return {
-            "logit_bias": _biases(self.logit_bias or ()),
+            "logit_bias": _parse_biases(self.logit_bias or ()),
             "bad_words": tuple(clean(word) for word in self.bad_word or ()),
-            "grammar": self._grammar(),
+            "grammar": self._read_grammar(),
         }
 
-    def _grammar(self) -> "Grammar | None":
+    def _read_grammar(self) -> "Grammar | None":
         kinds = {
             "--choice": self.choice,
             "--regex": self.regex,
@@ -69,8 +69,10 @@ class RuleFlags:
             return Grammar.regex(clean(self.regex))
         if self.json_schema is not None:
             schema = clean(self.json_schema)
-            return Grammar.json_schema(schema if schema.lstrip().startswith("{") else _read("--json-schema", schema))
-        return Grammar.lark(_read("--grammar", str(self.grammar)))
+            return Grammar.json_schema(
+                schema if schema.lstrip().startswith("{") else _read_file("--json-schema", schema)
+            )
+        return Grammar.lark(_read_file("--grammar", str(self.grammar)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,12 @@ class TextFlags:
             "n": 1 if strategy.searches else self.n,
             "logprobs": self.logprobs,
             "prompt_logprobs": self.prompt_logprobs,
-            **rules.wishes(),
+            **rules.read_options(),
         }
         return Options(**wishes)
 
 
-def _biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
+def _parse_biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
     """What is added to which token's score."""
     pairs = []
     for text in texts:
@@ -126,7 +128,7 @@ def _biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
     return dict(pairs)
 
 
-def _read(flag: str, name: str) -> str:
+def _read_file(flag: str, name: str) -> str:
     """The text of a small file."""
     try:
         with Path(name).open("rb") as file:

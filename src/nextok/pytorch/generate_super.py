@@ -55,19 +55,19 @@ def generate_super(
     with `seed`, or with its own of several; None draws seeds. Where the model's context ends, so does a row, with a
     warning. Raises ValueError for wrong arguments, LimitError for a prompt that fills the context.
     """
-    strategy: Strategy = _strategy(temperature, top_k, do_sample, num_beams)
-    target = _party(model)
+    strategy: Strategy = _choose_strategy(temperature, top_k, do_sample, num_beams)
+    target = _make_participant(model)
     if assistant_model is not None:
-        strategy = _assisted(strategy, target, _party(assistant_model), num_assistant_tokens)
-    prompts = _prompts(input_ids, attention_mask, target.model.vocab_size)
+        strategy = _add_draft(strategy, target, _make_participant(assistant_model), num_assistant_tokens)
+    prompts = _read_prompts(input_ids, attention_mask, target.model.vocab_size)
     limits = Limits(
-        max_tokens=_whole("max_new_tokens", max_new_tokens, 1),
+        max_tokens=_check_number("max_new_tokens", max_new_tokens, 1),
         context=target.model.context,
-        stop_ids=frozenset(_stops(stop_id, target.model.vocab_size)),
+        stop_ids=frozenset(_read_stops(stop_id, target.model.vocab_size)),
         vocab_size=target.vocab_size,
     )
-    pad = find_pad_token(model) if pad_token_id is None else _whole("pad_token_id", pad_token_id, 0)
-    requests = [_request(prompt, limits, own) for prompt, own in zip(prompts, _seeds(seed, len(prompts)))]
+    pad = find_pad_token(model) if pad_token_id is None else _check_number("pad_token_id", pad_token_id, 0)
+    requests = [_make_request(prompt, limits, own) for prompt, own in zip(prompts, _make_seeds(seed, len(prompts)))]
     _run(target.engine, strategy, requests)
     longest = max(len(request.tokens) for request in requests)
     rows = [request.tokens + [pad] * (longest - len(request.tokens)) for request in requests]
@@ -79,13 +79,13 @@ Module = TypeVar("Module")
 
 def attach(model: Module) -> Module:
     """Give a model the method `generate_super`, so that the tutorial's own calls run on it; returns the model."""
-    _party(model)
+    _make_participant(model)
     model.generate_super = partial(generate_super, model)  # type: ignore[attr-defined]  # a bound method cannot be saved
     return model
 
 
 @dataclass(frozen=True)
-class Party:
+class Participant:
     """A model that takes part in a generation."""
 
     model: Model
@@ -95,18 +95,20 @@ class Party:
     tokenizer: Tokenizer | None = None
 
 
-def _party(model: object) -> Party:
+def _make_participant(model: object) -> Participant:
     if isinstance(model, LM):
-        return Party(model.model, model.engine, model.tokenizer.vocab_size, model.costs, model.tokenizer)
+        return Participant(model.model, model.engine, model.tokenizer.vocab_size, model.costs, model.tokenizer)
     made = adopt(model)
-    return Party(made, Engine(made), made.vocab_size)
+    return Participant(made, Engine(made), made.vocab_size)
 
 
-def _strategy(temperature: float, top_k: int | None, do_sample: bool, num_beams: int) -> Greedy | Sample | Beam:
+def _choose_strategy(
+    temperature: float, top_k: int | None, do_sample: bool, num_beams: int
+) -> Greedy | Sample | Beam:
     if type(do_sample) is not bool:
         raise ValueError(f"do_sample must be True or False, got {do_sample!r}")
     drawn = Sample(temperature, top_k)  # which checks both
-    if _whole("num_beams", num_beams, 1) == 1:
+    if _check_number("num_beams", num_beams, 1) == 1:
         return drawn if do_sample else Greedy()
     if temperature == 0:
         raise ValueError(
@@ -117,7 +119,7 @@ def _strategy(temperature: float, top_k: int | None, do_sample: bool, num_beams:
     return Beam(num_beams, sampling=drawn if do_sample else Chain(shape, draw=False))
 
 
-def _assisted(sampling: Strategy, target: Party, assistant: Party, most: int) -> Speculate:
+def _add_draft(sampling: Strategy, target: Participant, assistant: Participant, most: int) -> Speculate:
     if not isinstance(sampling, Greedy | Sample):
         raise ValueError(f"an assistant_model cannot draft for {sampling!r}: leave it out, or num_beams")
     known, guessed = target.tokenizer, assistant.tokenizer
@@ -126,10 +128,10 @@ def _assisted(sampling: Strategy, target: Party, assistant: Party, most: int) ->
             f"the assistant_model has another vocabulary ({assistant.vocab_size} tokens) than the model "
             f"({target.vocab_size} tokens): a draft needs a model of the same family"
         )
-    return Speculate(DraftModel(assistant, max_draft=_whole("num_assistant_tokens", most, 1)), sampling)
+    return Speculate(DraftModel(assistant, max_draft=_check_number("num_assistant_tokens", most, 1)), sampling)
 
 
-def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab_size: int) -> list[list[int]]:
+def _read_prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab_size: int) -> list[list[int]]:
     """Each row's tokens without its padding."""
     _check_tensor("input_ids", input_ids)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -139,7 +141,9 @@ def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab
             f"attention_mask must have the shape of input_ids, {[*input_ids.shape]}, got {[*mask.shape]}"
         )
     rows = enumerate(zip(input_ids.tolist(), mask.tolist()))
-    return [checked_ids(_unpadded(*row, index), vocab_size, f" in row {index} of input_ids") for index, row in rows]
+    return [
+        checked_ids(_remove_padding(*row, index), vocab_size, f" in row {index} of input_ids") for index, row in rows
+    ]
 
 
 def _check_tensor(name: str, tensor: object) -> None:
@@ -156,7 +160,7 @@ def _check_tensor(name: str, tensor: object) -> None:
         raise ValueError(f"{name} must have the shape [batch, length] and hold a token, got {[*tensor.shape]}{fix}")
 
 
-def _unpadded(row: list[int], mask: list[int], index: int) -> list[int]:
+def _remove_padding(row: list[int], mask: list[int], index: int) -> list[int]:
     """The tokens of a row that its mask shows; they must follow each other."""
     if wrong := [value for value in mask if value not in (0, 1)]:
         raise ValueError(f"attention_mask must hold 0 and 1, got {wrong[0]} in row {index}")
@@ -169,12 +173,12 @@ def _unpadded(row: list[int], mask: list[int], index: int) -> list[int]:
     return row[first : first + count]
 
 
-def _stops(stop_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
+def _read_stops(stop_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
     stops = [] if stop_id is None else stop_id if isinstance(stop_id, Sequence) else [stop_id]
     return checked_ids(stops, vocab_size, " of stop_id")
 
 
-def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
+def _make_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     """One for each row."""
     if seed is None:
         return [secrets.randbits(48) for _ in range(rows)]
@@ -186,14 +190,14 @@ def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     return seeds
 
 
-def _request(prompt: list[int], limits: Limits, seed: int) -> Request:
+def _make_request(prompt: list[int], limits: Limits, seed: int) -> Request:
     tree = Tree()
     return Request(tree, tree.extend(ROOT, prompt), limits, seed)
 
 
 def _run(engine: Engine, strategy: Strategy, requests: Sequence[Request]) -> None:
     """Run them all to their ends; raises the error of the first that failed, and warns where the context ended."""
-    jobs = [engine.submit(request, strategy, _nobody) for request in requests]
+    jobs = [engine.submit(request, strategy, _ignore_event) for request in requests]
     try:
         while not all(request.finish_reason for request in requests):
             engine.step()
@@ -211,10 +215,10 @@ def _run(engine: Engine, strategy: Strategy, requests: Sequence[Request]) -> Non
             )
 
 
-def _nobody(event: Event) -> None:
+def _ignore_event(event: Event) -> None:
     """Hear nothing: the request has its tokens."""
 
 
-def _whole(name: str, value: int, least: int) -> int:
+def _check_number(name: str, value: int, least: int) -> int:
     within(name, value, least, 1 << 31)
     return value

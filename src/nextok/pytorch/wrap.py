@@ -28,13 +28,13 @@ def wrap(hf_model: Any, tokenizer: Any = None) -> LM:
 
     kind, source = type(hf_model).__name__, getattr(getattr(hf_model, "config", None), "name_or_path", "")
     model = HuggingFace(hf_model)
-    read = _tokenizer(tokenizer, kind, source)
+    read = _read_tokenizer(tokenizer, kind, source)
     if read.vocab_size > model.vocab_size:
         raise ValueError(
             f"the tokenizer has {read.vocab_size} ids, but {kind} scores {model.vocab_size}; pass the tokenizer that "
             "the model was trained with, or call model.resize_token_embeddings(len(tokenizer))"
         )
-    declared = _declared_ends(hf_model, kind, model.vocab_size)
+    declared = _read_ends(hf_model, kind, model.vocab_size)
     size = f"{model.bytes_per_token} {hf_model.dtype} {model.device}"
     key = " ".join((__version__, platform.node(), "transformers", kind, size, os.environ.get("OMP_NUM_THREADS", "")))
     return LM(
@@ -45,7 +45,7 @@ def wrap(hf_model: Any, tokenizer: Any = None) -> LM:
     )
 
 
-def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
+def _read_tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
     """Whatever stands for a tokenizer, read."""
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
@@ -72,7 +72,7 @@ def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
             raise ModelFileError(str(error).replace(folder, name)) from None
 
 
-def _declared_ends(hf_model: Any, kind: str, vocab_size: int) -> frozenset[int]:
+def _read_ends(hf_model: Any, kind: str, vocab_size: int) -> frozenset[int]:
     """The ids that the model's generation settings end a text with."""
     value = getattr(hf_model.generation_config, "eos_token_id", None)
     ids = [] if value is None else value if isinstance(value, list) else [value]

@@ -12,7 +12,7 @@ from nextok.engine.costs import pass_seconds
 from nextok.errors import LimitError
 from nextok.models.processors import check_threads
 from nextok.strategies.beam.beam import Beam
-from nextok.tools.footprint import PROMPT, footprint, some_ids
+from nextok.tools.footprint import PROMPT, draw_ids, measure_footprint
 
 if TYPE_CHECKING:
     from nextok.lm import LM
@@ -38,7 +38,7 @@ class Work:
     passes: int  # of each number of rows
     prompt: int = PROMPT  # read first, by texts and passes
 
-    def within(self, context: int) -> "Work":
+    def fit(self, context: int) -> "Work":
         """As much of it as a model with this context can do."""
         if context < LEAST_CONTEXT:
             raise LimitError(f"the model's context is {context} tokens; a measurement needs at least {LEAST_CONTEXT}")
@@ -46,7 +46,7 @@ class Work:
         tokens, prefill = min(self.tokens, context - prompt), min(self.prefill, context - 1)
         return replace(self, prompt=prompt, tokens=tokens, prefill=prefill)
 
-    def rows(self, context: int) -> list[int]:
+    def list_rows(self, context: int) -> list[int]:
         """The numbers of rows whose pass fits into this context."""
         return [rows for rows in ROWS if self.prompt + rows <= context]
 
@@ -55,20 +55,20 @@ FULL = Work(tokens=64, prefill=512, passes=10)
 QUICK = Work(tokens=16, prefill=128, passes=3)
 
 
-def measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
+def list_measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
     """What there is to measure, under what it is called; `options` are the arguments of the `load` that gave `lm`."""
     threads = check_threads(options.get("threads"))
     return {
-        "memory bandwidth": lambda: {"bandwidth": read_bandwidth(threads)},
-        **{f"greedy, {count} at once": _greedy(lm, count, work) for count in TEXTS},
-        **{f"passes of {rows} rows": _pass(lm, rows, work) for rows in work.rows(lm.model.context)},
-        f"beam search, width {WIDTH}": lambda: {"beam": _beam(lm, work)},
-        f"a prompt of {work.prefill} tokens": lambda: {"prefill": _prefill(lm, work)},
-        "a process of its own": lambda: footprint(**options),
+        "memory bandwidth": lambda: {"bandwidth": measure_bandwidth(threads)},
+        **{f"greedy, {count} at once": _measure_greedy(lm, count, work) for count in TEXTS},
+        **{f"passes of {rows} rows": _measure_pass(lm, rows, work) for rows in work.list_rows(lm.model.context)},
+        f"beam search, width {WIDTH}": lambda: {"beam": _measure_beam(lm, work)},
+        f"a prompt of {work.prefill} tokens": lambda: {"prefill": _measure_prefill(lm, work)},
+        "a process of its own": lambda: measure_footprint(**options),
     }
 
 
-def measured(
+def measure_rounds(
     measures: Mapping[str, Measure], rounds: int, during: Callable[[str], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, list[float]]:
     """Take every figure once a round, so that a machine that slows down slows all of them alike.
@@ -84,7 +84,7 @@ def measured(
     return samples
 
 
-def summary(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) -> dict[str, Any]:
+def summarize(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) -> dict[str, Any]:
     """The medians, and what they say of each other: shares of the limit, and passes in units of one row's."""
     medians = {figure: statistics.median(values) for figure, values in samples.items()}
     limit = medians["bandwidth"] * 1e9 / bytes_per_token if bytes_per_token else None
@@ -108,24 +108,24 @@ def summary(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) 
     }
 
 
-def read_bandwidth(threads: int) -> float:
+def measure_bandwidth(threads: int) -> float:
     """How fast this many threads read memory together, in GB/s: by the native core, or estimated with numpy."""
-    megabytes = max(1, min(MEGABYTES, _physical_memory() >> 23))  # an eighth of it at most
+    megabytes = max(1, min(MEGABYTES, _find_physical_memory() >> 23))  # an eighth of it at most
     try:
         from nextok._native import read_bandwidth
     except ImportError:
-        return _bandwidth_of_numpy(threads, megabytes)
+        return _measure_with_numpy(threads, megabytes)
     return read_bandwidth(threads, megabytes)
 
 
-def _physical_memory() -> int:
+def _find_physical_memory() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return MEGABYTES << 23
 
 
-def _bandwidth_of_numpy(threads: int, megabytes: int) -> float:
+def _measure_with_numpy(threads: int, megabytes: int) -> float:
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -140,11 +140,11 @@ def _bandwidth_of_numpy(threads: int, megabytes: int) -> float:
     return (megabytes << 20) / min(seconds) / 1e9
 
 
-def _greedy(lm: "LM", count: int, work: Work) -> Measure:
+def _measure_greedy(lm: "LM", count: int, work: Work) -> Measure:
     """Tokens per second of so many texts together, each counted from its first token on."""
 
     def measure() -> dict[str, float]:
-        prompts = [some_ids(lm, work.prompt) for _ in range(count)]
+        prompts = [draw_ids(lm, work.prompt) for _ in range(count)]
         outputs = lm.generate(prompts, max_tokens=work.tokens, ignore_eos=True)
         for output in outputs:
             if output.error:
@@ -154,24 +154,24 @@ def _greedy(lm: "LM", count: int, work: Work) -> Measure:
     return measure
 
 
-def _beam(lm: "LM", work: Work) -> float:
+def _measure_beam(lm: "LM", work: Work) -> float:
     """Steps per second after the first, each of which extends all beams by a token."""
     beam = Beam(WIDTH, early_stopping="never")
-    output = lm.generate(some_ids(lm, work.prompt), beam, max_tokens=work.tokens, ignore_eos=True)
+    output = lm.generate(draw_ids(lm, work.prompt), beam, max_tokens=work.tokens, ignore_eos=True)
     return output.stats.tokens_per_second
 
 
-def _prefill(lm: "LM", work: Work) -> float:
+def _measure_prefill(lm: "LM", work: Work) -> float:
     """Tokens of a prompt read per second, up to the first token written."""
-    output = lm.generate(some_ids(lm, work.prefill), max_tokens=1, ignore_eos=True)
+    output = lm.generate(draw_ids(lm, work.prefill), max_tokens=1, ignore_eos=True)
     return work.prefill / output.stats.seconds_to_first_token
 
 
-def _pass(lm: "LM", rows: int, work: Work) -> Measure:
+def _measure_pass(lm: "LM", rows: int, work: Work) -> Measure:
     """Seconds for one pass that reads so many tokens after a prompt."""
 
     def measure() -> dict[str, float]:
-        cache, ids = lm.model.open(), some_ids(lm, work.prompt + rows)
+        cache, ids = lm.model.open(), draw_ids(lm, work.prompt + rows)
         pass_seconds(lm.model, cache, ids[: work.prompt], 0)
         return {f"pass {rows}": pass_seconds(lm.model, cache, ids[work.prompt :], work.prompt, work.passes)}
 

@@ -22,7 +22,7 @@ from nextok.text.from_gguf import HUGGING_FACE
 from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, list_token_ids, write_tokenizer
 from nextok.text.to_gguf import build_settings
 
-WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
+FILES_WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
 MOST_NAMES_TRIED = 300
 PROBES = (
     "Hello, world! It's what we'd've said: they're here, I'LL go. (1961) $1,234.56 for 3.5kg at 5:45",
@@ -61,7 +61,7 @@ def write_model(
     """
     out = Path(os.path.expanduser(out)).absolute()
     is_gguf = _is_gguf(out)
-    to = _checked_target(to, is_gguf)
+    to = _check_target(to, is_gguf)
     with show_progress() as report:
         source = resolve(model, report=report)
         place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
@@ -72,15 +72,15 @@ def write_model(
     _check_kinds(checkpoint, to)
     tokens = load_tokenizer(place)
     check_size(tokens, checkpoint, source.path)
-    write = _to_gguf if is_gguf else _to_folder
-    with _replacing(out, is_gguf, force) as part:
+    write = _write_gguf_file if is_gguf else _write_model_folder
+    with _replace_when_done(out, is_gguf, force) as part:
         note = write(part, checkpoint, source.name, place, tokens, to)
     files = [out] if is_gguf else list(out.iterdir())
     size = sum(path.stat().st_size for path in files)
     return Conversion(out, source.name, len(checkpoint.tensors), size, to, note)
 
 
-def _checked_target(to: str | None, is_gguf: bool) -> str:
+def _check_target(to: str | None, is_gguf: bool) -> str:
     if to is None:
         return "f16" if is_gguf else "f32"
     if to not in TARGETS:
@@ -127,13 +127,13 @@ def _check_free(out: Path, is_gguf: bool, force: bool) -> None:
         raise ValueError(f"{str(out)!r} is there already, and of another kind than the result: choose another name")
     if not force:
         raise ValueError(f"{str(out)!r} is there already: --force overwrites it")
-    others = [] if is_gguf else sorted({path.name for path in out.iterdir()} - WRITTEN)
+    others = [] if is_gguf else sorted({path.name for path in out.iterdir()} - FILES_WRITTEN)
     if others:
         raise ValueError(f"{str(out)!r} holds {quote(others[0])}, which no conversion wrote: choose another name")
 
 
 @contextmanager
-def _replacing(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
+def _replace_when_done(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
     """A place beside `out` for a new file or folder, which takes its name when it is whole and else is removed."""
     try:
         with TemporaryDirectory(prefix=".nextok-", dir=out.parent) as aside:
@@ -152,7 +152,7 @@ def _replacing(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
         raise NextokError(f"{str(out)!r} cannot be written ({reason}): make room, or choose another place") from None
 
 
-def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
+def _write_gguf_file(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
     settings = build_settings(place, tokens, checkpoint.config.vocab_size)
     write_gguf(path, checkpoint, name, settings, to)
     _check_tokens(tokens, load_tokenizer(path))
@@ -164,7 +164,9 @@ def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens:
     return ""
 
 
-def _to_folder(folder: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
+def _write_model_folder(
+    folder: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str
+) -> str:
     folder.mkdir()
     with name_in_errors(name):
         write_tokenizer(folder, place, tokens)

@@ -22,7 +22,7 @@ PROMPT, TOKENS = 16, 16
 _dice = random.Random(0)
 
 
-def footprint(**options: Any) -> dict[str, float]:
+def measure_footprint(**options: Any) -> dict[str, float]:
     """Start Python, load a model with these options and decode a little: what that took, in seconds and bytes."""
     started_at = time.perf_counter()
     command = [sys.executable, "-m", "nextok.tools.footprint", json.dumps(options)]
@@ -42,12 +42,12 @@ def footprint(**options: Any) -> dict[str, float]:
     return {"first token": first_token_after, **json.loads(facts)}
 
 
-def some_ids(lm: "LM", count: int) -> list[int]:
+def draw_ids(lm: "LM", count: int) -> list[int]:
     """Token ids to be read where it does not matter which; others each time, so that nothing of them is known yet."""
     return _dice.choices(range(lm.model.vocab_size), k=count)
 
 
-def peak_memory() -> int | None:
+def read_peak_memory() -> int | None:
     """The most memory that this process ever had at once, in bytes; None where the system does not say.
 
     Pages of files that are mapped count while they are in memory.
@@ -69,11 +69,11 @@ def _run(options: dict[str, Any]) -> None:
     started_at = time.perf_counter()
     lm = load(**options)
     load_seconds = time.perf_counter() - started_at
-    ids = some_ids(lm, max(1, min(PROMPT, lm.model.context // 2)))
+    ids = draw_ids(lm, max(1, min(PROMPT, lm.model.context // 2)))
     lm.generate(ids, max_tokens=1)
     print("the first token is there", flush=True)
     lm.generate(ids, max_tokens=TOKENS, ignore_eos=True)
-    peak = peak_memory()
+    peak = read_peak_memory()
     print(json.dumps({"load": load_seconds} | ({} if peak is None else {"memory": peak})))
 
 

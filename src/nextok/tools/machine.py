@@ -11,15 +11,15 @@ USEFUL = ("fma", "f16c", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_b
 USEFUL_ON_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
 
 
-def environment(threads: int | None = None) -> dict[str, Any]:
+def describe_environment(threads: int | None = None) -> dict[str, Any]:
     """The program, the machine and the folders, in the order of a report; ValueError for a bad number of threads."""
     from nextok import __version__
     from nextok.hub import get_cache_folder
     from nextok.loading import BACKENDS
     from nextok.models.processors import check_threads, count_cores, list_processors
 
-    name, instructions = _processor()
-    memory, available = _memory()
+    name, instructions = _read_processor()
+    memory, available = _read_memory()
     folder = get_cache_folder()
     return {
         "nextok": __version__,
@@ -32,25 +32,25 @@ def environment(threads: int | None = None) -> dict[str, Any]:
         "threads": check_threads(threads),
         "memory_bytes": memory,
         "memory_available_bytes": available,
-        "numpy": _numpy(),
+        "numpy": _describe_numpy(),
         "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS")
         or os.environ.get("OMP_NUM_THREADS")
         or "all processors",
         "backends": [backend for backend in BACKENDS if backend != "auto"],
-        "native_core": _native_core(),
+        "native_core": _list_instruction_sets(),
         "cache": str(folder),
-        "cache_free_bytes": _free(folder),
+        "cache_free_bytes": _measure_free_space(folder),
     }
 
 
-def load_average() -> float | None:
+def read_load_average() -> float | None:
     """How many threads wanted a processor in the last minute, on average; None where the system does not say."""
     with suppress(AttributeError, OSError):
         return os.getloadavg()[0]
     return None
 
 
-def _native_core() -> list[str]:
+def _list_instruction_sets() -> list[str]:
     """The instruction sets that the native core can use here, best first; empty if it was not built."""
     try:
         from nextok import _native
@@ -59,7 +59,7 @@ def _native_core() -> list[str]:
     return _native.instruction_sets()
 
 
-def _processor() -> tuple[str, list[str]]:
+def _read_processor() -> tuple[str, list[str]]:
     facts: dict[str, str] = {}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
@@ -70,7 +70,7 @@ def _processor() -> tuple[str, list[str]]:
     return name, [flag for flag in (*USEFUL, *USEFUL_ON_ARM) if flag in flags]
 
 
-def _memory() -> tuple[int | None, int | None]:
+def _read_memory() -> tuple[int | None, int | None]:
     facts: dict[str, int] = {}
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -79,7 +79,7 @@ def _memory() -> tuple[int | None, int | None]:
     return facts.get("MemTotal"), facts.get("MemAvailable")
 
 
-def _numpy() -> str:
+def _describe_numpy() -> str:
     import numpy
 
     blas: Any = {}
@@ -88,7 +88,7 @@ def _numpy() -> str:
     return f"{numpy.__version__} with {blas.get('name', 'an unknown BLAS')} {blas.get('version', '')}".rstrip()
 
 
-def _free(folder: Path) -> int | None:
+def _measure_free_space(folder: Path) -> int | None:
     for place in (folder, *folder.parents):
         with suppress(OSError):
             return shutil.disk_usage(place).free

@@ -41,7 +41,7 @@ LONG = 96  # tokens of the story
 SEED = 7
 
 
-class Written(NamedTuple):
+class WrittenText(NamedTuple):
     """A text, and the log-probability of each of its tokens."""
 
     tokens: list[int]
@@ -55,7 +55,7 @@ class Case:
     prompt: list[int]
     sampling: Any
     way: str
-    written: Written
+    written: WrittenText
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +77,17 @@ class Difference:
     def __str__(self) -> str:
         gap = "" if self.gap is None else f"; their scores are {self.gap:.6g} apart"
         return (
-            f"after {shortened(self.prompt)!r}, {self.way}: token {self.position} is {self.found} "
+            f"after {shorten(self.prompt)!r}, {self.way}: token {self.position} is {self.found} "
             f"instead of {self.expected}{gap} (precision {self.precision})"
         )
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """As much of a text as a line of a report can bear."""
     return text if len(text) <= 40 else text[:39] + "…"
 
 
-class Subject:
+class Probe:
     """A model, and the texts that it writes alone.
 
     `tolerance`: log-probabilities that lie closer are the same; 0: they must be equal to the last bit.
@@ -102,74 +102,76 @@ class Subject:
         room = max(1, lm.model.context - self.tokens)
         self.prompts = [lm.tokenizer.encode(text)[:room] for text in PROMPTS]
         self.story = lm.tokenizer.encode(STORY)[: min(room, LONG)]
-        self._plain: dict[tuple[Any, ...], Written] = {}
+        self._plain: dict[tuple[Any, ...], WrittenText] = {}
 
     def slow_down(self, seconds: float) -> None:
         """From here on write shorter texts if the model took long for one."""
         self.tokens = max(min(self.tokens, LEAST_TOKENS), min(self.tokens, int(self.tokens * QUICK / seconds)))
         self._plain.clear()
 
-    def plain(self, prompt: list[int], sampling: Any) -> Written:
+    def write_plain(self, prompt: list[int], sampling: Any) -> WrittenText:
         """What the model writes with nobody else around."""
         key = (*prompt, sampling)
         if key not in self._plain:
             self._plain[key] = self.write(prompt, sampling)
         return self._plain[key]
 
-    def write(self, prompt: list[int], strategy: Strategy, engine: Engine | None = None) -> Written:
+    def write(self, prompt: list[int], strategy: Strategy, engine: Engine | None = None) -> WrittenText:
         """One text, in an engine of its own unless another is given."""
-        return self.together([(prompt, strategy)], engine)[0]
+        return self.write_together([(prompt, strategy)], engine)[0]
 
-    def together(self, asked: Iterable[tuple[list[int], Strategy]], engine: Engine | None = None) -> list[Written]:
+    def write_together(
+        self, asked: Iterable[tuple[list[int], Strategy]], engine: Engine | None = None
+    ) -> list[WrittenText]:
         """Several texts at once."""
         engine = engine or Engine(self.model)
         requests: list[tuple[Request, list[Event]]] = []
         for prompt, strategy in asked:
-            requests.append((self.request(prompt), []))
+            requests.append((self.make_request(prompt), []))
             engine.submit(requests[-1][0], strategy, requests[-1][1].append)
         engine.run()
-        return [written(request, events) for request, events in requests]
+        return [collect_text(request, events) for request, events in requests]
 
-    def request(self, prompt: list[int]) -> Request:
+    def make_request(self, prompt: list[int]) -> Request:
         """A request for a text of the usual length, on a tree of its own."""
         tree = Tree()
         limits = Limits(self.tokens, context=self.model.context, vocab_size=self.lm.tokenizer.vocab_size)
         return Request(tree, tree.extend(ROOT, prompt), limits, SEED, logprobs=0)
 
-    def difference(self, case: Case) -> Difference | None:
+    def find_difference(self, case: Case) -> Difference | None:
         """Where a text departs from the plain one; None if it does not, or at what is no more than a tie."""
-        plain, empty = self.plain(case.prompt, case.sampling), (None, 0.0)
+        plain, empty = self.write_plain(case.prompt, case.sampling), (None, 0.0)
         pairs = zip_longest(zip(*plain), zip(*case.written), fillvalue=empty)
         for position, ((expected, logprob), (found, other)) in enumerate(pairs):
             if expected != found:
-                gap, margin = self._gap(case, plain.tokens[:position], expected, found)
+                gap, margin = self._measure_gap(case, plain.tokens[:position], expected, found)
                 if margin is not None and abs(margin) <= self.tolerance:
                     return None
-                return self._difference(case, position, self.named(expected), self.named(found), gap)
+                return self._make_difference(case, position, self.name_token(expected), self.name_token(found), gap)
             if not abs(logprob - other) <= self.tolerance:
-                one, two = self.scored(expected, logprob), self.scored(found, other)
-                return self._difference(case, position, one, two, None)
+                one, two = self.describe_score(expected, logprob), self.describe_score(found, other)
+                return self._make_difference(case, position, one, two, None)
         return None
 
-    def named(self, token: int | None) -> str:
+    def name_token(self, token: int | None) -> str:
         """A token's text and id."""
         if token is None:
             return "the end"
         known = token < self.lm.tokenizer.vocab_size
         return f"{self.lm.tokenizer.decode([token])!r} ({token})" if known else f"the padding {token}"
 
-    def scored(self, token: int | None, logprob: float) -> str:
+    def describe_score(self, token: int | None, logprob: float) -> str:
         """A token with its log-probability."""
-        return f"{self.named(token)} with log-probability {logprob:.9g}"
+        return f"{self.name_token(token)} with log-probability {logprob:.9g}"
 
-    def text(self, prompt: list[int]) -> str:
+    def decode(self, prompt: list[int]) -> str:
         """A prompt, readable."""
         return self.lm.tokenizer.decode(prompt)
 
-    def _difference(self, case: Case, position: int, expected: str, found: str, gap: float | None) -> Difference:
-        return Difference(self.text(case.prompt), case.way, position, expected, found, gap, self.precision)
+    def _make_difference(self, case: Case, position: int, expected: str, found: str, gap: float | None) -> Difference:
+        return Difference(self.decode(case.prompt), case.way, position, expected, found, gap, self.precision)
 
-    def _gap(
+    def _measure_gap(
         self, case: Case, before: list[int], expected: int | None, found: int | None
     ) -> tuple[float | None, float | None]:
         """How far two tokens lie apart in the model's scores, and in what was drawn from: after filters and noise."""
@@ -186,14 +188,14 @@ class Subject:
         return one.logprob - other.logprob, float(one.processed - other.processed + noise[0] - noise[1])
 
 
-def written(request: Request, events: Iterable[Event]) -> Written:
+def collect_text(request: Request, events: Iterable[Event]) -> WrittenText:
     """The text of a request that has ended, or its error."""
     told = {(each.node, each.token): each.logprob for each in events if isinstance(each, Chosen)}
     if request.error:
         raise request.error
     tree = request.tree
     keys = [(tree.parent[node], tree.token[node]) for node in tree.nodes(request.tip, above=request.prompt)]
-    return Written(list(request.tokens), [told[key] or 0.0 for key in keys])
+    return WrittenText(list(request.tokens), [told[key] or 0.0 for key in keys])
 
 
 def read_alone(
