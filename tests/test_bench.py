@@ -208,9 +208,11 @@ def test_a_model_that_fails_is_an_error_and_no_figure():
 
 
 def test_a_table_without_a_limit_says_unknown(run, monkeypatch, tmp_path):  # noqa: F811
-    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm())
+    lm = tiny_lm()
+    lm.model.bytes_per_token = 0  # a model that states none
+    monkeypatch.setattr(nextok, "load", lambda name, **options: lm)
     monkeypatch.setattr(hub, "resolve", lambda name, **options: Source(tmp_path, name, "a test"))
-    monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
+    monkeypatch.setattr(bench, "measure_footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     out, err, code = run("bench", "tiny", *SHORT)
     assert (err, code) == ("", 0)
     assert out.count("unknown") == 3

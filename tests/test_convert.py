@@ -316,7 +316,7 @@ def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, m
     def without(*arguments):
         return {key: value for key, value in lossy(*arguments).items() if "huggingface" not in key}
 
-    monkeypatch.setattr("nextok.tools.convert.gguf_settings", without)
+    monkeypatch.setattr("nextok.tools.convert.build_settings", without)
     with pytest.raises(ModelFileError, match="would have other tokens in the new file"):
         write_model(book, tmp_path / "m.gguf")
     assert not list(tmp_path.iterdir())
@@ -406,7 +406,7 @@ def test_what_appears_meanwhile_is_kept(book, tmp_path, monkeypatch, name):
         return convert_tensors(checkpoint, to, interleaved)
 
     for module in ("write_gguf", "write_folder"):
-        monkeypatch.setattr(f"nextok.formats.{module}.written", meanwhile)
+        monkeypatch.setattr(f"nextok.formats.{module}.convert_tensors", meanwhile)
     other = out
     with pytest.raises(ValueError, match="is there already"):
         write_model(book, out)
@@ -466,7 +466,7 @@ def test_an_interruption_leaves_what_was_there(book, tmp_path, monkeypatch, out,
             yield tensor
 
     for module in ("write_gguf", "write_folder"):
-        monkeypatch.setattr(f"nextok.formats.{module}.written", half)
+        monkeypatch.setattr(f"nextok.formats.{module}.convert_tensors", half)
     told = NextokError if failure is OSError else failure
     with pytest.raises(told):
         write_model(book, out, to="f16", force=True)

@@ -66,7 +66,7 @@ def test_the_result_is_ours_to_write() -> None:
 @pytest.mark.parametrize("shape", [(16,), (32, 33), (1, 255)])
 def test_a_row_must_be_whole_blocks(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelFileError, match="blocks of 32"):
-        KINDS["Q4_1"].size(shape)
+        KINDS["Q4_1"].count_bytes(shape)
 
 
 def test_names_are_the_formats_own() -> None:

@@ -120,7 +120,7 @@ def loads(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "list_models", list)
     monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
     monkeypatch.setattr("nextok.tools.laws.build_reference", unfit)
-    monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
+    monkeypatch.setattr(bench, "measure_footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     return options
 
 

@@ -1,4 +1,4 @@
-"""The command line: `nextok "prompt"` and its sisters. Nothing heavy is imported before a command needs it."""
+"""The command line: `nextok "prompt"` and other commands. Large modules are imported when a command needs them."""
 
 import sys
 from collections.abc import Sequence

@@ -1,12 +1,14 @@
-"""What is done to the words of a command line before they are parsed."""
+"""Changes to the words of a command line before they are parsed."""
 
 from collections.abc import Sequence
 
 COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "doctor", "bench")
-OF_THE_PROGRAM = ("-h", "--help", "--version")
-EVERYWHERE = ("--debug", "--no-color")
+PROGRAM_OPTIONS = ("-h", "--help", "--version")
+"""Options that stand for a command."""
+COMMON_OPTIONS = ("--debug", "--no-color")
+"""Options that every command takes, also before its name."""
 
-# How other programs spell our options; understood, but not shown in the help.
+# Names that other programs give to the options; they are accepted, but not shown in the help.
 SPELLINGS = {
     "--temp": "--temperature",
     "--n-predict": "--max-tokens",
@@ -26,8 +28,8 @@ def route(arguments: Sequence[str]) -> list[str]:
     """The arguments with their command in front, which is `generate` unless another one comes first."""
     options = list_options(arguments)
     words = [*map(_translate, options), *arguments[len(options) :]]
-    first = next((index for index, word in enumerate(words) if word not in EVERYWHERE), len(words))
-    if words[first:] and words[first] in (*COMMANDS, *OF_THE_PROGRAM):
+    first = next((index for index, word in enumerate(words) if word not in COMMON_OPTIONS), len(words))
+    if words[first:] and words[first] in (*COMMANDS, *PROGRAM_OPTIONS):
         return [words[first], *words[:first], *words[first + 1 :]]
     return ["generate", *words]
 

@@ -1,4 +1,4 @@
-"""`nextok bench`: how fast a model writes here, beside what the memory allows."""
+"""`nextok bench`: how fast a model writes here, beside the limit that memory sets."""
 
 import platform
 import sys
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to measure.", envvar="NEXTOK_MODEL")]
 MOST_ROUNDS = 1000
+"""Largest number of rounds."""
 Line = tuple[str, str, str, str]
-"""Of the table: what was measured, its median, what that means, and from where to where the rounds went."""
+"""A line of the table: name of the figure, its median, its meaning, and the lowest and highest value of a round."""
 
 
 def bench(
@@ -42,7 +43,7 @@ def bench(
     with show_activity("warming up"):
         lm.generate([[0]] * 2, max_tokens=2)
     samples = measure_rounds(figures, rounds, during=show_activity)
-    results = summarize(samples, getattr(lm.model, "bytes_per_token", None), work.prefill)
+    results = summarize(samples, lm.model.bytes_per_token, work.prefill)
     asked = {"rounds": rounds, "quick": quick, "work": asdict(work), "load_average": busy}
     settings = _describe_loading(lm, machine) | asked
     if json:
@@ -52,10 +53,9 @@ def bench(
 
 
 def _describe_loading(lm: "LM", machine: dict[str, Any]) -> dict[str, Any]:
-    """What became of the options: numpy has threads of its own, and stands in for a missing core."""
-    made: Any = lm.model
-    threads = None if made.backend == "numpy" else machine["threads"]
-    return {"backend": made.backend, "precision": made.precision, "threads": threads}
+    """The backend, precision and threads that are really used: numpy chooses its threads itself."""
+    threads = None if lm.model.backend == "numpy" else machine["threads"]
+    return {"backend": lm.model.backend, "precision": lm.model.precision, "threads": threads}
 
 
 def _describe_origin(lm: "LM") -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _describe_origin(lm: "LM") -> dict[str, Any]:
 
 
 def _build_lines(results: dict[str, Any], samples: dict[str, list[float]]) -> Iterator[Line]:
-    """The table, from the machine to the model."""
+    """The lines of the table, first of the machine, then of the model."""
     limit, read = results["limit_tokens_per_second"], results["bytes_per_token"]
 
     def line(name: str, figure: str, unit: str, *, meaning: str = "", scale: float = 1) -> Line:
@@ -96,7 +96,7 @@ def _build_lines(results: dict[str, Any], samples: dict[str, list[float]]) -> It
 
 
 def _format_spread(values: list[float]) -> list[str]:
-    """The least, the median and the most, with three digits."""
+    """The smallest value, the median and the largest value, with three digits."""
     import statistics
 
     return [_format_number(value) for value in (min(values), statistics.median(values), max(values))]

@@ -49,21 +49,21 @@ def chat(
         "seed": strategy.seed,
         **rules.read_options(),
     }
-    Options(**wishes)  # refused before anything is loaded
+    Options(**wishes)  # raises for wrong options before a model is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
-    told = None if system is None else clean(system)
-    talk = Talk(how.load(model, quiet=quiet), chosen, told, wishes, stats, quiet)
-    read(talk.lm, "?", told, raw=False)  # refused now, not later
-    person = sys.stdin is not None and sys.stdin.isatty()
-    if person and not quiet:
+    message = None if system is None else clean(system)
+    talk = Talk(how.load(model, quiet=quiet), chosen, message, wishes, stats, quiet)
+    read(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
+    interactive = sys.stdin is not None and sys.stdin.isatty()
+    if interactive and not quiet:
         print_note(f"{talk.lm.name}: say something; /help lists what else you can do")
-    while (line := _read_turn(person)) is not None:
+    while (line := _read_turn(interactive)) is not None:
         if line.rstrip() == "/quit":
             return
         try:
             talk.handle(line)
         except (Exception, KeyboardInterrupt) as error:
-            if not person:
+            if not interactive:
                 raise
             print_note(f"nextok: {explain(error)[1]}")
 
@@ -90,7 +90,7 @@ class Talk:
         self.conversation = Conversation(self.lm, self.system)
 
     def handle(self, line: str) -> None:
-        """Obey a command, or answer; KeyboardInterrupt once a cut answer has been kept."""
+        """Run a command, or answer; raises KeyboardInterrupt after Ctrl-C, once the cut answer is kept."""
         if not line.startswith("/"):
             if line.strip():
                 self._answer(line.strip())
@@ -149,23 +149,23 @@ class Talk:
             print_note(text)
 
 
-def _read_turn(person: bool) -> str | None:
-    """What is said next; None at the end. A person gets a prompt, and Ctrl-C only drops the line."""
+def _read_turn(interactive: bool) -> str | None:
+    """The user's next line; None at the end. In a terminal there is a prompt, and Ctrl-C only drops the line."""
     while True:
         try:
-            if person and sys.stdout.isatty():
+            if interactive and sys.stdout.isatty():
                 import readline  # noqa: F401  # input() edits lines with it
 
                 return input("> ")
-            if person:
+            if interactive:
                 print("> ", end="", file=sys.stderr, flush=True)
             return _read_line()
         except EOFError:
-            if person:
+            if interactive:
                 print_note("")
             return None
         except KeyboardInterrupt:
-            if not person:
+            if not interactive:
                 raise
             print_note("\n(Ctrl-D or /quit leaves)")
 

@@ -62,7 +62,7 @@ def compare(
 
 
 def _list_strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[str, Strategy]":
-    """Each strategy under what it is called in the table."""
+    """The strategies by their names in the table."""
     import nextok as nt
 
     strategies: dict[str, Strategy] = {
@@ -79,7 +79,7 @@ def _list_strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[st
 def _write_outputs(
     lm: "LM", ids: list[int], strategies: "dict[str, Strategy]", options: "Options", quiet: bool
 ) -> "list[Output]":
-    """One after another, each with the machine to itself and its prompt unread; those done before Ctrl-C."""
+    """The outputs of all strategies, one after another on the same engine; those done before Ctrl-C."""
     from nextok.generation.options import Options
     from nextok.strategies.sample import Greedy
 

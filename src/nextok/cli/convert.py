@@ -25,6 +25,6 @@ def convert(
     with show_activity("converting"):
         done = write_model(model, out, to=to, tokenizer=tokenizer, force=force)
     if not quiet:
-        told = f"; {done.note}" if done.note else ""
-        print_note(f"{done.name}: {done.tensors} tensors as {done.kind}, {format_size(done.bytes)}{told}")
+        remark = f"; {done.note}" if done.note else ""
+        print_note(f"{done.name}: {done.tensors} tensors as {done.kind}, {format_size(done.bytes)}{remark}")
     print(escape_controls(str(done.path)))

@@ -1,4 +1,4 @@
-"""`nextok doctor`: is everything here, and does it tell the truth?"""
+"""`nextok doctor`: the environment, and whether a model's file and the laws of decoding are intact."""
 
 import sys
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.", envvar="NEXTOK_MODEL")]
 Seconds = Annotated[float, option("--seconds", metavar="S", text="Spend about so many on the laws at most.")]
 WIDTH = len("prompt in chunks = whole")
+"""Number of columns of the names."""
 
 
 def doctor(how: LoadFlags, model: Name = "smollm2", seconds: Seconds = 60.0, json: Json = False) -> None:
@@ -61,13 +62,12 @@ def _run_checks(model: str, how: LoadFlags, seconds: float, memory: int | None) 
         yield Verdict("model runs", False, explain(error)[1])
         return
     compared = partial(build_reference, checkpoint, memory)
-    is_reference = getattr(lm.model, "backend", None) == "numpy"
-    precision = getattr(lm.model, "precision", how.precision)
-    yield from check_laws(lm, precision, None if is_reference else compared, seconds, show_activity)
+    is_reference = lm.model.backend == "numpy"
+    yield from check_laws(lm, lm.model.precision, None if is_reference else compared, seconds, show_activity)
 
 
 def _open_checked(model: str) -> "tuple[str, Checkpoint]":
-    """Where a model that is here came from, and its weights; a known one is hashed in full."""
+    """The origin and the weights of a model that is on this machine; a known one is hashed in full."""
     from nextok import hub
     from nextok.formats import open_model
 
@@ -79,7 +79,7 @@ def _open_checked(model: str) -> "tuple[str, Checkpoint]":
 
 
 def _to_json(check: "Verdict") -> dict[str, Any]:
-    """A check; where two texts differ only if they do."""
+    """A check as a mapping, without `difference` where there is none."""
     return {name: value for name, value in asdict(check).items() if name != "difference" or value is not None}
 
 
@@ -106,7 +106,7 @@ def _format_value(key: str, value: Any) -> str:
 
 
 def _print_line(out: "Console", name: str, text: str, mark: str) -> None:
-    """One line of a table that is drawn while it grows."""
+    """Print one line of a table whose lines are printed as they come."""
     from rich.table import Table
     from rich.text import Text
 

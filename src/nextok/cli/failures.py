@@ -1,4 +1,4 @@
-"""How every failure ends: one line on stderr that says what to do, and an exit code."""
+"""How every failure is reported: one line on stderr that says what to do, and an exit code."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ FAILED, USAGE, LIMIT, INTERRUPTED, READER_GONE = 1, 2, 4, 130, 141
 
 EXIT_CODES = (
     "Exit codes: 0 done, 1 failed while running, 2 wrong usage, 3 no such model or a bad model file, "
-    "4 too long or too large, 5 network, 130 interrupted, 141 nobody reads the output."
+    "4 too long or too large, 5 network, 130 interrupted, 141 the reader of the output has gone."
 )
 
 
@@ -25,13 +25,13 @@ def report_failure(error: BaseException, *, as_json: bool, debug: bool) -> int:
     if isinstance(error, typer.Exit):
         return error.exit_code
     if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
-        return READER_GONE  # how rich ends a program
+        return READER_GONE  # rich ends a program so
     if isinstance(error, SystemExit | GeneratorExit):
         raise error
     code, message = explain(error)
     if code == READER_GONE:
         return code
-    with suppress(OSError):  # nobody may be listening
+    with suppress(OSError):  # stderr may be closed
         if debug:
             traceback.print_exception(error)
         if as_json and code != INTERRUPTED:
@@ -50,7 +50,7 @@ def explain(error: BaseException) -> tuple[int, str]:
 
 
 def flush_streams() -> None:
-    """Write out what is buffered, or drop it, so that the end of the process cannot fail over it."""
+    """Flush stdout and stderr, or drop what they hold, so that the end of the process cannot fail over it."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -72,9 +72,9 @@ def _classify(error: BaseException) -> tuple[int, str]:
         case MemoryError():
             return LIMIT, "out of memory: use a smaller model, a shorter prompt or fewer beams"
         case BrokenPipeError():
-            return READER_GONE, "nobody reads the output"
+            return READER_GONE, "the reader of the output has gone"
         case OSError(errno=errno.EPIPE):
-            return READER_GONE, "nobody reads the output"
+            return READER_GONE, "the reader of the output has gone"
         case OSError():
             reason = error.strerror or str(error) or type(error).__name__
             return FAILED, f"{error.filename}: {reason}" if error.filename else f"cannot read or write: {reason}"

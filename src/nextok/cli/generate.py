@@ -50,7 +50,7 @@ def generate(
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
     question = asked(prompt, system, raw)
-    options = text.options(strategy, rules)
+    options = text.build_options(strategy, rules)
     chosen = strategy.strategy(text.n, partial(how.load_draft, quiet=shown.quiet))
     started_at = time.perf_counter()
     lm = how.load(model, quiet=shown.quiet)

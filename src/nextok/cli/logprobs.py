@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 Top = Sequence[tuple[int, float]]
 TableRow = tuple[int, Sequence[float | None], Top]
-"""A token, its log-probabilities in the order of the columns, and the best tokens at its place."""
+"""A token, its log-probabilities in the order of the columns, and the best tokens at its position."""
 
 
 def show_logprobs(output: "Output", lm: "LM") -> None:
-    """The prompt's tokens and the first text's, whichever have log-probabilities.
+    """Print the log-probabilities of the prompt's tokens and of the first text's, where there are any.
 
     Processed ones have a column only if they differ somewhere; then the alternatives are the processed ones too.
     """
-    prompt, told = output.prompt_logprobs, output.logprobs or []
+    prompt, chosen = output.prompt_logprobs, output.logprobs or []
     if prompt is not None:
         lines = zip(prompt.tokens, prompt.logprobs, prompt.top)
         _show(lm, ["prompt", "log-probability"], [(token, [raw], top) for token, raw, top in lines])
-    if not told:
+    if not chosen:
         return
-    if all((each.logprob, each.top) == (each.processed, each.processed_top) for each in told):
-        _show(lm, ["token", "log-probability"], [(each.token, [each.logprob], each.top) for each in told])
+    if all((each.logprob, each.top) == (each.processed, each.processed_top) for each in chosen):
+        _show(lm, ["token", "log-probability"], [(each.token, [each.logprob], each.top) for each in chosen])
     else:
-        both = [(each.token, [each.logprob, each.processed], each.processed_top) for each in told]
+        both = [(each.token, [each.logprob, each.processed], each.processed_top) for each in chosen]
         _show(lm, ["token", "log-probability", "processed"], both)
 
 

@@ -1,4 +1,4 @@
-"""`nextok models`: what is on this machine, and what is in it."""
+"""`nextok models`: the models on this machine, and their contents."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path 
 
 
 def build_group(settings: dict[str, Any]) -> typer.Typer:
-    """The group of commands about models; alone it lists them."""
+    """The group of commands about models; without a command it lists them."""
     app = typer.Typer(add_completion=False, context_settings=settings, invoke_without_command=True, epilog=EXIT_CODES)
     app.callback(help="List, fetch, check, describe, convert and remove models.")(_list_by_default)
     functions: dict[str, Callable[..., None]] = {

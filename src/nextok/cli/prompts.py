@@ -1,4 +1,4 @@
-"""Where the prompt comes from: an argument, or a pipe."""
+"""The prompt, from an argument or from a pipe."""
 
 import os
 import sys
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from nextok.errors import LimitError
 
 MOST_BYTES = 16 << 20
+"""Largest size of a text from a pipe, in bytes."""
 
 
 def read_prompt(words: Sequence[str], advice: str = 'as in nextok "Why is the sky blue?"') -> str:
-    """The one text that was given, or what stdin holds if there was none or it is `-`."""
+    """The text that was given, or that of stdin if there was none or it is `-`; ValueError, LimitError."""
     if len(words) > 1:
         raise ValueError(
             f"{' '.join(words[:3])!r} is {len(words)} arguments: put a text of several words in quotes"
@@ -28,7 +29,7 @@ def read_prompt(words: Sequence[str], advice: str = 'as in nextok "Why is the sk
 
 
 def clean(argument: str) -> str:
-    """An argument as Unicode; bytes that are no UTF-8 become U+FFFD."""
+    """An argument as Unicode text; bytes that are no UTF-8 become U+FFFD."""
     try:
         argument.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What a generation was, as JSON and in words."""
+"""Facts of a generation, as JSON and in words."""
 
 import math
 import platform
@@ -31,7 +31,7 @@ def build_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -
 
 
 def uses_seed(strategy: Any) -> bool:
-    """Whether a seed changes anything."""
+    """Whether the strategy draws, so that a seed changes its texts."""
     sampler = getattr(getattr(strategy, "sampling", strategy), "sampler", None)
     return sampler is not None and sampler.noise
 
@@ -50,7 +50,7 @@ def build_choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
 
 
 def build_cost_json(stats: "Stats") -> dict[str, Any]:
-    """How much work the model had, and what the drafts were worth."""
+    """Numbers of passes, and of drafted and accepted tokens."""
     return {
         "passes": stats.passes,
         "drafted": stats.drafted,
@@ -61,7 +61,7 @@ def build_cost_json(stats: "Stats") -> dict[str, Any]:
 
 
 def build_timings_json(stats: "Stats") -> dict[str, float | None]:
-    """How long it took; of what was never generated, no time and no speed."""
+    """Times in seconds and tokens per second; None where nothing was generated."""
     some = stats.generated_tokens > 0
     return {
         "seconds": round(stats.seconds, 4),
@@ -85,7 +85,7 @@ def describe_output(output: "Output", strategy: Any) -> str:
 
 
 def _describe_drafts(stats: "Stats") -> str:
-    """What the drafts were worth; the token that the model itself adds to each verified draft is not counted."""
+    """Numbers of drafted and accepted tokens; the token that the model adds to each verified draft is not counted."""
     share = "" if stats.acceptance_rate is None else f" ({stats.acceptance_rate:.0%})"
     often = " · ".join(f"{length}: {count}×" for length, count in enumerate(stats.accepted_lengths) if count)
     return (
@@ -118,5 +118,5 @@ def _build_top_json(top: "Sequence[tuple[int, float]]") -> list[dict[str, Any]]:
 
 
 def _drop_infinite(number: float | None) -> float | None:
-    """JSON has no infinity."""
+    """The number, or None for infinity and NaN, which JSON cannot hold."""
     return number if number is not None and math.isfinite(number) else None

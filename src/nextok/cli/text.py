@@ -1,4 +1,4 @@
-"""The options that say when a text ends, how many of it there are, and what it may be."""
+"""The options that set when a text ends, how many texts there are, and which form they must have."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 RULES = "Rules (no strategy breaks them)"
 MOST_BYTES = 1 << 20
+"""Largest size of a grammar's file, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFlags:
-    """What a text may be."""
+    """The rules that a text must follow."""
 
     logit_bias: Annotated[
         list[str] | None,
@@ -77,7 +78,7 @@ class RuleFlags:
 
 @dataclass(frozen=True, slots=True)
 class TextFlags:
-    """When the text ends, and how many of it there are."""
+    """When a text ends, and how many texts there are."""
 
     max_tokens: MaxTokens = 256
     min_tokens: Annotated[int, option("--min-tokens", metavar="N", text="Do not stop before.", panel=TEXT)] = 0
@@ -92,7 +93,7 @@ class TextFlags:
         bool, option("--prompt-logprobs", text="Those of the prompt's tokens as well.", panel=OUTPUT)
     ] = False
 
-    def options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
+    def build_options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
         """The library's options; ValueError if one is out of range."""
         from nextok.generation.options import Options
 
@@ -111,7 +112,7 @@ class TextFlags:
 
 
 def _parse_biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
-    """What is added to which token's score."""
+    """The number that is added to each token's score, by its id."""
     pairs = []
     for text in texts:
         token_id, _, bias = text.partition("=")

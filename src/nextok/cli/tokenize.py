@@ -1,4 +1,4 @@
-"""`nextok tokenize`: what a model reads when it reads a text, and back."""
+"""`nextok tokenize`: the tokens of a text, and the text of tokens."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,8 @@ Texts = Annotated[
 OnlyIds = Annotated[bool, option("--ids", text="Only the ids, on one line.")]
 Decode = Annotated[bool, option("--decode", text="The other way: from ids to their text.")]
 NoSpecial = Annotated[bool, option("--no-special", text="Control tokens are only text, and none is added or shown.")]
-WIDEST = 32  # of a column; what is longer pushes the rest of its line
+WIDEST = 32
+"""Largest width of a column, in characters; a longer cell moves the rest of its line to the right."""
 
 
 def tokenize(
@@ -70,7 +71,7 @@ def _describe_token(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
 
 
 def _show(tokenizer: "Tokenizer", ids: list[int], text: str) -> None:
-    """Plain lines: a table drawn with care takes half a millisecond a token."""
+    """Print plain lines, as a table of rich takes half a millisecond per token."""
     from rich.cells import cell_len
 
     rows = [("token", "bytes", "text"), *(_build_row(tokenizer, token) for token in ids)]
@@ -83,7 +84,7 @@ def _show(tokenizer: "Tokenizer", ids: list[int], text: str) -> None:
 
 
 def _build_row(tokenizer: "Tokenizer", token: int) -> tuple[str, str, str]:
-    """A token's name, its bytes, and what they say by themselves: nothing for part of a character."""
+    """A token's name, its bytes, and their text, which is empty for a part of a character."""
     data = tokenizer.token_bytes[token]
     try:
         alone = repr(data.decode()) if data else ""

@@ -1,4 +1,4 @@
-"""The zip archive that a torch file is: a list of members that lie in it as they are, one beside the other.
+"""The zip archive of a torch file: a list of members, which lie in it uncompressed, one after the other.
 
 Nothing is unpacked. The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -13,13 +13,20 @@ from pathlib import Path
 from nextok.errors import ModelFileError
 from nextok.formats.files import AGAIN, quote
 
-END = struct.Struct("<4s4HIIH")  # of the archive: signature, four numbers, size and start of the list, comment
-WIDE_END = struct.Struct("<4sQ2H2I4Q")  # the same with 64 bits
-LOCATOR = struct.Struct("<4sIQI")  # of the latter
-HEADER = struct.Struct("<4s5H3I2H")  # in front of a member; its last two are the lengths of a name and an extra field
+END = struct.Struct("<4s4HIIH")
+"""The record at the end of an archive: signature, four numbers, size and start of the list, length of a comment."""
+WIDE_END = struct.Struct("<4sQ2H2I4Q")
+"""The same record with numbers of 64 bits."""
+LOCATOR = struct.Struct("<4sIQI")
+"""The record that tells where the record of 64 bits is."""
+HEADER = struct.Struct("<4s5H3I2H")
+"""The record before each member; its last two numbers are the lengths of the name and of an extra field, in bytes."""
 MOST_MEMBERS = 65_536
+"""Largest number of members of an archive."""
 MOST_LISTED_BYTES = 8 << 20
+"""Largest size of the list of members, in bytes."""
 ENCRYPTED = 1
+"""The flag of an encrypted member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ def read_members(path: Path, buffer: mmap.mmap) -> Mapping[str, Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except Exception as error:  # the library meets damage with many classes
+    except Exception as error:  # the library raises many classes for damaged files
         raise ModelFileError(f"its list of members cannot be read ({quote(str(error))}): {AGAIN}") from None
     if len(infos) > MOST_MEMBERS:
         raise ModelFileError(f"it has {len(infos):,} members, more than {MOST_MEMBERS:,}: {AGAIN}")
@@ -44,7 +51,7 @@ def read_members(path: Path, buffer: mmap.mmap) -> Mapping[str, Member]:
     members: dict[str, Member] = {}
     end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
-        if info.filename != info.orig_filename:  # such as by a field beside the name, which torch does not know
+        if info.filename != info.orig_filename:  # an extra field can give a second name, which torch does not read
             raise ModelFileError(f"its member {quote(info.orig_filename)} has two names: {AGAIN}")
         name = info.filename.removeprefix(f"{folder}/")
         if name == info.filename or name in members:

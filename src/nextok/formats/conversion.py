@@ -1,4 +1,4 @@
-"""Tensors as they go into a new file: in the storage kind that was asked for, rotary rows in the order it needs."""
+"""Tensors for a new file: in the storage kind that was asked for, with rotary rows in the order of that file."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def choose_kind(tensor: Tensor, to: str) -> str:
 
 
 def convert_tensors(checkpoint: Checkpoint, to: str, interleaved: bool) -> Iterator[Tensor]:
-    """Each tensor, made when its turn comes, so that only one of them is in memory."""
+    """Each tensor, converted when it is asked for, so that only one of them is in memory."""
     for name, tensor in checkpoint.tensors.items():
         yield _convert(_reorder_rows(name, tensor, checkpoint.config, interleaved), name, choose_kind(tensor, to))
 

@@ -1,4 +1,4 @@
-"""Settings read from a file: every value's type and range is checked where it is read."""
+"""Settings of a file: the type and the range of every value are checked when it is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from nextok.formats.files import quote
 class Fields:
     """A mapping of settings whose names share a prefix; None counts as absent, as in JSON configurations.
 
-    Each method takes what stands for an absent value; without it (None) the setting is required.
+    `absent` is the value of a setting that is not there; where it is None, the setting is required. Each method
+    raises ModelFileError for a missing or wrong value.
     """
 
     values: Mapping[str, Any]

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from nextok.errors import ModelFileError, ModelNotFoundError
 
 AGAIN = "the file is damaged, download it again"
-MOST_SHOWN = 120  # letters
+"""The fix that most messages end with."""
+MOST_LETTERS_QUOTED = 120
+"""Largest number of letters of a value in a message."""
 
 
 def quote(value: object) -> str:
@@ -24,7 +26,7 @@ def quote(value: object) -> str:
     if isinstance(value, str):
         return repr(value[:80])
     text = reprlib.repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    return text if len(text) <= MOST_LETTERS_QUOTED else f"{text[:MOST_LETTERS_QUOTED]}..."
 
 
 @contextmanager
@@ -38,9 +40,9 @@ def name_in_errors(place: str) -> Iterator[None]:
 
 @contextmanager
 def open_file(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; ModelNotFoundError if it is not there, else ModelFileError."""
+    """A regular file, open for reading in binary; ModelNotFoundError if it is not there, else ModelFileError."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # asked first: opening a pipe waits for its writer
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened, as opening a pipe waits for its writer
             raise ModelFileError("it is a folder or a device: give the path of a file")
         with open(path, "rb") as file:
             yield file
@@ -61,10 +63,10 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def release_pages(data: npt.NDArray[np.uint8]) -> None:
-    """Give back the memory of the mapped file that these bytes lie in; whoever looks at it again reads it again.
+    """Give back the memory of the mapped file that these bytes lie in; a later read loads it from the disk again.
 
-    Otherwise a model that has been repacked would be in memory twice until the process ends. The whole file, since
-    the system maps the neighbours of what is read as well.
+    Otherwise a model that has been repacked would be in memory twice until the process ends. The whole file is
+    released, since the system maps the neighbours of what is read as well.
     """
     whole: Any = data
     while isinstance(whole, np.ndarray):
@@ -96,9 +98,9 @@ def read_json(path: Path, limit: int) -> dict[str, Any]:
 
 
 def locate_file(folder: Path, name: str) -> Path:
-    """The path of a file of this plain name in a model's folder; ModelFileError if it leads out of there.
+    """The path of a file of this plain name in a model's folder; ModelFileError if a link leads out of the folder.
 
-    The one way out that is allowed is a Hugging Face cache's: from `snapshots/` to its `blobs/`.
+    The only links out that are allowed are those of a Hugging Face cache, from `snapshots/` to its `blobs/`.
     """
     if not name.isprintable() or name in ("", ".", "..") or set(name) & set("/\\:"):
         raise ModelFileError(f"{quote(name)} is no plain file name: {AGAIN}")

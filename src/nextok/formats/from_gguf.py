@@ -1,6 +1,7 @@
 """A Llama-family model from a GGUF file: its settings checked, its tensors found."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from nextok.errors import ModelFileError
@@ -10,6 +11,16 @@ from nextok.formats.files import AGAIN, name_in_errors, quote
 from nextok.formats.gguf import GGUF, read_gguf
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
 
+NAMES = llama.SettingNames(
+    layers="block_count",
+    width="embedding_length",
+    heads="attention.head_count",
+    kv_heads="attention.head_count_kv",
+    head_width="attention.key_length",
+    hidden="feed_forward_length",
+    context="context_length",
+    norm_epsilon="attention.layer_norm_rms_epsilon",
+)
 # Settings that change the arithmetic, each with the values for which they do not.
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "expert_count": (0,),
@@ -46,26 +57,18 @@ def _read_config(gguf: GGUF, rope_freqs: Tensor | None) -> ModelConfig:
     fields = Fields(gguf.metadata, f"{architecture}.")
     for name, allowed in NEUTRAL.items():
         fields.allow_only(name, *allowed)
-    width = fields.read_integer("embedding_length", llama.MOST_WIDTH)
-    heads = fields.read_integer("attention.head_count", llama.MOST_HEADS)
-    even_share = None if width % heads else width // heads
-    head_width = fields.read_integer("attention.key_length", llama.MOST_HEAD_WIDTH, absent=even_share)
-    fields.allow_only("attention.value_length", head_width)
-    rope_width = fields.read_integer("rope.dimension_count", llama.MOST_HEAD_WIDTH, absent=head_width)
-    context = fields.read_integer("context_length", llama.MOST_CONTEXT)
-    window = fields.read_integer("attention.sliding_window", llama.MOST_CONTEXT, absent=0, least=0)
-    return ModelConfig(
+    config = llama.read_config(
+        fields,
+        NAMES,
         architecture=architecture,
-        layers=fields.read_integer("block_count", llama.MOST_LAYERS),
-        width=width,
-        heads=heads,
-        kv_heads=fields.read_integer("attention.head_count_kv", llama.MOST_HEADS, absent=heads),
-        head_width=head_width,
-        hidden=fields.read_integer("feed_forward_length", llama.MOST_HIDDEN),
         vocab_size=_read_vocab_size(gguf),
-        context=min(context, window or context),
-        norm_epsilon=fields.read_number("attention.layer_norm_rms_epsilon", *llama.EPSILONS),
-        rope_theta=fields.read_number("rope.freq_base", *llama.THETAS, absent=10_000.0),
+        window=fields.read_integer("attention.sliding_window", llama.MOST_CONTEXT, absent=0, least=0),
+    )
+    fields.allow_only("attention.value_length", config.head_width)
+    rope_width = fields.read_integer("rope.dimension_count", llama.MOST_HEAD_WIDTH, absent=config.head_width)
+    return replace(
+        config,
+        rope_theta=fields.read_number("rope.freq_base", *llama.THETAS, absent=llama.THETA),
         rope_width=rope_width,
         rope_interleaved=architecture in ("llama", "mistral"),
         rope_divisors=_read_rope_divisors(fields, rope_freqs, rope_width),
@@ -73,7 +76,7 @@ def _read_config(gguf: GGUF, rope_freqs: Tensor | None) -> ModelConfig:
 
 
 def _read_vocab_size(gguf: GGUF) -> int:
-    """The rows of the embedding: at least one a token, more where they were padded."""
+    """Number of rows of the embedding: at least one per token, more where they were padded."""
     embedding = gguf.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelFileError("it has no token_embd.weight (a vocabulary alone?): choose a file with the model")

@@ -1,8 +1,9 @@
-"""A Llama-family model from a Hugging Face folder. Its config.json is data: nothing in it is ever run."""
+"""A Llama-family model from a Hugging Face folder. Its config.json is read as data only."""
 
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nextok.formats.weights import read_weights
 
 CONFIG = "config.json"
 MOST_CONFIG_BYTES = 1 << 20
+"""Largest size of config.json, in bytes."""
 
 OUTER_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -34,8 +36,19 @@ LAYER_NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+NAMES = llama.SettingNames(
+    layers="num_hidden_layers",
+    width="hidden_size",
+    heads="num_attention_heads",
+    kv_heads="num_key_value_heads",
+    head_width="head_dim",
+    hidden="intermediate_size",
+    context="max_position_embeddings",
+    norm_epsilon="rms_norm_eps",
+)
 LAYER_NAME = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,3})\.(.+)\.(weight|bias)")
-UNUSED = ".self_attn.rotary_emb.inv_freq"  # a table that old files carry, computed anew by everybody
+UNUSED = ".self_attn.rotary_emb.inv_freq"
+"""End of the names of a table in old files, which nextok computes from the configuration."""
 
 
 def open_safetensors(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -48,8 +61,8 @@ def open_safetensors(folder: str | os.PathLike[str]) -> Checkpoint:
             raise ModelFileError(f"it has no {CONFIG}: give the folder of a whole model, or the path of a GGUF file")
         with name_in_errors(CONFIG):
             values = read_json(locate_file(folder, CONFIG), MOST_CONFIG_BYTES)
-            of_the_book = values.get("model_type") == happy_llm.MODEL_TYPE
-        if of_the_book:
+            is_happy_llm = values.get("model_type") == happy_llm.MODEL_TYPE
+        if is_happy_llm:
             return happy_llm.open_exported(folder, values)
         with name_in_errors(CONFIG):
             config = _read_config(values)
@@ -85,32 +98,19 @@ def _read_config(values: dict[str, Any]) -> ModelConfig:
         raise ModelFileError("the model is quantised in a way nextok does not read: choose the original, or a GGUF")
     fields.allow_only("hidden_act", "silu")
     fields.allow_only("partial_rotary_factor", 1)
-    width = fields.read_integer("hidden_size", llama.MOST_WIDTH)
-    heads = fields.read_integer("num_attention_heads", llama.MOST_HEADS)
-    even_share = None if width % heads else width // heads
-    head_width = fields.read_integer("head_dim", llama.MOST_HEAD_WIDTH, absent=even_share)
-    context = fields.read_integer("max_position_embeddings", llama.MOST_CONTEXT)
-    theta, divisors = _read_rope(fields, head_width, context)
-    return ModelConfig(
+    config = llama.read_config(
+        fields,
+        NAMES,
         architecture=architecture,
-        layers=fields.read_integer("num_hidden_layers", llama.MOST_LAYERS),
-        width=width,
-        heads=heads,
-        kv_heads=fields.read_integer("num_key_value_heads", llama.MOST_HEADS, absent=heads),
-        head_width=head_width,
-        hidden=fields.read_integer("intermediate_size", llama.MOST_HIDDEN),
         vocab_size=fields.read_integer("vocab_size", llama.MOST_VOCAB),
-        context=min(context, _read_window(fields, architecture) or context),
-        norm_epsilon=fields.read_number("rms_norm_eps", *llama.EPSILONS),
-        rope_theta=theta,
-        rope_width=head_width,
-        rope_interleaved=False,
-        rope_divisors=divisors,
+        window=_read_window(fields, architecture),
     )
+    theta, divisors = _read_rope(fields, config.head_width, fields.read_integer(NAMES.context, llama.MOST_CONTEXT))
+    return replace(config, rope_theta=theta, rope_divisors=divisors)
 
 
 def _read_window(fields: Fields, architecture: str) -> int:
-    """How many tokens attention looks back, 0 for all: up to that many, the model is exact."""
+    """How many tokens attention looks back, 0 for all."""
     if architecture != "mistral" and not fields.read_flag("use_sliding_window", absent=False):
         return 0
     return fields.read_integer("sliding_window", llama.MOST_CONTEXT, absent=0, least=0)
@@ -122,7 +122,7 @@ def _read_rope(fields: Fields, rope_width: int, context: int) -> tuple[float, tu
     values = fields.values.get(name) or {}
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
         raise ModelFileError(f"{name} is {quote(values)}, not one set of values for all layers: choose another model")
-    older = fields.read_number("rope_theta", *llama.THETAS, absent=10_000.0)
+    older = fields.read_number("rope_theta", *llama.THETAS, absent=llama.THETA)
     with name_in_errors(name):
         rope = Fields(values)
         rope.allow_only("partial_rotary_factor", 1)

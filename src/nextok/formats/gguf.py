@@ -1,4 +1,4 @@
-"""A bounded GGUF reader: the container alone, versions 2 and 3, without a look at what the model is.
+"""A bounded GGUF reader: the container alone, versions 2 and 3, whatever the model is.
 
 Every length is compared with the bytes that are left before anything is allocated, so that a hostile
 file costs no more time and memory than its own size. Strings must be UTF-8, names and values alike.
@@ -24,6 +24,7 @@ Scalar: TypeAlias = str | int | float | bool
 Value: TypeAlias = Scalar | list[Scalar]
 
 MAGIC = b"GGUF"
+# The largest sizes of a file's parts, in bytes, or their largest numbers.
 MOST_HEADER_BYTES = 1 << 28
 MOST_KEYS = 65_536
 MOST_TENSORS = 65_536
@@ -35,9 +36,11 @@ MOST_ALIGNMENT = 1 << 20
 
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 NUMBERS = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 10: "<u8", 11: "<i8", 12: "<f8"}
+"""Types of values that are numbers, by the number that a file gives, as numpy types."""
 BOOL, STRING, ARRAY = 7, 8, 9
+"""The other types of values."""
 # fmt: off
-KIND_NAMES = (  # by number; "-" stands for kinds that were withdrawn
+KIND_NAMES = (  # The storage kinds by their numbers; "-" stands for a kind that was withdrawn.
     "F32", "F16", "Q4_0", "Q4_1", "-", "-", "Q5_0", "Q5_1",
     "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K",
     "IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS",
@@ -50,7 +53,7 @@ KIND_NAMES = (  # by number; "-" stands for kinds that were withdrawn
 
 @dataclass(frozen=True, slots=True)
 class GGUF:
-    """What a GGUF file holds: settings by key, tensors by name (none in a vocabulary-only file)."""
+    """The settings of a GGUF file by key, and its tensors by name (none in a file that has only a vocabulary)."""
 
     metadata: dict[str, Value]
     tensors: dict[str, Tensor]
@@ -72,7 +75,7 @@ class _TensorInfo:
     name: str
     shape: tuple[int, ...]
     kind: StorageKind
-    offset: int  # from the start of the data section
+    offset: int  # in bytes from the start of the data section
 
 
 class _Reader:
@@ -84,7 +87,7 @@ class _Reader:
         self.end = min(len(buffer), MOST_HEADER_BYTES)
 
     def take(self, size: int) -> int:
-        """Where the next `size` bytes begin; ModelFileError if the header ends before they do."""
+        """The place of the next `size` bytes, which are skipped; ModelFileError if the header ends before they do."""
         start = self.at
         if size > self.end - start:
             if self.end < len(self.buffer):
@@ -163,7 +166,7 @@ class _Reader:
         return values
 
     def read_strings(self, count: int) -> list[Scalar]:
-        """Many strings: a vocabulary has a hundred thousand, so nothing is called in the loop that can wait."""
+        """Many strings, in a loop without calls, as a vocabulary has a hundred thousand."""
         found: list[bytes] = []
         at, end, buffer, unpack = self.at, self.end, self.buffer, U64.unpack_from
         while len(found) < count and at + 8 <= end:

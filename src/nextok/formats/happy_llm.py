@@ -22,7 +22,9 @@ from nextok.formats.weights import read_weights
 MODEL_TYPE = "Tiny-K"
 CONFIG = "config.json"
 MOST_CONFIG_BYTES = 1 << 20
-HEADS = 16  # the book's, and its ModelConfig's, where no file says another number
+"""Largest size of config.json, in bytes."""
+# The defaults of Happy-LLM's ModelConfig, for settings that no file states.
+HEADS = 16
 EPSILON = 1e-5
 CONTEXT = 512
 
@@ -43,9 +45,12 @@ LAYER_NAMES = {
     "ffn_norm": "ffn_norm",
 }
 LAYER_NAME = re.compile(r"layers\.(0|[1-9][0-9]{0,3})\.(.+)\.weight")
-WRAPPED = re.compile(r"(_orig_mod\.|module\.)*")  # by torch.compile and DataParallel
-BUFFER = re.compile(r"(.+\.)?(freqs_cos|freqs_sin|attention\.mask)")  # computed anew by everybody
-INSIDE = ("model_args", "args", "config")  # where a training checkpoint keeps the configuration, if it does
+WRAPPED = re.compile(r"(_orig_mod\.|module\.)*")
+"""Prefixes that torch.compile and DataParallel put before names."""
+BUFFER = re.compile(r"(.+\.)?(freqs_cos|freqs_sin|attention\.mask)")
+"""Names of tables that nextok computes from the configuration."""
+INSIDE = ("model_args", "args", "config")
+"""Keys under which a training checkpoint may keep the configuration."""
 SETTINGS = (
     *("dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "hidden_dim", "multiple_of"),
     *("norm_eps", "max_seq_len", "rope_theta"),
@@ -54,11 +59,11 @@ THETA = 10_000.0
 
 
 def open_happy_llm(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint in a torch file; its shape is that of its tensors and of its configuration, if it has one: in
-    a config.json beside it, or in the training checkpoint itself.
+    """The checkpoint in a torch file; its sizes are those of its tensors and of a configuration, if it has one.
 
-    The number of heads shows in no weight: where nothing tells it, it is the book's 16. ModelFileError if two of
-    these contradict each other, or if it is no such model.
+    A configuration is a config.json in the same folder or a part of the training checkpoint. No weight shows the
+    number of heads: where no configuration states it, it is 16, as in the book. ModelFileError if two of these
+    contradict each other, or if it is another kind of model.
     """
     path = Path(path)
     state = read_state_dict(path)
@@ -107,15 +112,15 @@ def infer_config(shapes: Mapping[str, tuple[int, ...]], settings: Mapping[str, A
     theirs.setdefault("token_embd.weight", theirs.get("output.weight", "tok_embeddings.weight"))
     layers = 1 + max((int(ours.split(".")[1]) for ours in theirs if ours.startswith("blk.")), default=-1)
 
-    def size(ours: str, axis: int) -> int:
+    def get_size(ours: str, axis: int) -> int:
         shape = shapes.get(theirs.get(ours, ""), ())
         if len(shape) != 2:
             raise ModelFileError(f"there is no matrix {ours} ({theirs.get(ours, 'absent')}): {AGAIN}")
         return shape[axis]
 
     fields = Fields(settings)
-    width, vocab_size = size("token_embd.weight", 1), size("token_embd.weight", 0)
-    shared, hidden = size("blk.0.attn_k.weight", 0), size("blk.0.ffn_gate.weight", 0)
+    width, vocab_size = get_size("token_embd.weight", 1), get_size("token_embd.weight", 0)
+    shared, hidden = get_size("blk.0.attn_k.weight", 0), get_size("blk.0.ffn_gate.weight", 0)
     _check_setting(fields, "n_layers", layers, llama.MOST_LAYERS, "the number of layers in the file")
     _check_setting(fields, "dim", width, llama.MOST_WIDTH, "the width of tok_embeddings.weight")
     _check_setting(fields, "vocab_size", vocab_size, llama.MOST_VOCAB, "the rows of tok_embeddings.weight")
@@ -149,7 +154,7 @@ def _check_setting(fields: Fields, name: str, found: int, most: int, what: str) 
 
 
 def _check_hidden(fields: Fields, width: int, hidden: int) -> None:
-    """The feed-forward part is as wide as `hidden_dim` says, or 8/3 of the stream, rounded up to `multiple_of`."""
+    """ModelFileError unless `hidden` is `hidden_dim`, or 8/3 of the width rounded up to `multiple_of`."""
     what = "the rows of layers.0.feed_forward.w1.weight"
     if fields.values.get("hidden_dim") is None and fields.values.get("multiple_of") is not None:
         multiple = fields.read_integer("multiple_of", llama.MOST_HIDDEN)
@@ -163,7 +168,7 @@ def _check_hidden(fields: Fields, width: int, hidden: int) -> None:
 
 
 def _infer_heads(fields: Fields, width: int, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many heads: as a configuration says, else as old buffers of the rotation are wide, else the book's."""
+    """How many heads: as a configuration states, else by the width of old buffers of the rotation, else 16."""
     turned = {name: shape for name, shape in shapes.items() if name.endswith(("freqs_cos", "freqs_sin"))}
     if bad := next((name for name, shape in turned.items() if len(shape) != 2), None):
         raise ModelFileError(f"{quote(bad)} has shape {turned[bad]}, not a row for each position: {AGAIN}")
@@ -213,7 +218,7 @@ def _make_heads_error(why: str) -> ModelFileError:
 
 
 def _read_settings_beside(path: Path) -> dict[str, Any]:
-    """What a config.json in the same folder says; nothing if there is none."""
+    """The settings of a config.json in the same folder; none if there is no such file."""
     if not os.path.exists(path.parent / CONFIG):
         return {}
     with name_in_errors(CONFIG):
@@ -223,7 +228,7 @@ def _read_settings_beside(path: Path) -> dict[str, Any]:
 
 
 def _merge_settings(beside: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What config.json and a training checkpoint say of the model; ModelFileError where they contradict."""
+    """The settings of config.json and of a training checkpoint; ModelFileError where they contradict each other."""
     place = next((key for key in INSIDE if isinstance(checkpoint.get(key), dict)), "")
     inside = {name: value for name, value in checkpoint.get(place, {}).items() if name in SETTINGS}
     for name in inside:
@@ -242,5 +247,5 @@ def _build_checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
     head = found.get("output.weight")
     embedding = found.setdefault("token_embd.weight", head) if head else found["token_embd.weight"]
     if head and head.kind == embedding.kind and np.array_equal(head.data, embedding.data):
-        del found["output.weight"]  # tied, as the book has it
+        del found["output.weight"]  # the head is the embedding, as in the book
     return llama.check_tensors(config, found, {})

@@ -17,7 +17,9 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 FLOATING = ("F32", "F16", "BF16")
+"""The storage kinds that can be quantised."""
 BLOCK = 32
+"""Number of values of a block."""
 
 
 def quantize_checkpoint(checkpoint: Checkpoint, kind: str) -> Checkpoint:

@@ -20,7 +20,8 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 Floats: TypeAlias = npt.NDArray[np.float32]
 Records: TypeAlias = npt.NDArray[Any]
 
-CHUNK = 65_536  # values decoded at a time: bytes, temporaries and result together stay in the cache
+CHUNK = 65_536
+"""Number of values decoded at a time: bytes, temporaries and result together stay in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from nextok.formats.files import AGAIN, map_file, name_in_errors, quote
 from nextok.formats.quants import KINDS
 from nextok.formats.tensor import Tensor
 
-READ = ("F32", "F16", "BF16")
+KINDS_READ = ("F32", "F16", "BF16")
+"""The types of tensors that nextok reads."""
 MOST_HEADER_BYTES = 16 << 20
+"""Largest size of a header, in bytes."""
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -26,8 +28,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {}
         for name, kind_name, shape in _read_header(path):
             with name_in_errors(f"tensor {quote(name)}"):
-                if kind_name not in READ:
-                    raise ModelFileError(f"its type is {kind_name}: choose a model in {', '.join(READ)}")
+                if kind_name not in KINDS_READ:
+                    raise ModelFileError(f"its type is {kind_name}: choose a model in {', '.join(KINDS_READ)}")
                 if not shape or 0 in shape:
                     raise ModelFileError(f"its shape is {shape}, a weight has values in rows: {AGAIN}")
                 size = KINDS[kind_name].count_bytes(shape)

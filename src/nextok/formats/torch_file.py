@@ -1,7 +1,7 @@
 """The tensors of a torch file (`.pth`, `.pt`, `.bin`), which is a pickle with its numbers beside it in a zip archive.
 
-A pickle can run code when it is read. So it is first read here as data (`torch_pickle`), and what it says is compared
-with what the file has; only a plain state dict goes on to `torch.load(weights_only=True)`.
+A pickle can run code when it is read. So it is first read here as data (`torch_pickle`) and compared with the
+contents of the file; only a plain state dict goes on to `torch.load(weights_only=True)`.
 """
 
 import os
@@ -26,24 +26,30 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES = (".pth", ".pt", ".bin")
-NESTED = ("model_state_dict", "state_dict", "model")  # where a training checkpoint keeps the weights
+"""Ends of the names of torch files."""
+NESTED = ("model_state_dict", "state_dict", "model")
+"""Keys under which a training checkpoint may keep the weights."""
 OLDEST_TORCH = (2, 10)
+"""Oldest version of torch that reads files safely."""
 MOST_PICKLE_BYTES = 16 << 20
+"""Largest size of the pickle, in bytes."""
 MOST_TENSORS = 65_536
+"""Largest number of tensors."""
 MOST_NAME_LETTERS = 1024
+"""Largest number of letters of a tensor's name."""
 PICKLE = "data.pkl"
 SMALL = {"byteorder", "version", ".data/serialization_id", ".format_version", ".storage_alignment"}
 DATA = re.compile(r"data/[0-9]{1,9}")
 
 
 def is_torch_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file goes by a name that torch's files have."""
+    """Whether the name of a file ends as those of torch files do."""
     return Path(path).suffix in SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
 class StateDict:
-    """Every tensor by its own name, still on disk, and what a training checkpoint holds beside them."""
+    """Every tensor by its own name, still on disk, and the other entries of a training checkpoint."""
 
     tensors: dict[str, Tensor]
     beside: Mapping[str, Any]
@@ -67,21 +73,21 @@ def read_state_dict(path: Path) -> StateDict:
         views, place = _find_state_dict(content)
         _check_storages(views, members, len(buffer))
         loaded = _load_with_torch(path)
-        if _identify(path) != version:  # torch opens it anew
+        if _identify(path) != version:  # torch has opened it a second time
             raise ModelFileError("it was changed while it was read: load it again")
         tensors = {name: _build_tensor(name, view, _look_up(loaded, (*place, name))) for name, view in views.items()}
         return StateDict(tensors, {key: content[key] for key in content if key not in place} if place else {})
 
 
 def _identify(path: Path) -> tuple[int, ...]:
-    """What tells a file from another one that has taken its name, or from itself when it has been written to."""
+    """Numbers that change when another file takes this name, and when the file is written to."""
     with open_file(path) as file:
         facts = os.fstat(file.fileno())
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 def _read_content(buffer: Any, members: Mapping[str, Member]) -> Any:
-    """What the pickle says, if there is one and all else is numbers."""
+    """The object that the pickle describes; ModelFileError if there is none, or a member that no state dict has."""
     for name in members:
         if name not in SMALL and name != PICKLE and not DATA.fullmatch(name):
             code = "it is a program (TorchScript)" if name.startswith(("code/", "constants")) else "no state dict"
@@ -117,7 +123,7 @@ def _find_state_dict(content: Any) -> tuple[dict[str, TensorView], list[str]]:
 
 
 def _check_storages(views: Mapping[str, TensorView], members: Mapping[str, Member], size: int) -> None:
-    """ModelFileError unless each storage is exactly a member, and tensors share no more than two would."""
+    """ModelFileError unless each storage is exactly a member, and all tensors take at most twice the file's size."""
     taken = 0
     for name, view in views.items():
         member = members.get(f"data/{view.storage.key}")
@@ -133,7 +139,7 @@ def _check_storages(views: Mapping[str, TensorView], members: Mapping[str, Membe
 
 
 def _load_with_torch(path: Path) -> Any:
-    """What torch itself makes of the file, mapped into memory."""
+    """The file as torch reads it, mapped into memory; ModelFileError if torch refuses it."""
     torch = _import_torch()
     try:
         with warnings.catch_warnings():
@@ -159,14 +165,14 @@ def _import_torch() -> Any:
 
 
 def _look_up(content: Any, place: tuple[str, ...]) -> Any:
-    """What lies there in the mappings that torch has made; None if nothing does."""
+    """The value at a path of keys in nested mappings; None if there is none."""
     for key in place:
         content = content.get(key) if isinstance(content, dict) else None
     return content
 
 
 def _build_tensor(name: str, view: TensorView, found: "torch.Tensor") -> Tensor:
-    """A tensor over the bytes that torch has mapped, which are those that the pickle spoke of."""
+    """A tensor over the bytes that torch has mapped; ModelFileError unless they are as the pickle describes them."""
     import torch
 
     kind = KINDS[STORAGES[view.storage.type][0]]

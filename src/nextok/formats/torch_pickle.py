@@ -1,7 +1,7 @@
-"""What the pickle of a torch file says, read without running any of it.
+"""The pickle of a torch file, read without running any of it.
 
-A pickle is a program. This reader knows the few instructions that `torch.save` writes for a state dict, and makes of
-them nothing but numbers, names and descriptions of tensors; at anything else it stops. The instructions are those of
+A pickle is a program. This reader knows the few instructions that `torch.save` writes for a state dict, and builds
+only numbers, names and descriptions of tensors from them; anything else is an error. The instructions are those of
 protocol 2: https://peps.python.org/pep-0307/ and the standard library's `pickletools`.
 """
 
@@ -14,10 +14,14 @@ from nextok.errors import ModelFileError
 from nextok.formats.files import AGAIN, quote
 
 MOST_INSTRUCTIONS = 4 << 20
-MOST_LETTERS = 1 << 16  # of a name or a setting
+"""Largest number of instructions of a pickle."""
+MOST_LETTERS = 1 << 16
+"""Largest number of letters of a text."""
 MOST_DIMENSIONS = 8
+"""Largest number of dimensions of a tensor."""
 
-STORAGES = {  # the class that a pickle names: the kind of its values, if nextok reads them, and the bytes of one
+# Each class of storage: the kind of its values, empty if nextok does not read it, and the bytes of one value.
+STORAGES = {
     "FloatStorage": ("F32", 4),
     "HalfStorage": ("F16", 2),
     "BFloat16Storage": ("BF16", 2),
@@ -40,7 +44,7 @@ SAVE_AGAIN = "save model.state_dict() alone, with torch.save, and give that file
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A class or a function that the pickle names; only its name is known here."""
+    """The name of a class or a function in the pickle; the object itself is never looked up."""
 
     text: str
 
@@ -51,11 +55,11 @@ class Storage:
 
     type: str
     key: str
-    length: int  # values
+    length: int  # number of values
 
     @property
     def bytes(self) -> int:
-        """Its size."""
+        """Size of all values, in bytes."""
         return self.length * STORAGES[self.type][1]
 
 
@@ -64,12 +68,12 @@ class TensorView:
     """A tensor: where in a storage it begins, and its shape, row after row without gaps."""
 
     storage: Storage
-    start: int  # values
+    start: int  # number of values of the storage before the first
     shape: tuple[int, ...]
 
 
 class _Mark:
-    """What separates the items of a tuple or a mapping from what lies below them."""
+    """The mark on the stack below the items of a tuple or a mapping."""
 
 
 MARK = _Mark()
@@ -89,20 +93,20 @@ def read_pickle(data: bytes) -> Any:
             reader.run_instruction(opcode.name, argument)
     except ModelFileError:
         raise
-    except Exception as error:  # a number that is not there, a text that is not UTF-8
+    except Exception as error:  # such as for a truncated number or a text that is not UTF-8
         raise ModelFileError(f"its pickle cannot be read ({quote(str(error))}): {AGAIN}") from None
     raise ModelFileError(f"its pickle has no end: {AGAIN}")
 
 
 class _Reader:
-    """The stack of the pickle's program, and what it has put aside."""
+    """The stack and the memo of the pickle's program."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
     def run_instruction(self, name: str, argument: Any) -> None:
-        """One instruction."""
+        """Run one instruction; ModelFileError if no state dict needs it."""
         if name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name])
         elif name in _LITERALS:
@@ -113,13 +117,13 @@ class _Reader:
             raise ModelFileError(f"its pickle has the instruction {name}, which no state dict needs: {SAVE_AGAIN}")
 
     def pop(self) -> Any:
-        """What lies on top, which is then gone."""
+        """Take the top of the stack."""
         if not self.stack or self.stack[-1] is MARK:
             raise ModelFileError(f"its pickle takes what is not there: {AGAIN}")
         return self.stack.pop()
 
     def pop_to_mark(self) -> list[Any]:
-        """What lies above the last mark."""
+        """Take everything above the last mark, and the mark."""
         items: list[Any] = []
         while self.stack and self.stack[-1] is not MARK:
             items.append(self.stack.pop())
@@ -129,12 +133,12 @@ class _Reader:
         return items[::-1]
 
     def check_protocol(self, version: int) -> None:
-        """Only 2, which is what torch writes."""
+        """ModelFileError unless the protocol is 2, which torch writes."""
         if version != 2:
             raise ModelFileError(f"its pickle has protocol {version}, but torch writes 2: {SAVE_AGAIN}")
 
     def push_name(self, text: str) -> None:
-        """A class or a function, by module and name."""
+        """Push a class or a function, given as module and name; ModelFileError for one that no state dict needs."""
         if text not in ALLOWED:
             raise ModelFileError(
                 f"its pickle names {quote(text.replace(' ', '.'))}, which is no part of a state dict and would "
@@ -143,23 +147,23 @@ class _Reader:
         self.stack.append(Name(text))
 
     def put(self, index: int) -> None:
-        """Put what lies on top aside, too."""
+        """Store the top of the stack in the memo; it stays on the stack."""
         self.memo[index] = self.pop()
         self.stack.append(self.memo[index])
 
     def get(self, index: int) -> None:
-        """What was put aside."""
+        """Push an object of the memo."""
         if index not in self.memo:
             raise ModelFileError(f"its pickle takes what is not there: {AGAIN}")
         self.stack.append(self.memo[index])
 
     def push_tuple(self, size: int | None) -> None:
-        """The last `size` items, or those above the mark, as one."""
+        """Replace the last `size` items, or those above the mark, by one tuple."""
         items = self.pop_to_mark() if size is None else [self.pop() for _ in range(size)][::-1]
         self.stack.append(tuple(items))
 
     def set_items(self, items: list[Any]) -> None:
-        """Keys and values, in turn, for the mapping below."""
+        """Set items of the mapping on top of the stack, from keys and values in turn."""
         target = self.pop()
         if not isinstance(target, dict) or len(items) % 2:
             raise ModelFileError(f"its pickle sets items of what is no mapping: {AGAIN}")
@@ -170,7 +174,7 @@ class _Reader:
         self.stack.append(target)
 
     def append(self, items: list[Any]) -> None:
-        """Items for the list below."""
+        """Append items to the list on top of the stack."""
         target = self.pop()
         if not isinstance(target, list):
             raise ModelFileError(f"its pickle appends to what is no list: {AGAIN}")
@@ -178,14 +182,14 @@ class _Reader:
         self.stack.append(target)
 
     def build(self, _: object) -> None:
-        """The state of an object: torch keeps versions of modules there, which say nothing about weights."""
+        """Drop the state of an object, which may hold only torch's versions of modules."""
         state, target = self.pop(), self.pop()
         if not isinstance(target, dict) or not isinstance(state, dict) or set(state) != {"_metadata"}:
             raise ModelFileError(f"its pickle gives an object a state of its own: {SAVE_AGAIN}")
         self.stack.append(target)
 
     def push_storage(self, _: object) -> None:
-        """The numbers of a tensor, by their place in the archive."""
+        """Push the description of a tensor's numbers, by their place in the archive."""
         match self.pop():
             case ("storage", Name(type), str(key), str(), int(length)) if (
                 type.startswith("torch ") and key.isdecimal() and len(key) < 10 and length >= 0
@@ -195,7 +199,7 @@ class _Reader:
                 raise ModelFileError(f"its pickle has a storage that torch does not write: {AGAIN}")
 
     def call(self, _: object) -> None:
-        """What `torch.save` writes as a call: an empty mapping, or a tensor's description."""
+        """Push the result of a call that `torch.save` writes: an empty mapping, or the description of a tensor."""
         arguments, function = self.pop(), self.pop()
         match function, arguments:
             case Name(text), () if text == ORDERED_DICT:

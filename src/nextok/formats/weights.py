@@ -10,12 +10,15 @@ from nextok.formats.safetensors import read_safetensors
 from nextok.formats.tensor import Tensor
 from nextok.formats.torch_file import read_torch_file
 
-READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {  # the first that is there is read
+# The file names that are looked for, in this order, each with its reader.
+READERS: dict[str, Callable[[Path], dict[str, Tensor]]] = {
     "model.safetensors": read_safetensors,
     "pytorch_model.bin": read_torch_file,
 }
 MOST_INDEX_BYTES = 16 << 20
+"""Largest size of an index, in bytes."""
 MOST_SHARDS = 4096
+"""Largest number of files that an index may name."""
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ def write_folder(folder: Path, checkpoint: Checkpoint, to: str, tokens: Mapping[
         save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from None
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library keeps it to its owner
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library lets only the owner read it
 
 
 def _name_tensor(name: str) -> str:
@@ -92,7 +92,7 @@ def _build_scaling(config: ModelConfig) -> dict[str, Any]:
 
 
 def _build_attention(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What differs between the architectures: windows, which are not needed here, and biases."""
+    """The settings that differ between the architectures: biases, and windows, of which there are none here."""
     config = checkpoint.config
     if config.architecture == "mistral":
         settings: dict[str, Any] = {"sliding_window": None}

@@ -29,7 +29,7 @@ def write_gguf(path: Path, checkpoint: Checkpoint, name: str, vocabulary: Mappin
     """
     gguf = _import_gguf()
     config = checkpoint.config
-    architecture = "llama" if config.architecture == "mistral" else config.architecture  # one and the same there
+    architecture = "llama" if config.architecture == "mistral" else config.architecture  # GGUF has one name for both
     interleaved = architecture == "llama"
     writer = gguf.GGUFWriter(path, architecture)
     try:
@@ -86,7 +86,7 @@ def _build_settings(config: ModelConfig, architecture: str) -> dict[str, Value]:
 
 
 def _find_linear_factor(config: ModelConfig) -> float | None:
-    """The one number that divides all frequencies, if it is one."""
+    """The number that divides all frequencies, if it is the same for all."""
     divisors = set(config.rope_divisors or ())
     return divisors.pop() if len(divisors) == 1 else None
 

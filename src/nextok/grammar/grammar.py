@@ -8,18 +8,23 @@ from typing import Any
 from nextok.grammar.matching import CompiledGrammar, compile_grammar, find_fault, import_llguidance
 from nextok.text.tokenizer import Tokenizer
 
-LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}  # characters
+LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}
+"""Largest number of characters of the source, for each kind of grammar."""
 MOST_CHOICES = 10_000
+"""Largest number of choices."""
 DEEPEST_SCHEMA = 60
-MOST_PROPERTIES = 1000  # of one object: compiling them takes quadratic time
+"""Largest number of levels of a JSON schema."""
+MOST_PROPERTIES = 1000
+"""Largest number of members of one object of a schema, as the time to compile them is quadratic."""
 
-# As `json.dumps` writes: where any white space may come, small models write no end of it.
+# White space as `json.dumps` writes it: where any is allowed, small models write it without end.
 _JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What a text may be: tokens that would lead elsewhere are masked, and the text ends when it can only end.
+    """The form that a text must have: tokens that would break it are masked, and the text ends when nothing else
+    fits.
 
     Made by `choices`, `regex`, `json_schema` or `lark`. ValueError if it is wrong, too large or too complex;
     NextokError where llguidance, the library that reads it, is not installed. A text that is cut by `max_tokens`, a

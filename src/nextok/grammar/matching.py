@@ -1,4 +1,4 @@
-"""How far a text has come in a grammar, and which tokens may follow: by the library llguidance."""
+"""The state of a text in a grammar, and the tokens that may follow, by the library llguidance."""
 
 import importlib
 import re
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STACK_BYTES = (
-    256 << 20
-)  # bytes for the compiler, which descends as deep as the rules of a grammar refer to each other
-MOST_STATES = 64  # states of one request that are kept without asking whether they are still of use
+STACK_BYTES = 256 << 20
+"""Size of the compiler's stack: it calls itself as deep as the rules of a grammar refer to each other."""
+MOST_STATES = 64
+"""Number of states of one request from which on those of shorter texts are dropped."""
 
 _STACK_SIZE = threading.Lock()
 _vocabularies: WeakKeyDictionary[Tokenizer, dict[int, "TextVocabulary"]] = WeakKeyDictionary()
@@ -32,20 +32,20 @@ _vocabularies: WeakKeyDictionary[Tokenizer, dict[int, "TextVocabulary"]] = WeakK
 
 @dataclass(frozen=True, slots=True)
 class TextVocabulary:
-    """A tokenizer as llguidance sees it: only its text, and one token more, by which a complete text ends."""
+    """A tokenizer as llguidance sees it: its text tokens, and one token more, which ends a complete text."""
 
     tokenizer: "llguidance.LLTokenizer"
-    text: int  # bit i: token i is text
-    end: int
+    text: int  # bit i is set where token i is text
+    end: int  # id of the token that ends a text
 
 
 @dataclass(slots=True)
 class GrammarState:
-    """Where one text stands. `matcher` is None if the text has left the grammar."""
+    """The state of one text. `matcher` is None if the text has left the grammar."""
 
-    length: int  # of prompt and text, in tokens
+    length: int  # number of tokens of prompt and text
     matcher: "llguidance.LLMatcher | None"
-    allowed: Allow | None = None  # found when it is first asked for
+    allowed: Allow | None = None  # computed when it is first needed
 
 
 class CompiledGrammar:
@@ -59,15 +59,15 @@ class CompiledGrammar:
             raise ValueError("no token of this vocabulary can begin a text that follows the grammar; use another one")
 
     def begin(self) -> "GrammarProgress":
-        """Follow one text."""
+        """The progress of one request's texts, from the beginning."""
         return GrammarProgress(self)
 
     def build_start(self, length: int) -> GrammarState:
-        """Before the first token of a text, behind a prompt of this length."""
+        """The state before the first token of a text, after a prompt of so many tokens."""
         return GrammarState(length, self._start.deep_copy())
 
     def find_allowed(self, state: GrammarState) -> Allow:
-        """The tokens that may come next; DeadEndError if finding them takes more than may be spent on it."""
+        """The tokens that may come next; DeadEndError if finding them exceeds the limits."""
         if state.allowed is None:
             assert state.matcher
             mask = int.from_bytes(state.matcher.compute_bitmask(), "little")
@@ -81,15 +81,17 @@ class CompiledGrammar:
 
 
 class GrammarProgress:
-    """How far one request's texts have come, node by node."""
+    """The states of one request's texts, by their nodes."""
 
     def __init__(self, grammar: CompiledGrammar) -> None:
         self._grammar = grammar
         self._states: dict[int, GrammarState] = {}
-        self._trunk: GrammarState | None = None  # of committed text, from where a forgotten state is found again
+        self._trunk: GrammarState | None = (
+            None  # the state of committed text, from which dropped states are computed again
+        )
 
     def at(self, past: Past) -> Allow | None:
-        """The tokens that may come next; None after a guess that has left the grammar, as no text will come there.
+        """The tokens that may come next; None after a guess that has left the grammar, as no text goes through there.
 
         DeadEndError if the grammar is too complex to go on, or if the committed text has left it.
         """
@@ -115,7 +117,7 @@ class GrammarProgress:
             return state
         before = self._states.get(past.step[0]) if past.step else None
         if not past.tail:
-            # The text is here to stay: other ways to this place are dead, and what led here need not be copied.
+            # This text is committed: states of other branches are dropped, and its own need not be copied.
             self._states = {node: each for node, each in self._states.items() if each.length > len(past)}
             state = self._trunk = _advance(before or self._find_base(past), past)
         else:
@@ -137,7 +139,7 @@ def _copy_state(state: GrammarState) -> GrammarState:
 
 
 def _advance(state: GrammarState, past: Past) -> GrammarState:
-    """The state of this text, from that of one of its beginnings, which is used up."""
+    """The state of this text, computed from that of one of its beginnings, which is changed by that."""
     tokens = [past[place] for place in range(state.length, len(past))]
     if state.matcher is None or not tokens:
         return GrammarState(len(past), state.matcher)
@@ -149,7 +151,7 @@ def _advance(state: GrammarState, past: Past) -> GrammarState:
 
 
 def _check_stuck(matcher: "llguidance.LLMatcher") -> None:
-    """DeadEndError unless what failed is only that no token can come next, of which the readout tells."""
+    """DeadEndError unless the failure is only that no token can come next, which the readout reports."""
     if not matcher.get_error().startswith("NoExtension"):
         raise DeadEndError(
             f"the grammar is too complex to go on: {_extract_reason(matcher.get_error())}; use a simpler one"
@@ -157,7 +159,7 @@ def _check_stuck(matcher: "llguidance.LLMatcher") -> None:
 
 
 def import_llguidance() -> ModuleType:
-    """llguidance, which is not always installed."""
+    """The library llguidance; NextokError if it is not installed."""
     with needed_for("a grammar"):
         return importlib.import_module("llguidance")
 
@@ -170,7 +172,7 @@ def find_fault(grammar: str) -> str:
 
 
 def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> CompiledGrammar:
-    """A grammar over one vocabulary, of which ids from `vocab_size` on do not count."""
+    """A grammar over the ids below `vocab_size` of one vocabulary; ValueError if it cannot be used."""
     vocabulary = _find_vocabulary(tokenizer, vocab_size)
     start = _run_deep(
         lambda: import_llguidance().LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=_make_limits())
@@ -184,7 +186,7 @@ def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: f
 
 
 def _make_limits() -> Any:
-    """What a grammar may cost: some milliseconds for each of these, and some ten megabytes."""
+    """The limits of a grammar's computation: some milliseconds for each of these, and some ten megabytes."""
     return import_llguidance().LLParserLimits(
         initial_lexer_fuel=200_000, step_lexer_fuel=100_000, max_lexer_states=50_000, verbose_errors=False
     )
@@ -198,7 +200,7 @@ def _extract_reason(error: str) -> str:
 
 
 def _run_deep(function: Callable[[], T]) -> T:
-    """Run this on a stack of its own, as it would end the process where it overflows the usual one."""
+    """Run this on a stack of STACK_BYTES, as an overflow of the usual stack would end the process."""
     answer: Future[T] = Future()
 
     def run() -> None:
@@ -218,7 +220,7 @@ def _run_deep(function: Callable[[], T]) -> T:
 
 
 class _TokenizerAdapter:
-    """What llguidance wants to know of a tokenizer."""
+    """The attributes and the call of a tokenizer that llguidance needs."""
 
     def __init__(self, tokenizer: Tokenizer, text: set[int]) -> None:
         size = tokenizer.vocab_size
@@ -235,7 +237,7 @@ class _TokenizerAdapter:
 
 
 def _find_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> TextVocabulary:
-    """Found once for each tokenizer, which takes a second for a large one."""
+    """The vocabulary as llguidance sees it, built once for each tokenizer: that takes a second for a large one."""
     known = _vocabularies.setdefault(tokenizer, {})
     if vocab_size not in known:
         size = min(vocab_size, tokenizer.vocab_size)

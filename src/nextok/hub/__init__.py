@@ -30,7 +30,8 @@ Model = str | os.PathLike[str]
 def resolve(model: Model, *, report: Report | None = None, offline: bool = False) -> Source:
     """Find a model by path, name or hub id, and fetch it only if no whole copy is on this machine.
 
-    Raises ModelNotFoundError if nothing goes by this name, DownloadError if it could not be fetched.
+    `report` is called with the progress of a download. Raises ModelNotFoundError if there is no model of this name,
+    DownloadError if it could not be fetched or `offline` forbids it.
     """
     tell = report or _ignore
     match _classify(model):

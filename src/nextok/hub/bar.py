@@ -1,4 +1,4 @@
-"""Shows progress to a person."""
+"""Progress of a download, shown on stderr."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from nextok.hub.source import Progress, Report
 
 @contextmanager
 def show_progress() -> Iterator[Report]:
-    """Give a report that draws bars on stderr, or writes one line a stage where stderr is no terminal."""
+    """Give a report that draws bars on stderr, or writes one line per stage where stderr is no terminal."""
     if not sys.stderr.isatty():
         yield _report_lines()
         return

@@ -1,4 +1,4 @@
-"""The folder where fetched models are kept, and how a file in it is known to be whole."""
+"""The folder of fetched models, and the check that a file in it is whole."""
 
 import hashlib
 import os
@@ -51,7 +51,7 @@ def is_whole(path: Path, content: Content, stamp: Path) -> bool:
             return False
     except OSError:
         return False
-    with suppress(OSError):  # a cache that cannot be written only costs a hash at each load
+    with suppress(OSError):  # without a stamp, the file is hashed at each load
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_bytes(line.encode())
     return True
@@ -59,7 +59,7 @@ def is_whole(path: Path, content: Content, stamp: Path) -> bool:
 
 @contextmanager
 def hold_lock(path: Path, report: Report) -> Iterator[None]:
-    """Hold the lock file at `path`; the system frees it when its process ends, however that happens."""
+    """Hold the lock file at `path` inside; the system frees it when the process ends for any reason."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)

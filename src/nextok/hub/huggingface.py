@@ -12,7 +12,7 @@ from nextok.errors import DownloadError, ModelNotFoundError, NextokError
 from nextok.hub.cache import hash_file
 from nextok.hub.source import Entry, Progress, Report, Source
 
-# Everything that is ever fetched besides weights: nothing here can run code.
+# All files that are fetched besides weights; none of them can run code.
 SIDE_FILES = (
     "config.json",
     "generation_config.json",
@@ -22,7 +22,8 @@ SIDE_FILES = (
     "chat_template.jinja",
 )
 INDEX = "model.safetensors.index.json"
-FILES = (".gguf", ".pth", ".pt", ".bin")  # endings of paths, never of ids
+FILES = (".gguf", ".pth", ".pt", ".bin")
+"""Ends of paths that no id of the hub has."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def fetch(reference: Reference, report: Report) -> Source:
 
 
 def list_entries() -> list[Entry]:
-    """Return every model in the hub's own cache that could be loaded as it lies there."""
+    """Return every model in the hub's own cache that could be loaded from there."""
     found = []
     for folder in sorted(_get_hub_cache().glob("models--*--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/", 1)
@@ -157,13 +158,13 @@ def _fetch(reference: Reference, report: Report) -> Source:
             _delete(path)
             raise DownloadError(f"{name} of {repository} arrived damaged: pull it again")
         done += files[name].size or 0
-    # A request by branch moves the branch's mark: last, so that a mark always stands for whole files.
+    # A request by branch updates the branch's mark: it comes last, so that a mark always means whole files.
     hf_hub_download(repository, names[0], revision=reference.revision, endpoint=endpoint, cache_dir=cache)
     return _build_source(reference, _get_folder(repository) / "snapshots" / commit, names)
 
 
 def _make_bar(start: Progress, report: Report) -> Any:
-    """Return a class with the face of tqdm, as the library asks for, that reports bytes from `start` on."""
+    """Return a class with the methods of tqdm, which the library needs, that reports bytes from `start` on."""
 
     class Bar:
         def __init__(self, initial: int = 0, **display: object) -> None:
@@ -194,7 +195,7 @@ def _make_bar(start: Progress, report: Report) -> Any:
 
 
 def _explain(reference: Reference, error: Exception) -> NextokError:
-    """Return one line on why the hub gave nothing and what to do."""
+    """Return the error in one line: why the download failed and what to do."""
     from huggingface_hub import errors
 
     repository, revision = reference.repository, reference.revision

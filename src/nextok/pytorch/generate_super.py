@@ -1,6 +1,6 @@
 """`generate_super`, the call of the tutorial that nextok began with: tensors in, tensors out, every strategy.
 
-It is a thin shell: each row of the batch is a request of its own, and one engine runs them all.
+Each row of the batch becomes a request of its own, and one engine runs them all.
 """
 
 import secrets
@@ -45,7 +45,8 @@ def generate_super(
     num_assistant_tokens: int = 5,
     seed: int | Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """What a model writes after each row of `input_ids` [batch, length]: [batch, generated], on the same device.
+    """The tokens that a model writes after each row of `input_ids` [batch, length]: [batch, generated] long, same
+    device.
 
     `model`: a nextok LM, a causal LM of transformers or a Happy-LLM style Transformer. Greedy unless `do_sample`;
     with `num_beams` above 1 beam search, whose scores `temperature` and `top_k` shape (with `do_sample`, beam
@@ -86,11 +87,11 @@ def attach(model: Module) -> Module:
 
 @dataclass(frozen=True)
 class Participant:
-    """A model that takes part in a generation."""
+    """A model that takes part in a generation: the one that writes, or the assistant."""
 
     model: Model
     engine: Engine
-    vocab_size: int  # ids that stand for something
+    vocab_size: int  # number of ids that the tokenizer has
     costs: Callable[[int], float] | None = None
     tokenizer: Tokenizer | None = None
 
@@ -98,8 +99,8 @@ class Participant:
 def _make_participant(model: object) -> Participant:
     if isinstance(model, LM):
         return Participant(model.model, model.engine, model.tokenizer.vocab_size, model.costs, model.tokenizer)
-    made = adopt(model)
-    return Participant(made, Engine(made), made.vocab_size)
+    adopted = adopt(model)
+    return Participant(adopted, Engine(adopted), adopted.vocab_size)
 
 
 def _choose_strategy(
@@ -107,7 +108,7 @@ def _choose_strategy(
 ) -> Greedy | Sample | Beam:
     if type(do_sample) is not bool:
         raise ValueError(f"do_sample must be True or False, got {do_sample!r}")
-    drawn = Sample(temperature, top_k)  # which checks both
+    drawn = Sample(temperature, top_k)  # checks both values
     if _check_number("num_beams", num_beams, 1) == 1:
         return drawn if do_sample else Greedy()
     if temperature == 0:
@@ -161,7 +162,7 @@ def _check_tensor(name: str, tensor: object) -> None:
 
 
 def _remove_padding(row: list[int], mask: list[int], index: int) -> list[int]:
-    """The tokens of a row that its mask shows; they must follow each other."""
+    """The tokens of a row where its mask is 1; ValueError unless they follow each other."""
     if wrong := [value for value in mask if value not in (0, 1)]:
         raise ValueError(f"attention_mask must hold 0 and 1, got {wrong[0]} in row {index}")
     count = sum(mask)
@@ -216,7 +217,7 @@ def _run(engine: Engine, strategy: Strategy, requests: Sequence[Request]) -> Non
 
 
 def _ignore_event(event: Event) -> None:
-    """Hear nothing: the request has its tokens."""
+    """Do nothing with an event, as the request holds its tokens."""
 
 
 def _check_number(name: str, value: int, least: int) -> int:

@@ -1,4 +1,4 @@
-"""A tokenizer out of a Hugging Face folder: JSON and a template, no code."""
+"""A tokenizer from a Hugging Face folder: JSON and a template, no code."""
 
 import json
 import os
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 MOST_VOCABULARY_BYTES = 128 << 20
-MOST_BYTES = 16 << 20  # of any other file
+"""Largest size of tokenizer.json, in bytes."""
+MOST_BYTES = 16 << 20
+"""Largest size of any other file, in bytes."""
 MOST_IDS = 1 << 22
+"""Largest number of token ids."""
 
 
 def read_folder(path: str | os.PathLike[str]) -> Tokenizer:
@@ -77,12 +80,12 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What the files beside `tokenizer.json` say of special tokens and templates."""
+    """The settings of special tokens and templates, from the files beside `tokenizer.json`."""
     return _read_json(folder, "special_tokens_map.json") | _read_json(folder, "tokenizer_config.json")
 
 
 def read_content(folder: Path) -> dict[str, Any]:
-    """What `tokenizer.json` says, once that is known to be of a kind that nextok reads."""
+    """The content of `tokenizer.json`; ModelFileError if it is of a kind that nextok does not read."""
     text = _read_text(folder, "tokenizer.json", MOST_VOCABULARY_BYTES)
     if text is None:
         raise ModelFileError("there is no such file: save the tokenizer with transformers 4.0 or later")
@@ -97,7 +100,11 @@ def read_content(folder: Path) -> dict[str, Any]:
             f"its model is {quote(kind)} and its decoder {quote(decoders)}, "
             "but nextok reads byte-level and SentencePiece BPE only"
         )
-    for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):  # the library may abort on the first
+    for key in (
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "dropout",
+    ):  # with the first, the library may abort
         if model.get(key):
             raise ModelFileError(f"its model has {key} {quote(model[key])}, but nextok reads vocabularies without")
     check_parts(content)
@@ -108,7 +115,7 @@ def _build_encoder(content: Mapping[str, Any], settings: Mapping[str, Any]) -> "
     from tokenizers import AddedToken, Tokenizer
 
     with catch_panics():
-        # Written anew, as two readers could take one text for two things, such as where a key is given twice.
+        # Written again from what was checked: two JSON readers may differ, such as where a key is given twice.
         encoder: tokenizers.Tokenizer = Tokenizer.from_str(json.dumps(content))
     encoder.no_truncation()
     encoder.no_padding()
@@ -133,7 +140,7 @@ def _list_names(ids: Mapping[str, int]) -> tuple[str, ...]:
 def _spell_tokens(
     encoder: "tokenizers.Tokenizer", decoder: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[tuple[bytes, ...], bool]:
-    """What each token adds to a text, and whether the first space of a text is no part of it."""
+    """The bytes that each token adds to a text, and whether the first space of a text is dropped."""
     steps = {step["type"]: step for step in decoder.get("decoders", [decoder])}
     added = encoder.get_added_tokens_decoder()
     if "ByteLevel" in steps:
@@ -151,7 +158,7 @@ def _spell_tokens(
 
 
 def _build_literal_encoder(encoder: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
-    """A second reader that shares the model and takes control tokens in a text for plain characters."""
+    """A second encoder that shares the model and reads control tokens in a text as plain characters."""
     from tokenizers import Tokenizer
 
     literal: tokenizers.Tokenizer = Tokenizer(encoder.model)
@@ -167,7 +174,7 @@ def _build_literal_encoder(encoder: "tokenizers.Tokenizer") -> "tokenizers.Token
 def _find_around(
     encoder: "tokenizers.Tokenizer", settings: Mapping[str, Any], bos_id: int | None, eos_id: int | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What stands before and after a text: as the settings say, else as the file's own template does."""
+    """The ids before and after a text: by the settings, else by the template of the file itself."""
     if "add_bos_token" in settings or "add_eos_token" in settings:
         bos = (bos_id,) if settings.get("add_bos_token") and bos_id is not None else ()
         eos = (eos_id,) if settings.get("add_eos_token") and eos_id is not None else ()
@@ -182,14 +189,14 @@ def _find_around(
 
 
 def find_token(settings: Mapping[str, Any], role: str) -> str:
-    """The token that has this role, such as `bos_token`; empty if none has."""
+    """The text of the token with this role, such as `bos_token`; empty if there is none."""
     value = settings.get(role)
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
 
 
 def _read_ends(folder: Path, size: int) -> list[int]:
-    """The ids that `generation_config.json` ends a text with, or `config.json` if the former is silent."""
+    """The ids that end a text, by `generation_config.json`, or by `config.json` if the former names none."""
     for name in ("generation_config.json", "config.json"):
         value = _read_json(folder, name).get("eos_token_id")
         if value is None:

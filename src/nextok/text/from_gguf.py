@@ -1,4 +1,4 @@
-"""A tokenizer out of a GGUF file's metadata."""
+"""A tokenizer from a GGUF file's metadata."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tokenizers.normalizers import Normalizer
 
 HUGGING_FACE = "tokenizer.huggingface.json"
+"""The key under which a GGUF file may hold a whole tokenizer.json."""
 
 
 def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -85,7 +86,7 @@ def _build_sentencepiece(metadata: Mapping[str, Any], vocabulary: Vocabulary) ->
 
 
 def _build_normalizer(metadata: Mapping[str, Any], rule: WordRule) -> "Normalizer | None":
-    """What is done to a text first: as the rule has it, unless the file holds its whole tokenizer.json."""
+    """The step that normalises a text first: of the whole tokenizer.json if the file holds it, else of the rule."""
     import tokenizers
     from tokenizers.normalizers import NFC
 
@@ -138,7 +139,7 @@ def _build_bpe(
 
 
 def _build_encoders(model: "BPE", vocabulary: Vocabulary) -> "tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]":
-    """Two readers that share one model: the second takes control tokens in a text for plain characters."""
+    """Two encoders that share one model: the second reads control tokens in a text as plain characters."""
     from tokenizers import AddedToken, Tokenizer
 
     encoder, literal_encoder = Tokenizer(model), Tokenizer(model)

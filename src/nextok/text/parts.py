@@ -1,7 +1,7 @@
 """The parts of a `tokenizer.json` that the `tokenizers` library may run: those known to stay small and fast.
 
 A file chooses among the library's steps and gives them parameters. Some choices multiply the text at each step, run a
-regular expression without end, or abort the process; no such choice is needed to read a published vocabulary.
+regular expression that takes very long, or abort the process; no published vocabulary needs such a choice.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,13 +12,19 @@ from nextok.errors import ModelFileError
 from nextok.formats.files import quote
 from nextok.text.pretokenizers import PUBLISHED_PATTERNS
 
-MOST_STEPS = 8  # of a sequence
-MOST_PIECES = 16  # of a template, and of the ids of one of its tokens
-MOST_NAMED = 64  # tokens of a template
-LONGEST_CONSTANT = 16  # characters
+MOST_STEPS = 8
+"""Largest number of steps of a sequence."""
+MOST_PIECES = 16
+"""Largest number of pieces of a template, and of ids of one of its tokens."""
+MOST_NAMED = 64
+"""Largest number of tokens of a template."""
+LONGEST_CONSTANT = 16
+"""Largest number of characters of a constant text."""
 
-Rule = tuple[str, Callable[[Any], bool]]  # what a setting must be, and whether a value is that
-Allowed = Mapping[str, Mapping[str, Rule]]  # step, setting, rule
+Rule = tuple[str, Callable[[Any], bool]]
+"""What a setting must be, in words, and a function that tells whether a value is that."""
+Allowed = Mapping[str, Mapping[str, Rule]]
+"""For each kind of step, the rule of each setting."""
 
 
 def _is_constant(value: Any) -> bool:
@@ -101,7 +107,8 @@ _DECODERS: Allowed = {
     "Replace": _REPLACE,
     "Strip": {"content": _CONSTANT, "start": _COUNT, "stop": _COUNT},
 }
-PARTS: Mapping[str, tuple[str, Allowed]] = {  # each part: where its sequence keeps the steps, and the steps
+# For each part, the key under which a sequence keeps its steps, and the steps that are allowed.
+PARTS: Mapping[str, tuple[str, Allowed]] = {
     "normalizer": ("normalizers", _NORMALIZERS),
     "pre_tokenizer": ("pretokenizers", _PRE_TOKENIZERS),
     "post_processor": ("processors", _POST_PROCESSORS),
@@ -110,7 +117,7 @@ PARTS: Mapping[str, tuple[str, Allowed]] = {  # each part: where its sequence ke
 
 
 def check_parts(content: Mapping[str, Any]) -> None:
-    """ModelFileError that names the first step of a `tokenizer.json` that is not known to be harmless."""
+    """ModelFileError for the first step of a `tokenizer.json` that is not known to be harmless."""
     for part, (inner, allowed) in PARTS.items():
         kinds = [_check_step(part, step, allowed) for step in _list_steps(content, part, inner)]
         if repeated := {kind for kind in kinds if kinds.count(kind) > 1} - {"Split", "Replace"}:
@@ -146,7 +153,7 @@ def _check_step(part: str, step: Any, allowed: Allowed) -> str:
 
 @contextmanager
 def catch_panics() -> Iterator[None]:
-    """ModelFileError for whatever the library raises over a damaged file; its panics are no `Exception`."""
+    """Turn what the library raises for a damaged file into ModelFileError; its panics are no `Exception`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, MemoryError):

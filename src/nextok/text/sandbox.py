@@ -1,4 +1,4 @@
-"""The Jinja environment of chat templates; run as a program, it renders one template and may be killed.
+"""The Jinja environment of chat templates; run as a program, it renders one template and may be ended by the system.
 
 Nothing of nextok is imported, so that the child process starts in the time that Python and Jinja take.
 """
@@ -18,15 +18,16 @@ import jinja2.nodes
 import jinja2.sandbox
 from jinja2.utils import Namespace
 
-CHILD_BYTES = 512 << 20  # address space of the child
+CHILD_BYTES = 512 << 20
+"""Largest address space of the child process, in bytes."""
 
 
 class TextTooLongError(Exception):
-    """A template wrote more than it may."""
+    """A template wrote more characters than are allowed."""
 
 
 class RefusedError(jinja2.exceptions.TemplateError):
-    """A template's own `raise_exception`."""
+    """A template called `raise_exception`."""
 
 
 class ChatNamespace(Namespace):
@@ -56,7 +57,7 @@ class GenerationBlock(jinja2.ext.Extension):
 
 
 class ChatEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """What a chat template may use: that which Hugging Face offers, less `lipsum`, `cycler` and `joiner`."""
+    """What a chat template may use: all that Hugging Face offers, without `lipsum`, `cycler` and `joiner`."""
 
     def __init__(self, now: datetime) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, jinja2.ext.loopcontrols])
@@ -73,22 +74,22 @@ class ChatEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 def to_json(
     value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """JSON as it is, where Jinja's own filter would escape HTML."""
+    """JSON without the escapes for HTML that Jinja's own filter adds."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def new_dict(*pairs: Any, **items: Any) -> dict[str, Any]:
-    """The class itself would offer its methods, which change things."""
+    """A new dict; templates do not get the class itself, as its methods change dicts."""
     return dict(*pairs, **items)
 
 
 def raise_exception(message: object) -> NoReturn:
-    """How a template refuses messages."""
+    """Raise RefusedError: a template calls this to refuse messages."""
     raise RefusedError(str(message))
 
 
 def write_limited(template: jinja2.Template, values: Mapping[str, Any], characters: int) -> str:
-    """What the template writes; TextTooLongError as soon as that is more than `characters`."""
+    """The text that the template writes; TextTooLongError as soon as it has more than `characters` characters."""
     text: list[str] = []
     for part in template.generate(values):
         text.append(part)

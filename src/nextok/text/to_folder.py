@@ -16,13 +16,17 @@ TOKENIZER, SETTINGS, TEMPLATE, ENDS = (
     "generation_config.json",
 )
 NAMES = "special_tokens_map.json"
-RUNNABLE = "auto_map"  # which code of its own a folder asks to be run
+RUNNABLE = "auto_map"
+"""The setting that names code of the folder to be run."""
 
 
 def write_tokenizer(folder: Path, place: Path, tokenizer: Tokenizer) -> None:
-    """Write the files of what lies at `place`, a folder or a GGUF file, whose SentencePiece is refused."""
+    """Write the files of the tokenizer at `place`, a folder or a GGUF file.
+
+    ModelFileError for a SentencePiece vocabulary of a GGUF file.
+    """
     if place.is_dir():
-        read_content(place)  # what is copied must be what nextok reads
+        read_content(place)  # raises for what nextok does not read
         _copy_files(place, folder)
         settings = read_settings(place)
         settings.pop(RUNNABLE, None)
@@ -35,7 +39,7 @@ def write_tokenizer(folder: Path, place: Path, tokenizer: Tokenizer) -> None:
 
 
 def list_token_ids(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What config.json and generation_config.json say of tokens."""
+    """The settings of token ids for config.json and generation_config.json."""
     found = {"bos_token_id": tokenizer.bos_id, "eos_token_id": sorted(tokenizer.eos_ids) or None}
     return {key: value for key, value in found.items() if value is not None}
 
@@ -62,10 +66,10 @@ def _write_from_gguf(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
 def _build_around(tokenizer: Tokenizer) -> dict[str, Any]:
     """The step that puts bos before a text, or eos after it."""
 
-    def pieces(ids: tuple[int, ...]) -> list[dict[str, Any]]:
+    def list_pieces(ids: tuple[int, ...]) -> list[dict[str, Any]]:
         return [{"SpecialToken": {"id": tokenizer.names[token], "type_id": 0}} for token in ids]
 
-    single = [*pieces(tokenizer.before), {"Sequence": {"id": "A", "type_id": 0}}, *pieces(tokenizer.after)]
+    single = [*list_pieces(tokenizer.before), {"Sequence": {"id": "A", "type_id": 0}}, *list_pieces(tokenizer.after)]
     pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
     used = {tokenizer.names[token]: token for token in (*tokenizer.before, *tokenizer.after)}
     special = {name: {"id": name, "ids": [token], "tokens": [name]} for name, token in used.items()}

@@ -1,4 +1,4 @@
-"""A tokenizer out of a folder becomes the settings of a GGUF file, if these can say what it does."""
+"""A tokenizer of a folder becomes the settings of a GGUF file, if these can express it."""
 
 import json
 from collections.abc import Mapping
@@ -15,13 +15,15 @@ from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import PREFIX, TokenKind, build_byte_alphabet, find_ends
 
 NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
+"""Bytes that no UTF-8 text contains."""
 OTHER_ENDS = ("eot_token_id", "eom_token_id")
+"""Settings of further tokens that end a text."""
 
 
 def build_settings(place: Path, tokenizer: Tokenizer, rows: int) -> dict[str, Value]:
-    """The `tokenizer.` settings of a GGUF file for what lies at `place`, a folder or a GGUF file itself.
+    """The `tokenizer.` settings of a GGUF file for the tokenizer at `place`, a folder or a GGUF file itself.
 
-    The vocabulary is as long as the model has `rows`. ModelFileError for a rule that GGUF has no word for.
+    The vocabulary gets as many tokens as the model has `rows`. ModelFileError for a rule that GGUF has no name for.
     """
     if place.is_dir():
         with name_in_errors(str(place / "tokenizer.json")):
@@ -116,7 +118,7 @@ def _find_other_ends(tokenizer: Tokenizer, kinds: list[int]) -> dict[str, int]:
 
 
 def _find_rule_name(content: Mapping[str, Any]) -> tuple[str, bool]:
-    """What GGUF calls the way in which words are cut, and whether that says all that is done to a text."""
+    """GGUF's name for the way in which words are cut, and whether it covers all that is done to a text."""
     normalizer = content.get("normalizer")
     composed = normalizer == {"type": "NFC"}
     whole_words = bool(content["model"].get("ignore_merges"))
@@ -132,7 +134,7 @@ def _find_rule_name(content: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _read_patterns(pre_tokenizer: Any) -> tuple[tuple[str, ...], bool]:
-    """The patterns of a pre_tokenizer, and whether it cuts digits apart; ModelFileError for what GGUF cannot say."""
+    """The patterns of a pre_tokenizer, and whether it cuts digits apart; ModelFileError for any other step."""
     steps = (pre_tokenizer or {}).get("pretokenizers", [pre_tokenizer])
     patterns: list[str] = []
     single_digits = by_words = False
@@ -152,7 +154,7 @@ def _read_patterns(pre_tokenizer: Any) -> tuple[tuple[str, ...], bool]:
 
 
 def _dump_whole(content: Mapping[str, Any]) -> str:
-    """The tokenizer.json itself, for what the other settings do not say."""
+    """The whole tokenizer.json, for what the other settings cannot express."""
     whole = json.dumps(content, ensure_ascii=False)
     if len(whole.encode()) > MOST_STRING_BYTES:
         raise ModelFileError(f"it has more than {MOST_STRING_BYTES:,} bytes, too many for a GGUF file's setting")

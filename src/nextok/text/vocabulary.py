@@ -1,4 +1,4 @@
-"""The vocabulary as it lies in a GGUF file's metadata, checked, and the bytes that its tokens stand for."""
+"""The vocabulary of a GGUF file's metadata, checked, and the bytes that its tokens stand for."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 PREFIX = "tokenizer.ggml."
-LONGEST_TOKEN = 1024  # characters
+LONGEST_TOKEN = 1024
+"""Largest number of characters of a token."""
 
 # Names of tokens that end a text, as llama.cpp collects them: files often declare only one of several.
 END_NAMES = {
@@ -24,7 +25,7 @@ END_NAMES = {
 
 
 def make_damage_error(fault: str) -> ModelFileError:
-    """The error for a vocabulary that is not what its writer meant."""
+    """The error for a damaged vocabulary."""
     return ModelFileError(f"{fault}: {AGAIN}")
 
 
@@ -130,7 +131,7 @@ def sort_merges(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[s
 
 
 def decode_byte_level(text: str, alphabet: Mapping[str, int]) -> bytes:
-    """The bytes of a token in GPT-2's alphabet; of one that leaves it, its UTF-8."""
+    """The bytes of a token in GPT-2's alphabet; of a token with other characters, its UTF-8."""
     try:
         return bytes([alphabet[character] for character in text])
     except KeyError:
@@ -138,7 +139,7 @@ def decode_byte_level(text: str, alphabet: Mapping[str, int]) -> bytes:
 
 
 def build_byte_alphabet() -> dict[str, int]:
-    """GPT-2's characters for bytes: itself if it prints, else the next free one from U+0100 on."""
+    """GPT-2's characters for bytes: a printable one stands for itself, others have one from U+0100 on."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(0x100 + i): byte for i, byte in enumerate(hidden)}
@@ -155,20 +156,20 @@ def decode_piece(text: str) -> bytes:
 
 
 def decode_tokens(vocabulary: Vocabulary, normal: Callable[[str], bytes]) -> tuple[bytes, ...]:
-    """What each token adds to a text: `normal` for text, the plain name for user-defined tokens, else nothing."""
+    """The bytes that each token adds to a text: by `normal` for text, its name for user-defined ones, else none."""
 
-    def spelled(text: str, kind: int) -> bytes:
+    def decode(text: str, kind: int) -> bytes:
         if kind in (TokenKind.NORMAL, TokenKind.BYTE):
             return normal(text)
         return text.encode() if kind == TokenKind.USER_DEFINED else b""
 
-    return tuple(map(spelled, vocabulary.texts, vocabulary.kinds))
+    return tuple(map(decode, vocabulary.texts, vocabulary.kinds))
 
 
 def find_ends(ids: Mapping[str, int], declared: Iterable[int | None], special: frozenset[int]) -> frozenset[int]:
-    """All tokens that end a text: those a file declares and those that are special and go by a known name."""
+    """All tokens that end a text: those that a file declares and special ones with a known name."""
     named = {ids[name] for name in END_NAMES if name in ids} & special
-    if "<|return|>" in ids and "<|call|>" in ids:  # there `<|end|>` ends one message of several
+    if "<|return|>" in ids and "<|call|>" in ids:  # in such a vocabulary `<|end|>` ends one message of several
         named.discard(ids.get("<|end|>", -1))
     return frozenset(named | {token for token in declared if token is not None})
 

@@ -1,4 +1,4 @@
-"""How fast a model writes on this machine, and how fast its memory would let it: a token reads all weights once."""
+"""How fast a model writes on this machine, and the limit that memory sets: a token reads all weights once."""
 
 import os
 import statistics
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from nextok.lm import LM
 
 TEXTS = (1, 4, 16)
+"""Numbers of texts that are written together."""
 ROWS = (1, 2, 4, 8, 16)
+"""Numbers of rows of the passes that are timed."""
 WIDTH = 4
+"""Width of the beam search that is timed."""
 MEGABYTES = 512
+"""Size of the memory that is read to measure its bandwidth, in MiB."""
 LEAST_CONTEXT = 8
+"""Smallest context that can be measured, in tokens."""
 
 Measure = Callable[[], Mapping[str, float]]
-"""Takes figures, each under its own name."""
+"""A function that measures figures, each under its own name."""
 Samples = Mapping[str, list[float]]
 """A figure's values, one for each round."""
 
@@ -33,13 +38,13 @@ Samples = Mapping[str, list[float]]
 class Work:
     """How much is done for one figure."""
 
-    tokens: int  # written by each text
-    prefill: int  # read of the long prompt
-    passes: int  # of each number of rows
-    prompt: int = PROMPT  # read first, by texts and passes
+    tokens: int  # number of tokens that each text writes
+    prefill: int  # number of tokens of the long prompt
+    passes: int  # number of passes for each number of rows
+    prompt: int = PROMPT  # number of tokens read before texts and passes
 
     def fit(self, context: int) -> "Work":
-        """As much of it as a model with this context can do."""
+        """The part of it that fits in a context of so many tokens; LimitError if that is too little."""
         if context < LEAST_CONTEXT:
             raise LimitError(f"the model's context is {context} tokens; a measurement needs at least {LEAST_CONTEXT}")
         prompt = min(self.prompt, context // 4)
@@ -56,7 +61,7 @@ QUICK = Work(tokens=16, prefill=128, passes=3)
 
 
 def list_measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
-    """What there is to measure, under what it is called; `options` are the arguments of the `load` that gave `lm`."""
+    """The measurements by name; `options` are the arguments of the `load` that gave `lm`."""
     threads = check_threads(options.get("threads"))
     return {
         "memory bandwidth": lambda: {"bandwidth": measure_bandwidth(threads)},
@@ -71,9 +76,9 @@ def list_measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
 def measure_rounds(
     measures: Mapping[str, Measure], rounds: int, during: Callable[[str], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, list[float]]:
-    """Take every figure once a round, so that a machine that slows down slows all of them alike.
+    """The values of every figure, one per round, so that a machine that slows down slows all figures alike.
 
-    Whatever is measured is measured inside `during(what it is)`.
+    Each measurement runs inside the context `during(its name)`.
     """
     samples: dict[str, list[float]] = {}
     for number in range(1, rounds + 1):
@@ -85,7 +90,7 @@ def measure_rounds(
 
 
 def summarize(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) -> dict[str, Any]:
-    """The medians, and what they say of each other: shares of the limit, and passes in units of one row's."""
+    """The medians, their shares of the limit that memory sets, and the passes' ratios to a pass of one row."""
     medians = {figure: statistics.median(values) for figure, values in samples.items()}
     limit = medians["bandwidth"] * 1e9 / bytes_per_token if bytes_per_token else None
     one = medians["greedy 1"]
@@ -109,8 +114,8 @@ def summarize(samples: Samples, bytes_per_token: int | None, prefill_tokens: int
 
 
 def measure_bandwidth(threads: int) -> float:
-    """How fast this many threads read memory together, in GB/s: by the native core, or estimated with numpy."""
-    megabytes = max(1, min(MEGABYTES, _find_physical_memory() >> 23))  # an eighth of it at most
+    """How fast so many threads read memory together, in GB/s: by the native core, or estimated with numpy."""
+    megabytes = max(1, min(MEGABYTES, _find_physical_memory() >> 23))  # at most an eighth of the memory
     try:
         from nextok._native import read_bandwidth
     except ImportError:

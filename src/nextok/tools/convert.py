@@ -1,4 +1,4 @@
-"""From any model that nextok reads to a file or a folder that other programs read too: GGUF or Hugging Face."""
+"""Conversion of any model that nextok reads to a GGUF file or a Hugging Face folder, which other programs read."""
 
 import os
 from collections.abc import Iterator
@@ -23,7 +23,9 @@ from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, li
 from nextok.text.to_gguf import build_settings
 
 FILES_WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
+"""Files of a folder that a conversion may overwrite."""
 MOST_NAMES_TRIED = 300
+"""Largest number of control tokens whose names are put into test texts."""
 PROBES = (
     "Hello, world! It's what we'd've said: they're here, I'LL go. (1961) $1,234.56 for 3.5kg at 5:45",
     "  two  spaces\tand\ttabs \n\n lines\r\n and   more   ",
@@ -34,7 +36,7 @@ PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was written: the model's name, how many tensors and bytes, and what a reader should be told."""
+    """What was written: the model's name, how many tensors and bytes, and a note for the user."""
 
     path: Path
     name: str
@@ -93,7 +95,7 @@ def _check_target(to: str | None, is_gguf: bool) -> str:
 
 
 def _check_kinds(checkpoint: Checkpoint, to: str) -> None:
-    """ValueError where nothing would become `to`, since all is quantised in another way already."""
+    """ValueError where no tensor would become `to`, since all are quantised in another way already."""
     kinds = {tensor.kind for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2}
     if to in PACKERS and not kinds & {to.upper(), *FLOATING}:
         raise ValueError(
@@ -134,12 +136,12 @@ def _check_free(out: Path, is_gguf: bool, force: bool) -> None:
 
 @contextmanager
 def _replace_when_done(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
-    """A place beside `out` for a new file or folder, which takes its name when it is whole and else is removed."""
+    """A place beside `out` for a new file or folder: it replaces `out` when it is whole, else it is removed."""
     try:
         with TemporaryDirectory(prefix=".nextok-", dir=out.parent) as aside:
             part, old = Path(aside, "part"), Path(aside, "old")
             yield part
-            _check_free(out, is_gguf, force)  # again: it has taken a while
+            _check_free(out, is_gguf, force)  # again, as the conversion takes time
             try:
                 if out.is_dir():
                     out.rename(old)
@@ -176,7 +178,7 @@ def _write_model_folder(
 
 
 def _check_tokens(before: Tokenizer, after: Tokenizer) -> None:
-    """ModelFileError unless both cut and spell texts alike."""
+    """ModelFileError unless both tokenizers give the same ids for all test texts, and the same settings."""
     size = before.vocab_size
     alike = (
         (before.token_bytes, after.token_bytes[:size]),

@@ -1,6 +1,6 @@
-"""The laws of decoding, put to a model on the machine that it runs on: what must never change the text.
+"""The laws of decoding, checked with a model on the machine that it runs on: what must never change a text.
 
-Each law writes texts in a roundabout way; they are compared, token by token, with those that the model writes alone.
+For each law, texts are written in another way and compared, token by token, with those that the model writes alone.
 """
 
 import time
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from nextok.lm import LM
 
 SECONDS = 60.0
-"""For all laws together. Each has an equal share, and goes no further after the text that uses it up."""
+"""Time for all laws together, in seconds. Each has an equal share and stops after the text that uses it up."""
 
 NEAR = 1e-3
-"""Log-probabilities that lie closer are the same to numpy and torch, whose products round by shape."""
+"""Largest difference of log-probabilities that counts as equal on backends that round by shape."""
 
 TOLERANCES = {"fast": (1.5, 0.3)}
-"""How far a precision's log-probabilities may lie from float32's: each of them, and all on average."""
+"""Largest difference from float32's log-probabilities, by precision: of each of them, and of all on average."""
 BEST = 10
+"""Number of best tokens that are compared at each place."""
 MOST_PARAMETERS = 500_000_000
+"""Largest number of parameters of a model that is compared with numpy."""
 
 GREEDY: Any = Greedy()
 WARM: Any = Sample(temperature=0.7)
@@ -58,11 +60,11 @@ class Unfit(Exception):
 
 Law = Callable[[Probe], Iterator[Case]]
 Answer = tuple[bool, str, Difference | None]
-"""Whether a law holds, what was compared or went wrong, and where."""
+"""Whether a law holds, what was compared or went wrong, and the first difference."""
 
 
 def write_uncached(probe: Probe) -> Iterator[Case]:
-    """Every token from a fresh pass over the whole text, without cache or engine."""
+    """Read the whole text again for every token, without cache or engine."""
     for prompt, sampling in zip(probe.prompts, (GREEDY, WARM, GREEDY)):
         request = probe.make_request(prompt)
         events = list(drive(sampling, request, probe.model))
@@ -70,14 +72,14 @@ def write_uncached(probe: Probe) -> Iterator[Case]:
 
 
 def write_chunked(probe: Probe) -> Iterator[Case]:
-    """A prompt that is read in several passes."""
+    """Read a prompt in several passes."""
     for budget in (5, 32):
         text = probe.write(probe.story, GREEDY, Engine(probe.model, budget=budget))
         yield Case(probe.story, GREEDY, f"read {budget} tokens a pass", text)
 
 
 def write_batched(probe: Probe) -> Iterator[Case]:
-    """All prompts at once, some greedy and some drawn."""
+    """Write all texts at once, some greedy and some drawn."""
     asked = [(prompt, WARM if index % 4 == 1 else GREEDY) for index, prompt in enumerate(probe.prompts)]
     way = f"in a batch of {len(asked)}"
     for (prompt, sampling), text in zip(asked, probe.write_together(asked)):
@@ -85,7 +87,7 @@ def write_batched(probe: Probe) -> Iterator[Case]:
 
 
 def write_speculative(probe: Probe) -> Iterator[Case]:
-    """Several tokens checked in one pass, guessed from the prompt or by the model itself."""
+    """Check several tokens in one pass, guessed from the prompt or by the model itself."""
     drafts: dict[str, Draft] = {
         "with prompt lookup": PromptLookup(),
         "with itself as draft": DraftModel(probe.lm, max_draft=5),
@@ -97,13 +99,13 @@ def write_speculative(probe: Probe) -> Iterator[Case]:
 
 
 def write_one_beam(probe: Probe) -> Iterator[Case]:
-    """Beam search that keeps a single text."""
+    """Write by a beam search that keeps a single text."""
     for prompt in probe.prompts[:2]:
         yield Case(prompt, GREEDY, "as a beam search of width 1", probe.write(prompt, Beam(1)))
 
 
 def write_shared(probe: Probe) -> Iterator[Case]:
-    """Texts that begin alike, so that the second takes over what has been read for the first."""
+    """Write texts that begin alike, so that the second one uses what was read for the first."""
     prompts = [[*probe.story, *prompt[:8]] for prompt in probe.prompts[1:3]]
     longest = max(map(len, prompts))
     if len(probe.story) < WORTHWHILE or longest + probe.tokens > probe.model.context:
@@ -111,7 +113,7 @@ def write_shared(probe: Probe) -> Iterator[Case]:
     engine, kept = Engine(probe.model), []
     for prompt in prompts:
         before = engine.tokens_read
-        kept.append(request := probe.make_request(prompt))  # whoever holds its tree holds its cache
+        kept.append(request := probe.make_request(prompt))  # a tree that is kept keeps its cache
         events: list[Any] = []
         engine.submit(request, GREEDY, events.append)
         engine.run()
@@ -139,11 +141,11 @@ def check_laws(
     seconds: float = SECONDS,
     during: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[Verdict]:
-    """Put every law to a model, the last by comparing it with `reference()`; None if there is nothing to compare.
+    """Check every law with a model, and compare it with the model `reference()` unless that is None.
 
-    An error while a law is checked is a verdict too; `during(its name)` is entered for each of them.
+    An error while a law is checked is a verdict too; each check runs inside the context `during(its name)`.
     """
-    probe = Probe(lm, precision, NEAR if getattr(lm.model, "rounds_by_shape", False) else 0.0)
+    probe = Probe(lm, precision, NEAR if lm.model.rounds_by_shape else 0.0)
     ends_at = time.perf_counter() + seconds
     with during("model runs"):
         runs = _ask("model runs", lambda: _time_first_text(probe))
@@ -179,7 +181,7 @@ def build_reference(checkpoint: "Checkpoint", available: int | None) -> Model:
 
 
 def _ask(name: str, ask: Callable[[], Answer]) -> Verdict:
-    """The answer to one question; that it could not be answered is a failure with its reason."""
+    """The verdict of one check; an error during the check is a failure with its reason."""
     try:
         return Verdict(name, *ask())
     except Unfit as error:
@@ -189,7 +191,7 @@ def _ask(name: str, ask: Callable[[], Answer]) -> Verdict:
 
 
 def _time_first_text(probe: Probe) -> Answer:
-    """Whether it writes at all; a slow model has to write less from then on."""
+    """Whether the model writes at all; a slow model writes shorter texts from then on."""
     probe.write_plain(probe.prompts[0], GREEDY)
     started_at = time.perf_counter()
     probe.write(probe.prompts[0], GREEDY)
@@ -207,7 +209,7 @@ def _judge(law: Law, probe: Probe, seconds: float) -> Callable[[], Answer]:
             if difference := probe.find_difference(case):
                 return False, str(difference), difference
             if time.perf_counter() > ends_at:
-                ending = "; no more for want of time"
+                ending = "; then the time was over"
                 break
         exactly = f"within {probe.tolerance:g}" if probe.tolerance else "to the last bit"
         counted = "1 text" if texts == 1 else f"{texts} texts"

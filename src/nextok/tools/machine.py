@@ -1,4 +1,4 @@
-"""What nextok runs on, as far as it matters to its speed; no part of it may fail because it is not known."""
+"""The machine that nextok runs on, as far as it matters to speed; facts that are not known are left out."""
 
 import os
 import platform
@@ -9,6 +9,7 @@ from typing import Any
 
 USEFUL = ("fma", "f16c", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8")
 USEFUL_ON_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
+"""Names of the instructions that matter to speed, on x86 and on ARM, as Linux has them."""
 
 
 def describe_environment(threads: int | None = None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def describe_environment(threads: int | None = None) -> dict[str, Any]:
 
 
 def read_load_average() -> float | None:
-    """How many threads wanted a processor in the last minute, on average; None where the system does not say."""
+    """Average number of threads that were ready to run in the last minute; None where it is not known."""
     with suppress(AttributeError, OSError):
         return os.getloadavg()[0]
     return None
@@ -83,7 +84,7 @@ def _describe_numpy() -> str:
     import numpy
 
     blas: Any = {}
-    with suppress(Exception):  # the report of its build is not the same in all versions
+    with suppress(Exception):  # the report of numpy's build differs between versions
         blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{numpy.__version__} with {blas.get('name', 'an unknown BLAS')} {blas.get('version', '')}".rstrip()
 

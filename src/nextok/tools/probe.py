@@ -1,6 +1,6 @@
-"""A model under examination: the texts that it writes alone, and where another way of writing departs from them.
+"""A model under test: the texts that it writes alone, and where texts written in another way differ from them.
 
-Texts go on after an end token, so that all of them are of one length.
+Texts go on after an end token, so that all of them have the same length.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,10 +35,14 @@ STORY = (
     "wind, the first stars. On the ninth of October she saw nothing at all, wrote that down too, and went to bed. In "
     "the morning the harbour was full of strangers, all of whom were looking for the same"
 )
-TOKENS, LEAST_TOKENS = 16, 4  # of each text; the fewer, the slower the model
-QUICK = 0.4  # seconds for a text, which is enough for all tokens
-LONG = 96  # tokens of the story
+TOKENS, LEAST_TOKENS = 16, 4
+"""Number of tokens of a text of a fast model, and of a slow one."""
+QUICK = 0.4
+"""Longest time for a text that is not made shorter, in seconds."""
+LONG = 96
+"""Largest number of tokens of the story."""
 SEED = 7
+"""Seed of all texts."""
 
 
 class WrittenText(NamedTuple):
@@ -50,7 +54,7 @@ class WrittenText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A text that was written in a roundabout way, and by which sampling; it must be the plain one."""
+    """A text that was written in another way, and its sampling; it must be the same as the plain text."""
 
     prompt: list[int]
     sampling: Any
@@ -60,7 +64,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where two texts that must be one begin to differ.
+    """The first difference of two texts that must be the same.
 
     `position` counts generated tokens from 0; `gap` is by how much the model prefers the expected token to the one
     found, both scored by themselves after the whole text so far.
@@ -83,7 +87,7 @@ class Difference:
 
 
 def shorten(text: str) -> str:
-    """As much of a text as a line of a report can bear."""
+    """The first 40 characters of a text, for a line of a report."""
     return text if len(text) <= 40 else text[:39] + "…"
 
 
@@ -105,12 +109,12 @@ class Probe:
         self._plain: dict[tuple[Any, ...], WrittenText] = {}
 
     def slow_down(self, seconds: float) -> None:
-        """From here on write shorter texts if the model took long for one."""
+        """Make all further texts shorter if the model took so many seconds for one that this is needed."""
         self.tokens = max(min(self.tokens, LEAST_TOKENS), min(self.tokens, int(self.tokens * QUICK / seconds)))
         self._plain.clear()
 
     def write_plain(self, prompt: list[int], sampling: Any) -> WrittenText:
-        """What the model writes with nobody else around."""
+        """The text that the model writes alone, in an engine of its own."""
         key = (*prompt, sampling)
         if key not in self._plain:
             self._plain[key] = self.write(prompt, sampling)
@@ -139,7 +143,7 @@ class Probe:
         return Request(tree, tree.extend(ROOT, prompt), limits, SEED, logprobs=0)
 
     def find_difference(self, case: Case) -> Difference | None:
-        """Where a text departs from the plain one; None if it does not, or at what is no more than a tie."""
+        """Where a text differs from the plain one; None if it does not, or only at a tie."""
         plain, empty = self.write_plain(case.prompt, case.sampling), (None, 0.0)
         pairs = zip_longest(zip(*plain), zip(*case.written), fillvalue=empty)
         for position, ((expected, logprob), (found, other)) in enumerate(pairs):
@@ -165,7 +169,7 @@ class Probe:
         return f"{self.name_token(token)} with log-probability {logprob:.9g}"
 
     def decode(self, prompt: list[int]) -> str:
-        """A prompt, readable."""
+        """A prompt as text."""
         return self.lm.tokenizer.decode(prompt)
 
     def _make_difference(self, case: Case, position: int, expected: str, found: str, gap: float | None) -> Difference:
@@ -190,12 +194,12 @@ class Probe:
 
 def collect_text(request: Request, events: Iterable[Event]) -> WrittenText:
     """The text of a request that has ended, or its error."""
-    told = {(each.node, each.token): each.logprob for each in events if isinstance(each, Chosen)}
+    logprobs = {(each.node, each.token): each.logprob for each in events if isinstance(each, Chosen)}
     if request.error:
         raise request.error
     tree = request.tree
     keys = [(tree.parent[node], tree.token[node]) for node in tree.nodes(request.tip, above=request.prompt)]
-    return WrittenText(list(request.tokens), [told[key] or 0.0 for key in keys])
+    return WrittenText(list(request.tokens), [logprobs[key] or 0.0 for key in keys])
 
 
 def read_alone(
