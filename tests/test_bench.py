@@ -253,7 +253,7 @@ def test_a_process_of_its_own(file):
 
 
 def test_the_peak_is_the_process_own(monkeypatch):
-    own = "import nextok.tools.footprint as it; print(it.peak_memory())"
+    own = "import nextok.tools.footprint as it; print(it.read_peak_memory())"
     ballast = bytearray(b"x") * (200 << 20)
     child = int(subprocess.run([sys.executable, "-c", own], capture_output=True, text=True, check=True).stdout)
     assert read_peak_memory() > len(ballast) > child > 1 << 20

@@ -27,10 +27,10 @@ from nextok.formats.write_gguf import write_gguf
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.text import load_tokenizer
-from nextok.text.from_gguf import read_metadata
+from nextok.text.from_gguf import build_tokenizer
 from nextok.text.pretokenizers import WORD_RULES
 from nextok.text.to_folder import write_tokenizer as to_folder
-from nextok.text.to_gguf import build_settings
+from nextok.text.to_gguf import build_gguf_settings
 from nextok.tools.convert import write_model
 from test_tokenizer import metadata, small_sentencepiece
 
@@ -51,7 +51,7 @@ def book(model, tmp_path_factory):
 
 def logits(checkpoint):
     model = LlamaNumpy(checkpoint if isinstance(checkpoint, Checkpoint) else open_model(checkpoint))
-    return model.logits(model.forward([Feed.straight(model.open(), TOKENS)]))
+    return model.logits(model.forward([Feed.from_run(model.open(), TOKENS)]))
 
 
 def family(path, model_type, tied=False, **changes):
@@ -231,15 +231,15 @@ def test_texts_have_the_same_ids_in_every_kind_of_file(book, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(WORD_RULES))
 def test_every_way_of_cutting_words_survives_a_folder(name, tmp_path):
-    original = read_metadata(metadata(name, add_bos_token=True))
+    original = build_tokenizer(metadata(name, add_bos_token=True))
     to_folder(tmp_path, Path("m.gguf"), original)
     read = load_tokenizer(tmp_path)
     assert read.before == original.before == (1,)
     same_ids(original, read)
-    settings = build_settings(tmp_path, read, read.vocab_size + 3)
+    settings = build_gguf_settings(tmp_path, read, read.vocab_size + 3)
     assert WORD_RULES[settings["tokenizer.ggml.pre"]].patterns == WORD_RULES[name].patterns
     assert "tokenizer.huggingface.json" not in settings
-    again = read_metadata(settings)
+    again = build_tokenizer(settings)
     same_ids(original, again)
     assert again.names[-3:] == tuple(f"[PAD{read.vocab_size + i}]" for i in range(3))
 
@@ -311,7 +311,7 @@ def test_a_sentencepiece_gguf_is_no_folder(tmp_path):
 
 def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, monkeypatch):
     """A control: where the normaliser is lost, as without the whole tokenizer.json, nothing is written."""
-    lossy = build_settings
+    lossy = build_gguf_settings
 
     def without(*arguments):
         return {key: value for key, value in lossy(*arguments).items() if "huggingface" not in key}
@@ -328,7 +328,7 @@ def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, m
 )
 def test_a_hostile_normaliser_in_a_gguf_file_is_refused(value):
     with pytest.raises(ModelFileError, match=r"tokenizer\.huggingface\.json: "):
-        read_metadata(metadata("gpt-2") | {"tokenizer.huggingface.json": value})
+        build_tokenizer(metadata("gpt-2") | {"tokenizer.huggingface.json": value})
 
 
 # --- files ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.strategies.rescore import Echo
 from nextok.strategies.speculate import Speculate
-from nextok.text.from_gguf import read_metadata
+from nextok.text.from_gguf import build_tokenizer
 from nextok.text.vocabulary import build_byte_alphabet
 from toys import BEAMS, DRAFTS, SAMPLINGS, SHAPED, STOP, TARGET, VOCAB, asked, by_reference
 
@@ -62,7 +62,7 @@ def compiled(pattern):
         "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.eos_token_id": STOP,
     }
-    return nt.Grammar.regex(pattern).compile(read_metadata(metadata), VOCAB, frozenset({STOP}))
+    return nt.Grammar.regex(pattern).compile(build_tokenizer(metadata), VOCAB, frozenset({STOP}))
 
 
 GRAMMAR = compiled(PATTERN)

@@ -8,14 +8,14 @@ import pytest
 import nextok
 from nextok.formats.tensor import Checkpoint
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.readout.readout import read
-from nextok.tools.laws import BEST, LAWS, NEAR, TOLERANCES, Unfit, build_reference, check_laws
+from nextok.tools.laws import BEST, LAWS, NEAR, TOLERANCES, NotCheckedError, build_reference, check_laws
 from nextok.tools.probe import LEAST_TOKENS, PROMPTS, TOKENS, Case, Probe, WrittenText
 from tiny import VOCAB, tiny_lm, tiny_tokenizer
 
 NAMES = ["model runs", *LAWS, "backend = reference"]
-SCORES = hashed(VOCAB, 5)
+SCORES = make_scores(VOCAB, 5)
 
 
 def lying(lie, context=512):
@@ -190,7 +190,7 @@ def test_a_backend_that_is_off_is_found(precision, by):
 
 def test_a_backend_that_is_a_little_off_everywhere_is_found():
     def noisy(path):
-        return np.array(SCORES(path)) + np.array(hashed(VOCAB, 9, spread=TOLERANCES["fast"][0] * 0.9)(path))
+        return np.array(SCORES(path)) + np.array(make_scores(VOCAB, 9, spread=TOLERANCES["fast"][0] * 0.9)(path))
 
     verdict = [*check_laws(tiny_lm(noisy), "fast", truth)][-1]
     assert verdict.passed is False
@@ -263,10 +263,10 @@ def test_a_reference_that_is_too_large_is_not_made():
         shape = (40_000, 40_000)
 
     checkpoint = Checkpoint(None, {"one": Huge()}, {})
-    with pytest.raises(Unfit, match=r"1,600 million parameters are too slow in numpy; 500 million"):
+    with pytest.raises(NotCheckedError, match=r"1,600 million parameters are too slow in numpy; 500 million"):
         build_reference(checkpoint, None)
     Huge.shape = (1000, 1000)
-    with pytest.raises(Unfit, match="1 million parameters in float32 need more memory than is free"):
+    with pytest.raises(NotCheckedError, match="1 million parameters in float32 need more memory than is free"):
         build_reference(checkpoint, 1_000_000)
     found = judged(tiny_lm(), lambda: build_reference(checkpoint, 1))["backend = reference"]
     assert (found.passed, found.detail[:13]) == (None, "not checked: ")

@@ -16,7 +16,7 @@ from nextok.drafts.prompt_lookup import History
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
 from nextok.engine.costs import Costs, RememberedCosts, measured
 from nextok.engine.engine import Engine
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
 from tiny import saying, tiny_lm
@@ -179,7 +179,7 @@ def test_costs_lie_between_what_was_measured_and_never_fall():
 
 def test_costs_are_measured_once_and_a_damaged_file_is_measured_again(tmp_path, monkeypatch):
     path = tmp_path / "new" / "costs.json"
-    model = ToyModel(VOCAB, hashed(VOCAB))
+    model = ToyModel(VOCAB, make_scores(VOCAB))
     rounds = measured(model)
     assert set(rounds) >= {1, 2, 4}
     assert all(seconds > 0 for each in rounds.values() for seconds in each)
@@ -202,7 +202,7 @@ class Failing(ToyModel):
     """Fails at one of its passes, in one of three ways."""
 
     def __init__(self, how, when):
-        super().__init__(VOCAB, hashed(VOCAB, seed=1))
+        super().__init__(VOCAB, make_scores(VOCAB, seed=1))
         self.how, self.left = how, when
 
     def answer(self, feeds, rows):

@@ -18,10 +18,10 @@ from nextok.core.tree import ROOT, Tree
 from nextok.errors import DeadEndError, NextokError
 from nextok.grammar.matching import MOST_STATES
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.sampling.sampler import Sampler
-from nextok.text.from_folder import read_folder
-from nextok.text.from_gguf import read_metadata
+from nextok.text.from_folder import read_tokenizer
+from nextok.text.from_gguf import build_tokenizer
 from test_tokenizer import sentencepiece_folder, small
 from tiny import EOS, USER, VOCAB, saying, tiny_lm, tiny_tokenizer
 from toys import by_engine, by_reference
@@ -105,7 +105,7 @@ def lettered(scores=None, letters=LETTERS, ends=("<eos>",), eos=True, padding=2)
     if eos:
         metadata["tokenizer.ggml.eos_token_id"] = len(letters)
     size = len(names) + padding
-    return LM(ToyModel(size, scores or hashed(size, 5), 64), read_metadata(metadata), "lettered")
+    return LM(ToyModel(size, scores or make_scores(size, 5), 64), build_tokenizer(metadata), "lettered")
 
 
 def spelled(byte):
@@ -197,14 +197,14 @@ def test_a_model_with_fewer_rows_than_tokens_writes_only_those_it_has():
 def vocabularies(path):
     """SentencePiece and byte-level, from GGUF metadata and from a folder."""
     yield sentencepiece_folder(path)
-    yield read_folder(path)
+    yield read_tokenizer(path)
     yield small("qwen2")
 
 
 def test_every_kind_of_vocabulary_writes_the_language(tmp_path):
     for tokenizer in vocabularies(tmp_path):
         size = tokenizer.vocab_size + 3
-        lm = LM(ToyModel(size, hashed(size, 5), 512), tokenizer)
+        lm = LM(ToyModel(size, make_scores(size, 5), 512), tokenizer)
         for kind, (grammar, fits) in GRAMMARS.items():
             outputs = lm.generate([[5], [6], [7]], nt.Sample(), grammar=grammar, max_tokens=80, seed=1)
             ended = [output.text for output in outputs if output.finish_reason == "stop"]
@@ -242,7 +242,7 @@ def _fits(fits, text):
 @pytest.mark.parametrize("kind", GRAMMARS)
 def test_speculation_writes_what_plain_decoding_writes(kind):
     grammar, _ = GRAMMARS[kind]
-    other = tiny_lm(hashed(VOCAB, 8))
+    other = tiny_lm(make_scores(VOCAB, 8))
     drafts = [
         nt.PromptLookup(shortest=1),
         nt.DraftModel(TINY, max_draft=5),

@@ -40,7 +40,7 @@ def difference(path, model):
     expected = model.float().every_logit(torch.tensor([TOKENS]))[0].numpy()
     checkpoint = open_model(path)
     numpy, native = LlamaNumpy(checkpoint), NativeModel(checkpoint, exact=True)
-    feed, other = Feed.straight(numpy.open(), TOKENS), Feed.straight(native.open(), TOKENS)
+    feed, other = Feed.from_run(numpy.open(), TOKENS), Feed.from_run(native.open(), TOKENS)
     found = (numpy.logits(numpy.forward([feed])), native.logits([other]))
     return max(float(np.abs(each - expected).max()) for each in found)
 

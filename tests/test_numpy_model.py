@@ -37,7 +37,7 @@ FAR = 1e-2  # a mistake must move some logit by this much, a hundred times what 
 
 def straight(model, tokens, cache=None, start=0, rows=None) -> Feed:
     """A plain run of tokens after `start` others; by default every one of them is read out."""
-    return Feed.straight(cache or model.open(), tokens, start, rows)
+    return Feed.from_run(cache or model.open(), tokens, start, rows)
 
 
 def logits(model, *feeds):

@@ -9,7 +9,7 @@ from nextok import hub
 from nextok.hub import Source
 from nextok.models.processors import check_threads, count_cores, count_default_threads, list_processors
 from nextok.tools import bench
-from nextok.tools.laws import Unfit
+from nextok.tools.laws import NotCheckedError
 from test_cli import run  # noqa: F401  # a fixture
 from tiny import tiny_lm
 
@@ -106,7 +106,7 @@ def test_what_is_no_number_of_threads(threads):
 
 
 def unfit(*asked):
-    raise Unfit("there are no weights")
+    raise NotCheckedError("there are no weights")
 
 
 @pytest.fixture

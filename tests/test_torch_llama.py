@@ -70,13 +70,13 @@ def difference(one, other):
 @pytest.mark.parametrize("name", FIXTURE)
 def test_logits_equal_those_of_transformers(name, device, tmp_path):
     model = exact(open_model(write_folder(tmp_path, name)), device)
-    assert difference(scores(model, Feed.straight(model.open(), TOKENS)), FIXTURE[name]["logits"]) < CLOSE
+    assert difference(scores(model, Feed.from_run(model.open(), TOKENS)), FIXTURE[name]["logits"]) < CLOSE
 
 
 def test_negative_control_another_rope_is_noticed(llama):
     wrong = replace(llama, config=replace(llama.config, rope_interleaved=not llama.config.rope_interleaved))
     model = exact(wrong)
-    assert difference(scores(model, Feed.straight(model.open(), TOKENS)), FIXTURE["llama"]["logits"]) > FAR
+    assert difference(scores(model, Feed.from_run(model.open(), TOKENS)), FIXTURE["llama"]["logits"]) > FAR
 
 
 class Session:
@@ -134,7 +134,7 @@ def test_random_passes_equal_those_of_numpy(checkpoint, device):
 def test_negative_control_a_tail_in_another_slot_is_noticed(llama):
     model = exact(llama)
     cache = model.open()
-    scores(model, Feed.straight(cache, TOKENS[:6]))
+    scores(model, Feed.from_run(cache, TOKENS[:6]))
     right = scores(model, Feed(cache, [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (6, 8)], [0, 1, 2]))
     wrong = scores(model, Feed(cache, [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (7, 8)], [0, 1, 2]))
     assert difference(right[:2], wrong[:2]) < CLOSE
@@ -146,15 +146,15 @@ def test_caches_move_and_fork_as_those_of_numpy(llama):
     after = []
     for model in models:
         cache = model.open()
-        scores(model, Feed.straight(cache, TOKENS[:9]))
+        scores(model, Feed.from_run(cache, TOKENS[:9]))
         scores(model, Feed(cache, [1, 2], [9, 12], [9, 9], [(9,), (12,)], [0]))
         forked = cache.fork(9)
         cache.move([12], [9])  # the second branch becomes the trunk
-        both = scores(model, Feed.straight(cache, [3], 10), Feed.straight(forked, [1, 5], 9))
+        both = scores(model, Feed.from_run(cache, [3], 10), Feed.from_run(forked, [1, 5], 9))
         swapped = model.open()
-        scores(model, Feed.straight(swapped, [4, 4, 7, 8]))
+        scores(model, Feed.from_run(swapped, [4, 4, 7, 8]))
         swapped.move([2, 3], [3, 2])  # all are read before any is written
-        after.append(np.concatenate([both, scores(model, Feed.straight(swapped, [5], 4))]))
+        after.append(np.concatenate([both, scores(model, Feed.from_run(swapped, [5], 4))]))
     assert difference(*after) < CLOSE
 
 
@@ -163,7 +163,7 @@ def test_borrowed_and_loaded_weights_give_the_same_numbers(checkpoint):
     model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
     assert model.weights.norm.data_ptr() == tensors["output_norm.weight"].data_ptr()
     other = exact(checkpoint)
-    one, two = (scores(each, Feed.straight(each.open(), TOKENS)) for each in (model, other))
+    one, two = (scores(each, Feed.from_run(each.open(), TOKENS)) for each in (model, other))
     assert difference(one, two) < CLOSE
     assert model.bytes_per_token == other.bytes_per_token == LlamaNumpy(checkpoint).bytes_per_token
 
@@ -171,7 +171,7 @@ def test_borrowed_and_loaded_weights_give_the_same_numbers(checkpoint):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_narrow_weights_compute_nearly_the_same(llama, dtype):
     model = LlamaTorch(llama.config, load_weights(llama, dtype, CPU))
-    found = scores(model, Feed.straight(model.open(), TOKENS))
+    found = scores(model, Feed.from_run(model.open(), TOKENS))
     expected = np.asarray(FIXTURE["llama"]["logits"])
     assert found.dtype == np.float32
     assert CLOSE < difference(found, expected) < 0.1 * np.abs(expected).max()
@@ -184,16 +184,16 @@ def test_quantised_weights_are_what_they_stand_for(kind, tmp_path):
         open_model(write_checkpoint(tmp_path / "model.pth", whole, whole.args.config())), kind
     )
     models = [LlamaNumpy(packed), exact(packed)]
-    found = [scores(model, Feed.straight(model.open(), TOKENS)) for model in models]
+    found = [scores(model, Feed.from_run(model.open(), TOKENS)) for model in models]
     assert difference(*found) < CLOSE
 
 
 def test_what_does_not_fit_is_refused(llama):
     model = exact(llama)
     with pytest.raises(ValueError, match=f"token id 999999 is outside.* 0 to {llama.config.vocab_size - 1}"):
-        model.logits([Feed.straight(model.open(), [1, 999999])])
+        model.logits([Feed.from_run(model.open(), [1, 999999])])
     with pytest.raises(LimitError, match=f"context of {llama.config.context} tokens"):
-        model.logits([Feed.straight(model.open(), [1], llama.config.context)])
+        model.logits([Feed.from_run(model.open(), [1], llama.config.context)])
 
 
 # --- the pool ---------------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_graphs_do_not_keep_their_model(llama):
     model = exact(llama)
     model._graphs = Graphs(model.pool)
     seen = weakref.ref(model)
-    scores(model, Feed.straight(model.open(), TOKENS[:3]))
+    scores(model, Feed.from_run(model.open(), TOKENS[:3]))
     gc.disable()
     del model
     try:
@@ -345,7 +345,7 @@ def test_a_shape_too_large_to_record_runs_without_a_graph(llama):
             return super()._record(shape, numbers, forward)
 
     model = exact(llama)
-    feeds = [[Feed.straight(model.open(), TOKENS[:n])] for n in (1, 3)]
+    feeds = [[Feed.from_run(model.open(), TOKENS[:n])] for n in (1, 3)]
     expected = [scores(model, *feed) for feed in feeds]
     model._graphs = Full(model.pool)
     for _ in range(5):
@@ -400,7 +400,7 @@ def test_graphs_are_recorded_on_the_device_of_their_model_in_memory_that_they_sh
     graphs, passes = Graphs(model.pool), []
     with torch.inference_mode():
         for count in (2, 3):
-            feeds = [Feed.straight(model.open(), TOKENS[:count])]
+            feeds = [Feed.from_run(model.open(), TOKENS[:count])]
             numbers, shape = pad_plan(feeds, choose_shape(feeds))[0], choose_shape(feeds)
             graphs._recorded[shape] = graphs._record(
                 shape, numbers, lambda plan: passes.append(cuda.device_now) or model.forward(plan)
@@ -421,9 +421,9 @@ def capture_fails(plan):
 def test_a_long_prompt_is_no_graph(llama):
     model = exact(llama)
     graphs = Rehearsed(model.pool)
-    feeds = [Feed.straight(model.open(), TOKENS[:3] * 6)]
+    feeds = [Feed.from_run(model.open(), TOKENS[:3] * 6)]
     assert [graphs.run(feeds, model.forward) for _ in range(3)] == [None, None, None]
-    few = [Feed.straight(model.open(), TOKENS[:3])]
+    few = [Feed.from_run(model.open(), TOKENS[:3])]
     with torch.inference_mode():
         assert graphs.run(few, model.forward) is None  # a shape that comes once is not worth one
         assert graphs.run(few, model.forward).shape == (3, llama.config.vocab_size)
@@ -479,8 +479,8 @@ def test_a_pass_on_a_gpu_sends_its_plan_in_one_copy_and_waits_for_nothing(name, 
         model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
         model.pool.layers[:] = [tuple(each.new_empty(each.shape) for each in both) for both in model.pool.layers]
         feeds = [
-            Feed.straight(model.open(), TOKENS[:3] * 8),
-            Feed.straight(model.open(), TOKENS[:2]),
+            Feed.from_run(model.open(), TOKENS[:3] * 8),
+            Feed.from_run(model.open(), TOKENS[:2]),
             Feed(model.open(), [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (6, 8)], [0, 1, 2]),
         ]
         with Watched() as device, torch.no_grad():

@@ -1,8 +1,8 @@
 """A language model of bytes, small enough to know by heart: 256 byte tokens, two spaces, `<eos>` and `<user>`."""
 
 from nextok.lm import LM
-from nextok.models.toy import Scores, ToyModel, hashed
-from nextok.text.from_gguf import read_metadata
+from nextok.models.toy import Scores, ToyModel, make_scores
+from nextok.text.from_gguf import build_tokenizer
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import build_byte_alphabet
 
@@ -25,7 +25,7 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
         "tokenizer.ggml.merges": ["Ġ Ġ"],
         "tokenizer.ggml.eos_token_id": EOS,
     }
-    return read_metadata(metadata | ({"tokenizer.chat_template": template} if template else {}))
+    return build_tokenizer(metadata | ({"tokenizer.chat_template": template} if template else {}))
 
 
 def saying(text: str | bytes) -> Scores:
@@ -43,4 +43,4 @@ def saying(text: str | bytes) -> Scores:
 
 def tiny_lm(scores: Scores | None = None, *, template: str | None = TEMPLATE, context: int = 512) -> LM:
     """A loaded model with these scores; by default they look random."""
-    return LM(ToyModel(VOCAB, scores or hashed(VOCAB, 5), context), tiny_tokenizer(template), "tiny")
+    return LM(ToyModel(VOCAB, scores or make_scores(VOCAB, 5), context), tiny_tokenizer(template), "tiny")

@@ -243,4 +243,4 @@ def written(
 
 def straight_logits(model: Any, path: list[int]) -> torch.Tensor:
     """What a backend says after each token of a text, in one pass."""
-    return model.logits([Feed.straight(model.open(), path)])
+    return model.logits([Feed.from_run(model.open(), path)])

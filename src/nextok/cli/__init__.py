@@ -7,14 +7,14 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; return its exit code (see docs/cli.md)."""
     try:
-        from nextok.cli.arguments import list_options, route
+        from nextok.cli.arguments import cut_at_dashes, route
         from nextok.cli.failures import flush_streams, report_failure
         from nextok.cli.terminal import prepare_streams
     except KeyboardInterrupt:
         return 130
 
     given = list(sys.argv[1:] if arguments is None else arguments)
-    flags = list_options(given)
+    flags = cut_at_dashes(given)
     try:
         prepare_streams(color="--no-color" not in flags)
         from nextok.cli.app import run

@@ -19,14 +19,14 @@ SPELLINGS = {
 }
 
 
-def list_options(arguments: Sequence[str]) -> list[str]:
+def cut_at_dashes(arguments: Sequence[str]) -> list[str]:
     """The arguments that may be options: those before `--`."""
     return list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
 def route(arguments: Sequence[str]) -> list[str]:
     """The arguments with their command in front, which is `generate` unless another one comes first."""
-    options = list_options(arguments)
+    options = cut_at_dashes(arguments)
     words = [*map(_translate, options), *arguments[len(options) :]]
     first = next((index for index, word in enumerate(words) if word not in COMMON_OPTIONS), len(words))
     if words[first:] and words[first] in (*COMMANDS, *PROGRAM_OPTIONS):

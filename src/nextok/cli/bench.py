@@ -70,11 +70,11 @@ def _build_lines(results: dict[str, Any], samples: dict[str, list[float]]) -> It
     """The lines of the table, first of the machine, then of the model."""
     limit, read = results["limit_tokens_per_second"], results["bytes_per_token"]
 
-    def line(name: str, figure: str, unit: str, *, meaning: str = "", scale: float = 1) -> Line:
+    def make_line(name: str, figure: str, unit: str, *, meaning: str = "", scale: float = 1) -> Line:
         low, middle, high = _format_spread([scale * value for value in samples[figure]])
         return name, f"{middle} {unit}", meaning, f"{low} to {high}" if len(samples[figure]) > 1 else ""
 
-    yield line("memory bandwidth", "bandwidth", "GB/s")
+    yield make_line("memory bandwidth", "bandwidth", "GB/s")
     yield "weights of a token", format_size(read) if read else "unknown", "", ""
     yield "limit of one text", f"{_format_number(limit)} tokens/s" if limit else "unknown", "bandwidth / weights", ""
     one = results["greedy"][0]["tokens_per_second"]
@@ -82,15 +82,15 @@ def _build_lines(results: dict[str, Any], samples: dict[str, list[float]]) -> It
         texts, speed = each["texts"], each["tokens_per_second"]
         share = f"{results['share_of_limit']:.0%} of the limit" if limit else ""
         meaning = share if texts == 1 else f"{speed / one:.2f} x one text"
-        yield line(f"greedy, {_format_count(texts, 'text')}", f"greedy {texts}", "tokens/s", meaning=meaning)
-    yield line(f"beam search, width {results['beam']['width']}", "beam", "steps/s")
+        yield make_line(f"greedy, {_format_count(texts, 'text')}", f"greedy {texts}", "tokens/s", meaning=meaning)
+    yield make_line(f"beam search, width {results['beam']['width']}", "beam", "steps/s")
     for each in results["passes"]:
         rows, meaning = each["rows"], f"{each['ratio_to_one_row']:.2f} x one row"
         meaning = "" if rows == 1 else meaning
-        yield line(f"pass of {_format_count(rows, 'row')}", f"pass {rows}", "ms", meaning=meaning, scale=1000)
-    yield line(f"prompt of {_format_count(results['prefill']['tokens'], 'token')}", "prefill", "tokens/s")
-    yield line("loading", "load", "s")
-    yield line("start to first token", "first token", "s")
+        yield make_line(f"pass of {_format_count(rows, 'row')}", f"pass {rows}", "ms", meaning=meaning, scale=1000)
+    yield make_line(f"prompt of {_format_count(results['prefill']['tokens'], 'token')}", "prefill", "tokens/s")
+    yield make_line("loading", "load", "s")
+    yield make_line("start to first token", "first token", "s")
     peak = results["peak_memory_bytes"]
     yield "memory at the peak", format_size(peak) if peak else "unknown", "", ""
 

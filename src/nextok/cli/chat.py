@@ -12,7 +12,7 @@ from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
 from nextok.cli.report import describe_output, uses_seed
 from nextok.cli.strategy import StrategyFlags
-from nextok.cli.terminal import Page, print_note
+from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def chat(
     Options(**wishes)  # raises for wrong options before a model is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     message = None if system is None else clean(system)
-    talk = Talk(how.load(model, quiet=quiet), chosen, message, wishes, stats, quiet)
+    talk = ChatSession(how.load(model, quiet=quiet), chosen, message, wishes, stats, quiet)
     read(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive and not quiet:
@@ -69,7 +69,7 @@ def chat(
 
 
 @dataclass
-class Talk:
+class ChatSession:
     """One conversation and how its answers are written."""
 
     lm: "LM"
@@ -122,7 +122,7 @@ class Talk:
             stream = ask(text, self.strategy, **self.wishes)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
-        page = Page()
+        page = StdoutWriter()
         finished = followed(stream, page)
         self.last = output = stream.output()
         page.write(output.text[page.length :])

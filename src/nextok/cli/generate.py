@@ -15,7 +15,7 @@ from nextok.cli.logprobs import show_logprobs
 from nextok.cli.prompts import clean, read_prompt
 from nextok.cli.report import build_json, describe_output, uses_seed
 from nextok.cli.strategy import StrategyFlags
-from nextok.cli.terminal import Page, format_json, print_note
+from nextok.cli.terminal import StdoutWriter, format_json, print_note
 from nextok.cli.text import RuleFlags, TextFlags
 from nextok.errors import TemplateError
 
@@ -56,7 +56,7 @@ def generate(
     lm = how.load(model, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
-    page = Page()
+    page = StdoutWriter()
     alone = strategy.texts(text.n) == 1 and not shown.json
     finished = followed(stream, page if alone else None)
     output = stream.output()
@@ -101,7 +101,7 @@ def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
     return ids
 
 
-def followed(stream: "Stream", page: Page | None) -> bool:
+def followed(stream: "Stream", page: StdoutWriter | None) -> bool:
     """Write the pieces as they come, if there is a page, to the end (True) or until Ctrl-C (False)."""
     try:
         for piece in stream:
@@ -127,7 +127,7 @@ def remark_on_ending(output: "Output", lm: "LM", max_tokens: int) -> None:
         print_note(f"nextok: cut at {max_tokens} tokens; --max-tokens allows more")
 
 
-def _write_choices(page: Page, output: "Output", strategy: "Strategy", headers: bool) -> None:
+def _write_choices(page: StdoutWriter, output: "Output", strategy: "Strategy", headers: bool) -> None:
     for number, choice in enumerate(output.choices, 1):
         if headers:
             detail = f" · seed {choice.seed}" if uses_seed(strategy) else ""

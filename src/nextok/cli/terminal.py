@@ -61,7 +61,7 @@ def make_console(stream: TextIO | None = None) -> "Console":
     return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False)
 
 
-class Page:
+class StdoutWriter:
     """Writes generated text to stdout without delay: unchanged for a pipe, with escaped controls for a terminal."""
 
     def __init__(self) -> None:

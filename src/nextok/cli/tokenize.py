@@ -6,7 +6,7 @@ import typer
 
 from nextok.cli.flags import Json, ModelName, TokenizerName, option
 from nextok.cli.prompts import read_prompt
-from nextok.cli.terminal import Page, escape_controls, format_json
+from nextok.cli.terminal import StdoutWriter, escape_controls, format_json
 
 if TYPE_CHECKING:
     from nextok.text.tokenizer import Tokenizer
@@ -48,7 +48,7 @@ def tokenize(
         tokens = [_describe_token(tokenizer, token) for token in wanted]
         print(format_json({"text": given, "token_ids": wanted, "tokens": tokens}))
     elif decode:
-        page = Page()
+        page = StdoutWriter()
         page.write(given)
         page.end()
     elif ids:

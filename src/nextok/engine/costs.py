@@ -94,7 +94,7 @@ def measured(model: Model) -> dict[int, list[float]]:
 def pass_seconds(model: Model, cache: Any, ids: list[int], start: int, passes: int = 1) -> float:
     """Seconds of a pass that reads these ids behind `start` others and picks after each: a draft is checked so."""
     pick = Pick(Sampler(noise=False))
-    feeds = [Feed.straight(cache, ids, start)]
+    feeds = [Feed.from_run(cache, ids, start)]
     rows = [Row(index, pick, seed=0, position=start + index + 1) for index in range(len(ids))]
     started_at = time.perf_counter()
     for _ in range(passes):

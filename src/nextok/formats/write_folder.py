@@ -57,7 +57,7 @@ def _build_settings(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
     if config.rope_width != config.head_width:
         raise ModelFileError(
             f"{config.rope_width} of {config.head_width} dimensions of a head are rotated, which a folder of "
-            "this kind cannot say: convert to GGUF"
+            "this kind cannot express: convert to GGUF"
         )
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta, **_build_scaling(config)}
     return {

@@ -39,7 +39,7 @@ class Feed:
     rows: list[int]  # indices of the tokens whose logits are wanted, ascending
 
     @classmethod
-    def straight(cls, cache: Any, tokens: Sequence[int], start: int = 0, rows: Sequence[int] | None = None) -> "Feed":
+    def from_run(cls, cache: Any, tokens: Sequence[int], start: int = 0, rows: Sequence[int] | None = None) -> "Feed":
         """A run of tokens after `start` others; every one of them is read out unless `rows` says which."""
         slots = list(range(start, start + len(tokens)))
         wanted = range(len(tokens)) if rows is None else rows
@@ -50,7 +50,7 @@ class Feed:
         """One above the highest slot that is written or seen."""
         return 1 + max(max(self.slots), max(self.seen) - 1, *(max(tail, default=0) for tail in self.tails))
 
-    def position(self, index: int) -> int:
+    def find_position(self, index: int) -> int:
         """How many tokens come before token `index` on its path."""
         return self.seen[index] + len(self.tails[index]) - 1
 

@@ -135,7 +135,7 @@ class LlamaNumpy:
         Raises ValueError for a token outside the vocabulary, LimitError for one beyond the context.
         """
         tokens = np.array([token for feed in feeds for token in feed.tokens])
-        positions = np.array([feed.position(i) for feed in feeds for i in range(len(feed.tokens))])
+        positions = np.array([feed.find_position(i) for feed in feeds for i in range(len(feed.tokens))])
         self._check(tokens, positions)
         views, start = [], 0
         for feed in feeds:
@@ -258,11 +258,11 @@ def _multiply(x: Array, matrix: Array, bias: Array | None) -> Array:
 
 
 def _build_layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
-    def weight(*names: str) -> Array:
+    def get_weight(*names: str) -> Array:
         parts = [tensors[f"{prefix}{name}.weight"].to_float32() for name in names]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def bias(*names: str) -> Array | None:
+    def get_bias(*names: str) -> Array | None:
         parts = [tensors.get(f"{prefix}{name}.bias") for name in names]
         if not any(parts):
             return None
@@ -271,20 +271,20 @@ def _build_layer(tensors: Mapping[str, Tensor], prefix: str) -> Layer:
             [part.to_float32() if part else np.zeros(size, np.float32) for part, size in zip(parts, sizes)]
         )
 
-    def optional(name: str) -> Array | None:
-        return weight(name) if f"{prefix}{name}.weight" in tensors else None
+    def get_optional(name: str) -> Array | None:
+        return get_weight(name) if f"{prefix}{name}.weight" in tensors else None
 
     return Layer(
-        attention_norm=weight("attn_norm"),
-        qkv=weight("attn_q", "attn_k", "attn_v"),
-        qkv_bias=bias("attn_q", "attn_k", "attn_v"),
-        q_norm=optional("attn_q_norm"),
-        k_norm=optional("attn_k_norm"),
-        output=weight("attn_output"),
-        output_bias=bias("attn_output"),
-        feed_forward_norm=weight("ffn_norm"),
-        gate_up=weight("ffn_gate", "ffn_up"),
-        gate_up_bias=bias("ffn_gate", "ffn_up"),
-        down=weight("ffn_down"),
-        down_bias=bias("ffn_down"),
+        attention_norm=get_weight("attn_norm"),
+        qkv=get_weight("attn_q", "attn_k", "attn_v"),
+        qkv_bias=get_bias("attn_q", "attn_k", "attn_v"),
+        q_norm=get_optional("attn_q_norm"),
+        k_norm=get_optional("attn_k_norm"),
+        output=get_weight("attn_output"),
+        output_bias=get_bias("attn_output"),
+        feed_forward_norm=get_weight("ffn_norm"),
+        gate_up=get_weight("ffn_gate", "ffn_up"),
+        gate_up_bias=get_bias("ffn_gate", "ffn_up"),
+        down=get_weight("ffn_down"),
+        down_bias=get_bias("ffn_down"),
     )

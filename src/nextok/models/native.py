@@ -36,7 +36,7 @@ class NativeModel:
     numpy reads, and of those with mirostat, which are read one after the other.
     """
 
-    rounds_by_shape = False  # every row is computed in the same order of additions, see native/src/kernels.inl
+    rounds_by_shape = False  # the order of additions does not depend on the number of rows
 
     def __init__(
         self, checkpoint: Checkpoint, *, exact: bool = False, threads: int | None = None, isa: str | None = None

@@ -65,7 +65,7 @@ class ToyModel:
 def _read_paths(feed: Feed) -> list[tuple[int, ...]]:
     slots = feed.cache.slots
     for index, (token, slot) in enumerate(zip(feed.tokens, feed.slots)):
-        slots[slot] = (feed.position(index), token)
+        slots[slot] = (feed.find_position(index), token)
     return [_read_visible(feed, index, slots) for index in feed.rows]
 
 
@@ -78,13 +78,13 @@ def _read_visible(feed: Feed, index: int, slots: dict[int, tuple[int, int]]) -> 
     return tuple(token for _, token in seen)
 
 
-def hashed(vocab_size: int, seed: int = 0, spread: float = 3.0) -> Scores:
+def make_scores(vocab_size: int, seed: int = 0, spread: float = 3.0) -> Scores:
     """Logits in [-spread, spread] that look random but depend on nothing except the tokens so far."""
 
-    def scores(path: tuple[int, ...]) -> list[float]:
+    def score(path: tuple[int, ...]) -> list[float]:
         state = mix(seed + 1)
         for token in path:
             state = mix(state ^ (token + 1))
         return [spread * (mix(state + token) / 2**63 - 1) for token in range(vocab_size)]
 
-    return scores
+    return score

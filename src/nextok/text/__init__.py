@@ -17,21 +17,21 @@ HAPPY_LLM_FOLDER = "tokenizer_k"
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a GGUF file (its vocabulary is enough), of a folder, or beside a torch file."""
-    place = tokenizer_path(path)
+    place = find_tokenizer(path)
     if place.is_dir():
-        from nextok.text.from_folder import read_folder
+        from nextok.text.from_folder import read_tokenizer
 
-        return read_folder(place)
+        return read_tokenizer(place)
     from nextok.formats.files import name_in_errors
     from nextok.formats.gguf import read_gguf
-    from nextok.text.from_gguf import read_metadata
+    from nextok.text.from_gguf import build_tokenizer
 
     metadata = read_gguf(path).metadata  # its errors begin with the file's name already
     with name_in_errors(os.path.basename(path) or os.fspath(path)):
-        return read_metadata(metadata)
+        return build_tokenizer(metadata)
 
 
-def tokenizer_path(path: str | os.PathLike[str]) -> Path:
+def find_tokenizer(path: str | os.PathLike[str]) -> Path:
     """The folder or the GGUF file that holds the tokenizer of the model at `path`.
 
     A torch file and a folder without tokenizer.json hold none: then it is looked for in that folder, in

@@ -23,7 +23,7 @@ MOST_IDS = 1 << 22
 """Largest number of token ids."""
 
 
-def read_folder(path: str | os.PathLike[str]) -> Tokenizer:
+def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer that `tokenizer.json` and its neighbours describe; ModelFileError if they are damaged."""
     folder = Path(path)
     settings = read_settings(folder)

@@ -37,7 +37,7 @@ HUGGING_FACE = "tokenizer.huggingface.json"
 """The key under which a GGUF file may hold a whole tokenizer.json."""
 
 
-def read_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a GGUF file describes; ModelFileError if it is damaged or of an unknown family."""
     family = read_value(metadata, "model", str, "")
     if family == "gpt2":
@@ -66,7 +66,7 @@ def _build_sentencepiece(metadata: Mapping[str, Any], vocabulary: Vocabulary) ->
     from tokenizers.normalizers import Prepend, Replace, Sequence
 
     merges = sort_merges(vocabulary, read_list(metadata, "scores", float))
-    unknown = next((vocabulary.texts[token] for token in vocabulary.find_kinds(TokenKind.UNKNOWN)), None)
+    unknown = next((vocabulary.texts[token] for token in vocabulary.find_ids(TokenKind.UNKNOWN)), None)
     model = _build_bpe(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
     encoder, literal_encoder = _build_encoders(model, vocabulary)
     space_prefix = read_value(metadata, "add_space_prefix", bool, True)
@@ -170,8 +170,8 @@ def _assemble(
     bos_id = read_id(metadata, "bos_token_id", size, bos)
     eos_id = read_id(metadata, "eos_token_id", size, eos)
     others = [read_id(metadata, key, size) for key in ("eot_token_id", "eom_token_id")]
-    control_ids = frozenset(vocabulary.find_kinds(TokenKind.CONTROL, TokenKind.UNKNOWN))
-    user_defined = vocabulary.find_kinds(TokenKind.USER_DEFINED)
+    control_ids = frozenset(vocabulary.find_ids(TokenKind.CONTROL, TokenKind.UNKNOWN))
+    user_defined = vocabulary.find_ids(TokenKind.USER_DEFINED)
     return Tokenizer(
         names=tuple(vocabulary.texts),
         token_bytes=decode_tokens(vocabulary, spell),
@@ -193,7 +193,7 @@ def _find_added(metadata: Mapping[str, Any], key: str, absent: bool, token: int 
         return ()
     if token is None:
         if PREFIX + key in metadata:
-            raise make_damage_error(f"{PREFIX}{key} is true, but the file does not say which token that is")
+            raise make_damage_error(f"{PREFIX}{key} is true, but the file does not name that token")
         return ()
     return (token,)
 

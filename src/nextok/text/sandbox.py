@@ -64,7 +64,7 @@ class ChatEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.filters["tojson"] = to_json
         self.globals = {
             "range": jinja2.sandbox.safe_range,
-            "dict": new_dict,
+            "dict": make_dict,
             "namespace": ChatNamespace,
             "raise_exception": raise_exception,
             "strftime_now": now.strftime,
@@ -78,7 +78,7 @@ def to_json(
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def new_dict(*pairs: Any, **items: Any) -> dict[str, Any]:
+def make_dict(*pairs: Any, **items: Any) -> dict[str, Any]:
     """A new dict; templates do not get the class itself, as its methods change dicts."""
     return dict(*pairs, **items)
 

@@ -20,7 +20,7 @@ OTHER_ENDS = ("eot_token_id", "eom_token_id")
 """Settings of further tokens that end a text."""
 
 
-def build_settings(place: Path, tokenizer: Tokenizer, rows: int) -> dict[str, Value]:
+def build_gguf_settings(place: Path, tokenizer: Tokenizer, rows: int) -> dict[str, Value]:
     """The `tokenizer.` settings of a GGUF file for the tokenizer at `place`, a folder or a GGUF file itself.
 
     The vocabulary gets as many tokens as the model has `rows`. ModelFileError for a rule that GGUF has no name for.
@@ -83,7 +83,9 @@ def _check_byte_level(content: Mapping[str, Any], tokenizer: Tokenizer) -> None:
         byte for letter, byte in build_byte_alphabet().items() if letter not in names and byte not in NEVER_IN_UTF8
     ]
     if absent and content["model"].get("unk_token"):
-        raise ModelFileError(f"it has no token for the byte {absent[0]:#x}, and GGUF cannot say which stands for it")
+        raise ModelFileError(
+            f"it has no token for the byte {absent[0]:#x}, and GGUF cannot name the token that stands for it"
+        )
 
 
 def _list_kinds(tokenizer: Tokenizer) -> list[int]:
@@ -91,7 +93,7 @@ def _list_kinds(tokenizer: Tokenizer) -> list[int]:
     for token, added in tokenizer.encoder.get_added_tokens_decoder().items():
         if added.lstrip or added.rstrip or added.single_word:
             raise ModelFileError(
-                f"its token {quote(added.content)} takes the spaces around it, which GGUF cannot say"
+                f"its token {quote(added.content)} takes the spaces around it, which GGUF cannot express"
             )
         kinds[token] = int(TokenKind.CONTROL if added.special else TokenKind.USER_DEFINED)
     return kinds
@@ -103,7 +105,7 @@ def _list_merges(content: Mapping[str, Any]) -> list[Any]:
 
 def _check_added(around: tuple[int, ...], token: int | None) -> bool:
     if around not in ((), (token,)):
-        raise ModelFileError(f"it puts the ids {list(around)} around a text, but GGUF can only say bos and eos")
+        raise ModelFileError(f"it puts the ids {list(around)} around a text, but GGUF can express only bos and eos")
     return bool(around)
 
 
@@ -113,7 +115,7 @@ def _find_other_ends(tokenizer: Tokenizer, kinds: list[int]) -> dict[str, int]:
     ids = {text: token for token, text in enumerate(tokenizer.names)}
     others = sorted(tokenizer.eos_ids - find_ends(ids, [tokenizer.eos_id], frozenset(special)))
     if len(others) > len(OTHER_ENDS):
-        raise ModelFileError(f"its texts end with any of {len(others) + 1} tokens, more than GGUF can say")
+        raise ModelFileError(f"its texts end with any of {len(others) + 1} tokens, more than GGUF can express")
     return dict(zip(OTHER_ENDS, others))
 
 
@@ -147,9 +149,9 @@ def _read_patterns(pre_tokenizer: Any) -> tuple[tuple[str, ...], bool]:
             case {"type": "ByteLevel", "add_prefix_space": False}:
                 by_words = step.get("use_regex", True)
             case _:
-                raise ModelFileError(f"GGUF has no word for the step {quote(json.dumps(step))} of its pre_tokenizer")
+                raise ModelFileError(f"GGUF has no name for the step {quote(json.dumps(step))} of its pre_tokenizer")
     if by_words == bool(patterns):
-        raise ModelFileError("its pre_tokenizer cuts words twice, or not at all, which GGUF has no word for")
+        raise ModelFileError("its pre_tokenizer cuts words twice, or not at all, which GGUF has no name for")
     return tuple(pattern for pattern in patterns if pattern != GPT2), single_digits
 
 

@@ -57,7 +57,7 @@ class Vocabulary:
             raise make_damage_error(f"the vocabulary has {_quote(text)} twice, as token {token} and {ids[text]}")
         return ids
 
-    def find_kinds(self, *kinds: TokenKind) -> list[int]:
+    def find_ids(self, *kinds: TokenKind) -> list[int]:
         """The ids of these kinds, ascending."""
         return [token for token, kind in enumerate(self.kinds) if kind in kinds]
 
@@ -117,7 +117,7 @@ def sort_merges(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[s
     """Every pair of pieces that joins into a third, by the third's score: SentencePiece's order of merging."""
     if len(scores) != len(vocabulary.texts) or not all(map(math.isfinite, scores)):
         raise make_damage_error(f"{PREFIX}scores must have one finite number for each token")
-    joinable = vocabulary.find_kinds(TokenKind.NORMAL, TokenKind.USER_DEFINED, TokenKind.UNUSED)
+    joinable = vocabulary.find_ids(TokenKind.NORMAL, TokenKind.USER_DEFINED, TokenKind.UNUSED)
     pieces = {vocabulary.texts[token] for token in joinable}
     ranked = [
         (-scores[token], cut, text[:cut], text[cut:])

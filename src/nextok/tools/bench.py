@@ -35,7 +35,7 @@ Samples = Mapping[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """How much is done for one figure."""
 
     tokens: int  # number of tokens that each text writes
@@ -43,7 +43,7 @@ class Work:
     passes: int  # number of passes for each number of rows
     prompt: int = PROMPT  # number of tokens read before texts and passes
 
-    def fit(self, context: int) -> "Work":
+    def fit(self, context: int) -> "Workload":
         """The part of it that fits in a context of so many tokens; LimitError if that is too little."""
         if context < LEAST_CONTEXT:
             raise LimitError(f"the model's context is {context} tokens; a measurement needs at least {LEAST_CONTEXT}")
@@ -56,11 +56,11 @@ class Work:
         return [rows for rows in ROWS if self.prompt + rows <= context]
 
 
-FULL = Work(tokens=64, prefill=512, passes=10)
-QUICK = Work(tokens=16, prefill=128, passes=3)
+FULL = Workload(tokens=64, prefill=512, passes=10)
+QUICK = Workload(tokens=16, prefill=128, passes=3)
 
 
-def list_measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
+def list_measures(lm: "LM", work: Workload, **options: Any) -> dict[str, Measure]:
     """The measurements by name; `options` are the arguments of the `load` that gave `lm`."""
     threads = check_threads(options.get("threads"))
     return {
@@ -145,7 +145,7 @@ def _measure_with_numpy(threads: int, megabytes: int) -> float:
     return (megabytes << 20) / min(seconds) / 1e9
 
 
-def _measure_greedy(lm: "LM", count: int, work: Work) -> Measure:
+def _measure_greedy(lm: "LM", count: int, work: Workload) -> Measure:
     """Tokens per second of so many texts together, each counted from its first token on."""
 
     def measure() -> dict[str, float]:
@@ -159,20 +159,20 @@ def _measure_greedy(lm: "LM", count: int, work: Work) -> Measure:
     return measure
 
 
-def _measure_beam(lm: "LM", work: Work) -> float:
+def _measure_beam(lm: "LM", work: Workload) -> float:
     """Steps per second after the first, each of which extends all beams by a token."""
     beam = Beam(WIDTH, early_stopping="never")
     output = lm.generate(draw_ids(lm, work.prompt), beam, max_tokens=work.tokens, ignore_eos=True)
     return output.stats.tokens_per_second
 
 
-def _measure_prefill(lm: "LM", work: Work) -> float:
+def _measure_prefill(lm: "LM", work: Workload) -> float:
     """Tokens of a prompt read per second, up to the first token written."""
     output = lm.generate(draw_ids(lm, work.prefill), max_tokens=1, ignore_eos=True)
     return work.prefill / output.stats.seconds_to_first_token
 
 
-def _measure_pass(lm: "LM", rows: int, work: Work) -> Measure:
+def _measure_pass(lm: "LM", rows: int, work: Workload) -> Measure:
     """Seconds for one pass that reads so many tokens after a prompt."""
 
     def measure() -> dict[str, float]:

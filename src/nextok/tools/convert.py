@@ -17,10 +17,10 @@ from nextok.formats.write_folder import DTYPES, WEIGHTS, write_folder
 from nextok.formats.write_gguf import write_gguf
 from nextok.hub import resolve, show_progress
 from nextok.loading import check_size
-from nextok.text import Tokenizer, load_tokenizer, tokenizer_path
+from nextok.text import Tokenizer, find_tokenizer, load_tokenizer
 from nextok.text.from_gguf import HUGGING_FACE
 from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, list_token_ids, write_tokenizer
-from nextok.text.to_gguf import build_settings
+from nextok.text.to_gguf import build_gguf_settings
 
 FILES_WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
 """Files of a folder that a conversion may overwrite."""
@@ -67,7 +67,7 @@ def write_model(
     with show_progress() as report:
         source = resolve(model, report=report)
         place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
-    place = tokenizer_path(place)
+    place = find_tokenizer(place)
     _check_origins(out, source.path, place)
     _check_free(out, is_gguf, force)
     checkpoint = open_model(source.path)
@@ -155,13 +155,13 @@ def _replace_when_done(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
 
 
 def _write_gguf_file(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
-    settings = build_settings(place, tokens, checkpoint.config.vocab_size)
+    settings = build_gguf_settings(place, tokens, checkpoint.config.vocab_size)
     write_gguf(path, checkpoint, name, settings, to)
     _check_tokens(tokens, load_tokenizer(path))
     if HUGGING_FACE in settings:
         return (
-            "GGUF cannot say how its texts are normalised: nextok reads it from the file, llama.cpp leaves it out, "
-            "and may give full-width letters and punctuation (，！？) other tokens"
+            "GGUF cannot express how its texts are normalised: nextok reads it from the file, llama.cpp leaves it "
+            "out, and may give full-width letters and punctuation (，！？) other tokens"
         )
     return ""
 

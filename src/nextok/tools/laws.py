@@ -54,7 +54,7 @@ class Verdict:
     difference: Difference | None = None
 
 
-class Unfit(Exception):
+class NotCheckedError(Exception):
     """A law cannot be checked with this model."""
 
 
@@ -109,7 +109,7 @@ def write_shared(probe: Probe) -> Iterator[Case]:
     prompts = [[*probe.story, *prompt[:8]] for prompt in probe.prompts[1:3]]
     longest = max(map(len, prompts))
     if len(probe.story) < WORTHWHILE or longest + probe.tokens > probe.model.context:
-        raise Unfit(f"a context of {probe.model.context} tokens holds no beginning that is worth sharing")
+        raise NotCheckedError(f"a context of {probe.model.context} tokens holds no beginning that is worth sharing")
     engine, kept = Engine(probe.model), []
     for prompt in prompts:
         before = engine.tokens_read
@@ -119,7 +119,7 @@ def write_shared(probe: Probe) -> Iterator[Case]:
         engine.run()
         yield Case(prompt, GREEDY, "after a text that begins alike", collect_text(request, events))
     if engine.tokens_read - before >= len(prompts[1]):
-        raise Unfit("the second text shared nothing with the first")
+        raise NotCheckedError("the second text shared nothing with the first")
     for prompt, text in zip(prompts, probe.write_together((prompt, GREEDY) for prompt in prompts)):
         yield Case(prompt, GREEDY, "beside a text that begins alike", text)
 
@@ -174,9 +174,11 @@ def build_reference(checkpoint: "Checkpoint", available: int | None) -> Model:
     count = sum(prod(tensor.shape) for tensor in checkpoint.tensors.values())
     size = f"{count / 1e6:,.0f} million parameters"
     if count > MOST_PARAMETERS:
-        raise Unfit(f"{size} are too slow in numpy; {MOST_PARAMETERS / 1e6:.0f} million are compared at most")
+        raise NotCheckedError(
+            f"{size} are too slow in numpy; {MOST_PARAMETERS / 1e6:.0f} million are compared at most"
+        )
     if available is not None and available < 6 * count:
-        raise Unfit(f"{size} in float32 need more memory than is free")
+        raise NotCheckedError(f"{size} in float32 need more memory than is free")
     return LlamaNumpy(checkpoint)
 
 
@@ -184,7 +186,7 @@ def _ask(name: str, ask: Callable[[], Answer]) -> Verdict:
     """The verdict of one check; an error during the check is a failure with its reason."""
     try:
         return Verdict(name, *ask())
-    except Unfit as error:
+    except NotCheckedError as error:
         return Verdict(name, None, f"not checked: {error}")
     except Exception as error:
         return Verdict(name, False, f"{type(error).__name__}: {error}")

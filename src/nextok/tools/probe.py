@@ -206,7 +206,7 @@ def read_alone(
     model: Model, path: list[int], places: Sequence[int], reads: Sequence[Sequence[tuple[Any, int | None]]]
 ) -> list[list[Any]]:
     """One pass through an empty cache: for each place on the path, what each (read, alternatives) there answers."""
-    feed = Feed.straight(model.open(), path, rows=places)
+    feed = Feed.from_run(model.open(), path, rows=places)
     rows = [
         Row(index, read, SEED, places[index] + 1, count) for index, all in enumerate(reads) for read, count in all
     ]

@@ -71,7 +71,7 @@ def _check_agreement(module: nn.Module, model: LlamaTorch) -> None:
     expected = _compute_last_logits(module, torch.tensor([ids], device=model.device))
     if expected is None or expected.shape != (model.vocab_size,):
         return
-    [found] = model.logits([Feed.straight(model.open(), ids, rows=[len(ids) - 1])])
+    [found] = model.logits([Feed.from_run(model.open(), ids, rows=[len(ids) - 1])])
     difference = measure_difference(found, expected.float())
     most = max(map(find_tolerance, (model.weights.embedding.dtype, torch.float32)))  # of which rotations always are
     if difference > most:  # NaN is for the readout to report

@@ -202,7 +202,7 @@ class HuggingFace:
         ids = [(index * 7919 + 3) % self.vocab_size for index in range(2 * n + 9)]
         prompt, one, two, other = ids[:n], ids[n : n + 2], ids[n + 2 : n + 4], ids[n + 4 :][: self.context]
         tree, beside, last = self.open(), self.open(), len(other) - 1
-        found = [self.logits([Feed.straight(tree, prompt), Feed.straight(beside, other[:last])])]
+        found = [self.logits([Feed.from_run(tree, prompt), Feed.from_run(beside, other[:last])])]
         branches = Feed(
             cache=tree,
             tokens=[*one, *two],
@@ -211,7 +211,7 @@ class HuggingFace:
             tails=[(), (), (n + 2,), (n + 2, n + 3)],
             rows=[0, 1, 2, 3],
         )
-        found.append(self.logits([branches, Feed.straight(beside, other[last:], last)]))
+        found.append(self.logits([branches, Feed.from_run(beside, other[last:], last)]))
         first, second, aside = (self._score_whole(text) for text in (prompt + one, prompt + two, other))
         expected = torch.cat([first[:n], aside[:last], first[n:], second[n:], aside[last:]])
         return measure_difference(torch.cat(found), expected)

@@ -126,7 +126,7 @@ def check_feeds(feeds: Sequence[Feed], vocab_size: int, context: int) -> None:
         for token in feed.tokens:
             if not 0 <= token < vocab_size:
                 raise ValueError(f"token id {token} is outside the vocabulary; ids go from 0 to {vocab_size - 1}")
-        if max(feed.position(index) for index in range(len(feed.tokens))) >= context:
+        if max(feed.find_position(index) for index in range(len(feed.tokens))) >= context:
             raise LimitError(f"the text does not fit in the model's context of {context} tokens; shorten it")
 
 
@@ -202,7 +202,7 @@ def _reserve_slots(feeds: Sequence[Feed]) -> None:
 def _flatten(feeds: Sequence[Feed]) -> list[Numbers]:
     """Tokens, positions and targets of all feeds, one after the other."""
     tokens = [token for feed in feeds for token in feed.tokens]
-    positions = [feed.position(index) for feed in feeds for index in range(len(feed.tokens))]
+    positions = [feed.find_position(index) for feed in feeds for index in range(len(feed.tokens))]
     targets = [feed.cache.start + slot for feed in feeds for slot in feed.slots]
     return [np.array(each, np.int64) for each in (tokens, positions, targets)]
 
@@ -221,7 +221,7 @@ def _build_group(feeds: Sequence[tuple[int, Feed]], f: int, r: int, s: int) -> G
         n = len(feed.tokens)
         rows[index] = start
         rows[index, :n] += np.arange(n)
-        positions[index, :n] = [feed.position(i) for i in range(n)]
+        positions[index, :n] = [feed.find_position(i) for i in range(n)]
         seen[index, :n] = feed.seen
         slots[index] = feed.cache.start + np.minimum(np.arange(s), feed.end - 1)
         members += range(start, start + n)

@@ -53,7 +53,7 @@ def read_context(model: Any) -> int:
     lengths = [length for name in LENGTHS if type(length := getattr(config, name, None)) is int and length > 0]
     if not lengths:
         raise ValueError(
-            f"{type(model).__name__} does not say how long a text may be; set model.config.max_position_embeddings"
+            f"{type(model).__name__} does not state how long a text may be; set model.config.max_position_embeddings"
         )
     # Beyond its original length such a rotation depends on the longest text of the batch, so a result is undefined.
     rotations = [each for each in _read_rotations(config) if each.get("rope_type") in ("dynamic", "longrope")]
