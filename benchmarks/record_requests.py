@@ -8,9 +8,17 @@ from typing import Any
 import nextok as nt
 from nextok.drafts.prompt_lookup import History
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models import toy
+from nextok.models.toy import ToyModel
+from nextok.text import vocabulary
 from nextok.text.from_gguf import tokenizer_from_metadata
-from nextok.text.vocabulary import byte_alphabet
+
+# Names that had others in older commits, which this script compares with.
+hashed = toy.make_scores if hasattr(toy, "make_scores") else toy.hashed
+byte_alphabet = (
+    vocabulary.build_byte_alphabet if hasattr(vocabulary, "build_byte_alphabet") else vocabulary.byte_alphabet
+)
+
 
 EOS, USER, VOCAB = 257, 258, 259
 TEMPLATE = (

@@ -74,12 +74,12 @@ def test_caches_that_grow_in_a_pass_can_be_moved_and_forked_after_it(backend, ki
     model, path = ours(backend, kind), [(11 * i + 1) % 40 for i in range(64)]
     caches, growths = [model.open() for _ in range(80)], model.pool.growths
     for each in caches:  # more than the pool has had room for
-        model.logits([Feed.straight(each, path[:60])])
+        model.logits([Feed.from_run(each, path[:60])])
     assert model.pool.growths > growths
     forked = caches[7].fork(60)
     forked.move([58, 59], [59, 58])
     forked.move([58, 59], [59, 58])
-    found = model.logits([Feed.straight(each, path[60:], 60) for each in (forked, caches[3])])
+    found = model.logits([Feed.from_run(each, path[60:], 60) for each in (forked, caches[3])])
     expected = plain_logits(tiny(kind), path)[60:]
     assert (found.view(2, 4, -1) - expected).abs().max() < NEAR
 

@@ -53,7 +53,7 @@ def _answer(target: Model, request: Request, query: Query, position: int) -> Any
     model: Any = target if query.model is TARGET else query.model
     node = query.nodes[position]
     tokens = request.tree.path(node)
-    feed = Feed.straight(model.open(), tokens, rows=[len(tokens) - 1])
+    feed = Feed.from_run(model.open(), tokens, rows=[len(tokens) - 1])
     try:
         row = request.row(0, node, query, position)
     except Exception as error:  # of one of its transforms

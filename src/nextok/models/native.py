@@ -14,11 +14,11 @@ import numpy.typing as npt
 from nextok import _native
 from nextok.core.query import Row
 from nextok.errors import ModelFileError
-from nextok.formats.files import forget
+from nextok.formats.files import release_pages
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
-from nextok.models.frequencies import frequencies
-from nextok.models.processors import checked_threads
+from nextok.models.frequencies import compute_frequencies
+from nextok.models.processors import check_threads
 from nextok.readout.readout import read
 from nextok.sampling.transforms import Custom
 
@@ -35,6 +35,8 @@ class NativeModel:
     The core answers all rows of a pass at once, but hands back the logits of those with a custom transform, which
     numpy reads, and of those with mirostat, which are read one after the other.
     """
+
+    rounds_by_shape = False  # the order of additions does not depend on the number of rows
 
     def __init__(
         self, checkpoint: Checkpoint, *, exact: bool = False, threads: int | None = None, isa: str | None = None
@@ -60,8 +62,8 @@ class NativeModel:
             rope_width=config.rope_width,
             rope_interleaved=config.rope_interleaved,
             norm_epsilon=config.norm_epsilon,
-            frequencies=frequencies(config).tolist(),
-            threads=checked_threads(threads),
+            frequencies=compute_frequencies(config).tolist(),
+            threads=check_threads(threads),
             exact=exact,
             isa=isa or os.environ.get("NEXTOK_ISA") or _native.instruction_sets()[0],
         )
@@ -95,10 +97,10 @@ class NativeModel:
 
     def _take(self, name: str, tensor: Tensor) -> None:
         if len(tensor.shape) == 1:
-            self._core.set_vector(name, tensor.float32())
+            self._core.set_vector(name, tensor.to_float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
-        forget(tensor.data)
+        release_pages(tensor.data)
 
 
 def _share_looked_up(checkpoint: Checkpoint) -> float:
