@@ -10,14 +10,17 @@ from nextok.drafts.prompt_lookup import History
 from nextok.lm import LM
 from nextok.models import toy
 from nextok.models.toy import ToyModel
-from nextok.text import vocabulary
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text import from_gguf, vocabulary
 
-# Names that had others in older commits, which this script compares with.
-hashed = toy.make_scores if hasattr(toy, "make_scores") else toy.hashed
-byte_alphabet = (
-    vocabulary.build_byte_alphabet if hasattr(vocabulary, "build_byte_alphabet") else vocabulary.byte_alphabet
-)
+
+def _named(module: Any, *names: str) -> Any:
+    """The first of these names that a module has: some were renamed since older commits."""
+    return next(getattr(module, name) for name in names if hasattr(module, name))
+
+
+hashed = _named(toy, "make_scores", "hashed")
+byte_alphabet = _named(vocabulary, "build_byte_alphabet", "byte_alphabet")
+tokenizer_from_metadata = _named(from_gguf, "build_tokenizer", "tokenizer_from_metadata")
 
 
 EOS, USER, VOCAB = 257, 258, 259

@@ -16,7 +16,7 @@ from nextok.hub import resolve
 from nextok.models.base import Feed
 from nextok.models.torch.huggingface import HuggingFace
 from test_distribution import filtered, fits
-from toys import SAMPLINGS, asked
+from toys import SAMPLINGS, FreeTiming, asked
 from transformers_models import (
     BACKENDS,
     LLAMAS,
@@ -139,7 +139,7 @@ def test_transformers_refuses_to_assist_a_batch():
 def test_drafts_of_different_lengths_share_a_pass(backend, kind):
     model, shapes = ours(backend, kind), []
     lent = type("Lent", (), {"model": drafter(backend, kind)})
-    engine = Engine(Watched(model, shapes))
+    engine = Engine(Watched(model, shapes), timing=FreeTiming())
     drafts = [nt.DraftModel(lent, max_draft=5), nt.PromptLookup(max_draft=3, shortest=1)]
     for index, prompt in enumerate(PROMPTS):
         request = asked(prompt, max_tokens=AT_MOST, stop_ids=frozenset(ENDS))

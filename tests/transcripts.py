@@ -16,7 +16,7 @@ from unittest.mock import patch
 import typer
 
 from nextok.cli import main
-from nextok.cli.app import _application
+from nextok.cli.app import _build_application
 from nextok.cli.arguments import routed
 from tutorial import same
 
@@ -112,7 +112,7 @@ def _alike_line(written, printed):
 
 def parse(words):
     """Check a `nextok` command line without running it; typer's error if an option is unknown or its value wrong."""
-    command, left = typer.main.get_command(_application()), routed(words[1:])
+    command, left = typer.main.get_command(_build_application()), routed(words[1:])
     while hasattr(command, "commands"):
         command, left = command.commands[left[0]], left[1:]
     command.make_context(command.name, left)
