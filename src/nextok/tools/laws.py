@@ -166,7 +166,7 @@ def check_laws(
 
 
 def build_reference(checkpoint: "Checkpoint", available: int | None) -> Model:
-    """The numpy model of the same weights; Unfit if they are too many, or more than the `available` bytes hold."""
+    """The numpy model of the same weights; NotCheckedError if they do not fit in `available` bytes, or are too many."""
     from math import prod
 
     from nextok.models.llama_numpy import LlamaNumpy
