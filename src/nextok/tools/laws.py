@@ -166,7 +166,7 @@ def check_laws(
 
 
 def build_reference(checkpoint: "Checkpoint", available: int | None) -> Model:
-    """The numpy model of the same weights; NotCheckedError if they do not fit in `available` bytes, or are too many."""
+    """The numpy model of the same weights; NotCheckedError if they are too many for it, or for the free memory."""
     from math import prod
 
     from nextok.models.llama_numpy import LlamaNumpy
