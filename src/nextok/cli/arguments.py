@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 
+from nextok.generation.spellings import SPELLINGS
+
 COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "doctor", "bench")
 OF_THE_PROGRAM = ("-h", "--help", "--version")
 EVERYWHERE = ("--debug", "--no-color")
-
-# How other programs spell our options; understood, but not shown in the help.
-SPELLINGS = {
-    "--temp": "--temperature",
-    "--n-predict": "--max-tokens",
-    "--predict": "--max-tokens",
-    "--max-new-tokens": "--max-tokens",
-    "--system-prompt": "--system",
-    "--reverse-prompt": "--stop",
-}
+_FLAGS = {f"--{theirs}".replace("_", "-"): f"--{ours}".replace("_", "-") for theirs, ours in SPELLINGS.items()}
 
 
 def before_dashes(arguments: Sequence[str]) -> list[str]:
@@ -33,5 +26,6 @@ def routed(arguments: Sequence[str]) -> list[str]:
 
 
 def _spelled(word: str) -> str:
+    """The word with our name of an option; other programs' names are understood, but the help does not show them."""
     name, equals, value = word.partition("=")
-    return SPELLINGS.get(name, name) + equals + value
+    return _FLAGS.get(name, name) + equals + value

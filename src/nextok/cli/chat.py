@@ -16,7 +16,7 @@ from nextok.cli.terminal import Page, note
 from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
-    from nextok.generation.options import Wishes
+    from nextok.generation.options import GenerateOptions
     from nextok.generation.output import Output
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
@@ -41,18 +41,18 @@ def chat(
     quiet: Quiet = False,
 ) -> None:
     """Talk with a model. From a pipe, each line is a turn."""
-    from nextok.generation.options import Options
+    from nextok.generation.options import CheckedOptions
 
-    wishes: Wishes = {
+    options: GenerateOptions = {
         "max_tokens": max_tokens,
         "stop": tuple(stop or ()),
         "seed": strategy.seed,
-        **rules.wishes(),
+        **rules.options(),
     }
-    Options(**wishes)  # refused before anything is loaded
+    CheckedOptions(**options)  # refused before anything is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     told = None if system is None else clean(system)
-    talk = Talk(how.load(model, quiet=quiet), chosen, told, wishes, stats, quiet)
+    talk = Talk(how.load(model, quiet=quiet), chosen, told, options, stats, quiet)
     read(talk.lm, "?", told, raw=False)  # refused now, not later
     person = sys.stdin is not None and sys.stdin.isatty()
     if person and not quiet:
@@ -75,7 +75,7 @@ class Talk:
     lm: "LM"
     strategy: "Strategy"
     system: str | None
-    wishes: "Wishes"
+    options: "GenerateOptions"
     stats: bool
     quiet: bool
 
@@ -111,7 +111,7 @@ class Talk:
                 raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
 
     def _reseed(self, seed: int | None, text: str) -> None:
-        self.wishes["seed"] = seed
+        self.options["seed"] = seed
         self._remark(text if draws(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
@@ -119,7 +119,7 @@ class Talk:
 
         ask = self.conversation.ask
         try:
-            stream = ask(text, self.strategy, **self.wishes)
+            stream = ask(text, self.strategy, **self.options)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
         page = Page()
@@ -132,7 +132,7 @@ class Talk:
         if self.stats:
             note(in_words(output, self.strategy))
         if not self.quiet:
-            remark_on_ending(output, self.lm, self.wishes["max_tokens"])
+            remark_on_ending(output, self.lm, self.options["max_tokens"])
         if not finished:
             raise KeyboardInterrupt
 

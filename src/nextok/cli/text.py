@@ -10,7 +10,7 @@ from nextok.cli.prompts import clean
 
 if TYPE_CHECKING:
     from nextok.cli.strategy import StrategyFlags
-    from nextok.generation.options import Options, Wishes
+    from nextok.generation.options import CheckedOptions, GenerateOptions
     from nextok.grammar.grammar import Grammar
 
 RULES = "Rules (no strategy breaks them)"
@@ -41,7 +41,7 @@ class RuleFlags:
         str | None, option("--grammar", metavar="FILE", text="Follow this grammar in Lark's notation.", panel=RULES)
     ] = None
 
-    def wishes(self) -> "Wishes":
+    def options(self) -> "GenerateOptions":
         """The library's options; ValueError if they contradict each other or a file cannot be read."""
         return {
             "logit_bias": _biases(self.logit_bias or ()),
@@ -90,11 +90,11 @@ class TextFlags:
         bool, option("--prompt-logprobs", text="Those of the prompt's tokens as well.", panel=OUTPUT)
     ] = False
 
-    def options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
+    def options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "CheckedOptions":
         """The library's options; ValueError if one is out of range."""
-        from nextok.generation.options import Options
+        from nextok.generation.options import CheckedOptions
 
-        wishes: Wishes = {
+        options: GenerateOptions = {
             "max_tokens": self.max_tokens,
             "min_tokens": self.min_tokens,
             "stop": tuple(self.stop or ()),
@@ -103,9 +103,9 @@ class TextFlags:
             "n": 1 if strategy.searches else self.n,
             "logprobs": self.logprobs,
             "prompt_logprobs": self.prompt_logprobs,
-            **rules.wishes(),
+            **rules.options(),
         }
-        return Options(**wishes)
+        return CheckedOptions(**options)
 
 
 def _biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
