@@ -238,4 +238,6 @@ def _allow(tokens: set[int], early_stops: frozenset[int]) -> Allow:
     return Allow(bytes(mask))
 
 
-Options, Wishes = CheckedOptions, GenerateOptions  # the names that lm.py uses until it is rewritten
+# The names that lm.py uses until it is rewritten.
+Options = CheckedOptions
+Wishes = GenerateOptions

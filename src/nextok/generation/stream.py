@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import finalize
 
@@ -25,6 +25,9 @@ class Piece:
 class Stream(Iterator[Piece]):
     """Iterate for pieces of text; `output()` for the result so far; `close()` to end early.
 
+    `on_finish` is called once with the output when every choice has ended by itself, and so without an error and
+    without a cancellation; it is noticed where the iteration ends, or in `wait()`.
+
     Iterating drives the engine. An error of the request is raised where its text ends. If the iteration is
     interrupted (Ctrl-C), the request is cancelled and `output()` has what exists.
     """
@@ -36,7 +39,9 @@ class Stream(Iterator[Piece]):
         strategy: Strategy,
         hypotheses: int = 0,
         prompt_logprobs: bool = False,
+        on_finish: Callable[[Output], None] | None = None,
     ) -> None:
+        self.on_finish = on_finish
         self._engine = engine
         self._prompt_logprobs = prompt_logprobs
         self._writers = [Writer(request, hypotheses) for request in requests]
@@ -60,6 +65,7 @@ class Stream(Iterator[Piece]):
         for writer in self._writers:
             if writer.request.error:
                 raise writer.request.error
+        self._report_finish()
         raise StopIteration
 
     @property
@@ -82,7 +88,14 @@ class Stream(Iterator[Piece]):
         except BaseException:
             self.close()
             raise
+        self._report_finish()
         return self.output()
+
+    def _report_finish(self) -> None:
+        reasons = {writer.request.finish_reason for writer in self._writers}
+        if self.on_finish and not reasons & {"error", "cancelled"}:
+            report, self.on_finish = self.on_finish, None
+            report(self.output())
 
     def output(self) -> Output:
         """The result so far."""
