@@ -128,7 +128,8 @@ class Talk:
         page.write(output.text[page.length :])
         if output.text or finished:
             page.end()
-        self.conversation.keep(text, output.text)
+        if not finished:
+            self.conversation.add_turn(text, output.text)
         if self.stats:
             note(in_words(output, self.strategy))
         if not self.quiet:
