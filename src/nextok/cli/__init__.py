@@ -9,7 +9,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from nextok.cli.arguments import before_dashes, routed
         from nextok.cli.failures import failed, settle
-        from nextok.cli.terminal import prepare
+        from nextok.cli.terminal import prepare, showing_warnings
     except KeyboardInterrupt:
         return 130
 
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare(color="--no-color" not in flags)
         from nextok.cli.app import run
 
-        code = run(routed(given))
+        with showing_warnings(quiet=not {"-q", "--quiet"}.isdisjoint(flags)):
+            code = run(routed(given))
         sys.stdout.flush()
     except BaseException as error:
         code = failed(error, as_json="--json" in flags, debug="--debug" in flags)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nextok.cli.bar import progress_bar
 from nextok.cli.flags import Quiet, TokenizerName, option
 from nextok.cli.terminal import note, passing, size_text, visible
 
@@ -22,8 +23,8 @@ def convert(
     """Write a model as a GGUF file, or as a folder for transformers; print where it lies."""
     from nextok.tools.convert import write_model
 
-    with passing("converting"):
-        done = write_model(model, out, to=to, tokenizer=tokenizer, force=force)
+    with passing("converting", quiet=quiet), progress_bar(quiet=quiet) as report:
+        done = write_model(model, out, to=to, tokenizer=tokenizer, force=force, progress=report)
     if not quiet:
         told = f"; {done.note}" if done.note else ""
         note(f"{done.name}: {done.tensors} tensors as {done.kind}, {size_text(done.bytes)}{told}")

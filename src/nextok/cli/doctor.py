@@ -55,8 +55,7 @@ def _checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "
     origin, checkpoint = found
     yield Verdict("model file", True, origin)
     try:
-        with passing("loading"):
-            lm = how.load(model)
+        lm = how.load(model)
     except Exception as error:
         yield Verdict("model runs", False, explained(error)[1])
         return

@@ -58,8 +58,9 @@ def listed(json: Json = False) -> None:
 def pull(name: Name) -> None:
     """Fetch a model, or newer files of one from the hub; print where it lies."""
     from nextok import hub
+    from nextok.cli.bar import progress_bar
 
-    with hub.progress_bar() as report:
+    with progress_bar() as report:
         source = hub.pull(name, report=report)
     print(visible(str(source.path)))
 
@@ -99,11 +100,13 @@ def remove(name: Name) -> None:
 
 def _facts(name: str, other: str | None) -> dict[str, Any]:
     from nextok import hub, load_tokenizer
+    from nextok.cli.bar import progress_bar
     from nextok.formats import open_model
 
-    with hub.progress_bar() as report:
+    with progress_bar() as report:
         source = hub.resolve(name, report=report)
-    checkpoint, tokenizer = open_model(source.path), load_tokenizer(other or source.path)
+        tokenizer = load_tokenizer(other or source.path, progress=report)
+    checkpoint = open_model(source.path)
     config, tensors = checkpoint.config, checkpoint.tensors.values()
     files = [path for path in source.path.iterdir() if path.is_file()] if source.path.is_dir() else [source.path]
     return {

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -39,6 +40,19 @@ def json_text(value: Any) -> str:
 def note(text: str) -> None:
     """Say something to the person at stderr, where it cannot be taken for generated text."""
     print(visible(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def showing_warnings(*, quiet: bool = False) -> Iterator[None]:
+    """Say each warning of a library as one line on stderr; nothing if `quiet`."""
+
+    def show(message: Warning | str, *place: Any, **more: Any) -> None:
+        if not quiet:
+            note(f"nextok: {' '.join(str(message).split())}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

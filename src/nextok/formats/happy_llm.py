@@ -5,6 +5,7 @@ The names and the arithmetic are those of llama2.c: rotary pairs (0, 1), (2, 3),
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,22 +54,26 @@ SETTINGS = (
 THETA = 10_000.0
 
 
-def open_happy_llm(path: str | os.PathLike[str]) -> Checkpoint:
+def open_happy_llm(path: str | os.PathLike[str], heads: int | None = None) -> Checkpoint:
     """The checkpoint in a torch file; its shape is that of its tensors and of its configuration, if it has one: in
     a config.json beside it, or in the training checkpoint itself.
 
-    The number of heads shows in no weight: where nothing tells it, it is the book's 16. ModelFileError if two of
-    these contradict each other, or if it is no such model.
+    The number of heads shows in no weight: `heads` says it, where no configuration does. Where neither does, it is
+    the book's 16, and a warning says so. ModelFileError if two of these contradict each other, or if it is no such
+    model.
     """
     path = Path(path)
     state = read_state_dict(path)
     with within(path.name):
-        return _checkpoint(state.tensors, _agreed(_settings_beside(path), state.beside))
+        settings = _agreed(_settings_beside(path), state.beside)
+        if heads is not None:
+            settings = _say_heads(settings, heads)
+        return _checkpoint(state.tensors, settings, path.name)
 
 
 def exported(folder: Path, settings: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint in a folder whose config.json, of model_type Tiny-K, has these settings."""
-    return _checkpoint(read_weights(folder), settings)
+    return _checkpoint(read_weights(folder), settings, folder.name)
 
 
 def renamed(names: Iterable[str]) -> dict[str, str]:
@@ -180,9 +185,7 @@ def _heads(fields: Fields, width: int, shapes: Mapping[str, tuple[int, ...]]) ->
         return heads
     if fields.values.get("n_heads") is None:
         raise _unknown_heads(f"{HEADS}, the book's, do not fit its width of {width}")
-    raise ModelFileError(
-        f"n_heads is {heads} in its configuration, which does not divide the width {width} into even heads"
-    )
+    raise ModelFileError(f"n_heads is {heads}, which does not divide the width {width} into even heads")
 
 
 def _kv_heads(fields: Fields, shared: int, width: int, heads: int) -> int:
@@ -208,8 +211,28 @@ def _kv_heads(fields: Fields, shared: int, width: int, heads: int) -> int:
 def _unknown_heads(why: str) -> ModelFileError:
     return ModelFileError(
         f"how many heads it has shows in no tensor, and {why}: put a {CONFIG} beside the file, with n_heads "
-        "and n_kv_heads"
+        "and n_kv_heads, or give a .pth file with heads= (--heads)"
     )
+
+
+def _say_heads(settings: Mapping[str, Any], heads: int) -> dict[str, Any]:
+    """The settings with this number of heads; ModelFileError if they have another one."""
+    said = settings.get("n_heads")
+    if said not in (None, heads):
+        raise ModelFileError(
+            f"n_heads is {shown(said)} in its configuration, but heads={heads} was given: leave that out"
+        )
+    return {**settings, "n_heads": int(heads)}
+
+
+def _warn_of_heads(config: ModelConfig, settings: Mapping[str, Any], names: Iterable[str], place: str) -> None:
+    if settings.get("n_heads") is None and not any(name.endswith(("freqs_cos", "freqs_sin")) for name in names):
+        warnings.warn(
+            f"{shown(place)} does not say how many heads the model has, so {config.heads}, the book's number, are "
+            f"assumed; a wrong number gives other text. Say it as n_heads in a {CONFIG} beside the weights, or of a "
+            ".pth file with heads= (--heads)",
+            stacklevel=2,
+        )
 
 
 def _settings_beside(path: Path) -> dict[str, Any]:
@@ -236,8 +259,9 @@ def _agreed(beside: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> Mapping
     return inside | {name: value for name, value in beside.items() if value is not None or name not in inside}
 
 
-def _checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Checkpoint:
+def _checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], place: str) -> Checkpoint:
     config = config_from_shapes({name: tensor.shape for name, tensor in tensors.items()}, settings)
+    _warn_of_heads(config, settings, tensors, place)
     found = {ours: tensors[name] for name, ours in renamed(tensors).items()}
     head = found.get("output.weight")
     embedding = found.setdefault("token_embd.weight", head) if head else found["token_embd.weight"]

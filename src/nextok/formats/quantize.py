@@ -25,9 +25,10 @@ def quantized(checkpoint: Checkpoint, kind: str) -> Checkpoint:
 
     Norms, biases and rows that are not whole blocks stay as they are. NextokError if there is nothing to quantise.
     """
-    tensors = {
-        name: packed(tensor, kind.upper()) if fits(tensor) else tensor for name, tensor in checkpoint.tensors.items()
-    }
+    tensors = {}
+    for name in checkpoint.tensors:
+        tensor = checkpoint.tensors[name]
+        tensors[name] = packed(tensor, kind.upper()) if fits(tensor) else tensor
     if all(tensors[name] is tensor for name, tensor in checkpoint.tensors.items()):
         raise NextokError(
             f"quantize={kind!r} is for weights in {', '.join(FLOATING)}, and nothing here is: leave it out"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from nextok.errors import ModelNotFoundError
 from nextok.hub import huggingface, wheel
-from nextok.hub.bar import progress_bar
 from nextok.hub.cache import cache_folder
 from nextok.hub.source import Entry, Progress, Report, Source
 
@@ -17,7 +16,6 @@ __all__ = [
     "Source",
     "cache_folder",
     "list_models",
-    "progress_bar",
     "pull",
     "remove",
     "resolve",

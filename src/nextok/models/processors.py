@@ -49,7 +49,7 @@ def _core(root: Path, processor: int) -> str:
 
 def _quotas(root: Path) -> Iterator[int]:
     """How many processors each control group around this process may keep busy; nothing without a limit."""
-    for folder in _control_groups(root):
+    for folder in control_groups(root, "cpu"):
         with suppress(OSError, ValueError):  # version 2: "max 100000" or "150000 100000"
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) // int(period)
@@ -59,15 +59,15 @@ def _quotas(root: Path) -> Iterator[int]:
                 yield int(quota) // int(period)
 
 
-def _control_groups(root: Path) -> Iterator[Path]:
+def control_groups(root: Path, controller: str) -> Iterator[Path]:
     """The folders of this process's groups, outermost first; a container does not see those outside it."""
     mount = root / "sys/fs/cgroup"
-    yield from (mount, mount / "cpu")
+    yield from (mount, mount / controller)
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers == "" or "cpu" in controllers.split(","):
-                folder = mount / "cpu" if controllers else mount
+            if controllers == "" or controller in controllers.split(","):
+                folder = mount / controller if controllers else mount
                 for part in PurePosixPath(path).parts[1:]:
                     folder /= part
                     yield folder

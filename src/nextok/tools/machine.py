@@ -16,10 +16,10 @@ def environment(threads: int | None = None) -> dict[str, Any]:
     from nextok import __version__
     from nextok.hub import cache_folder
     from nextok.loading import BACKENDS
+    from nextok.models.memory import available_memory
     from nextok.models.processors import checked_threads, usable_cores, usable_processors
 
     name, instructions = _processor()
-    memory, available = _memory()
     folder = cache_folder()
     return {
         "nextok": __version__,
@@ -30,8 +30,8 @@ def environment(threads: int | None = None) -> dict[str, Any]:
         "processors": len(usable_processors()),
         "cores": usable_cores(),
         "threads": checked_threads(threads),
-        "memory_bytes": memory,
-        "memory_available_bytes": available,
+        "memory_bytes": _total_memory(),
+        "memory_available_bytes": available_memory(),
         "numpy": _numpy(),
         "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS")
         or os.environ.get("OMP_NUM_THREADS")
@@ -70,13 +70,12 @@ def _processor() -> tuple[str, list[str]]:
     return name, [flag for flag in (*USEFUL, *USEFUL_ON_ARM) if flag in flags]
 
 
-def _memory() -> tuple[int | None, int | None]:
-    facts: dict[str, int] = {}
+def _total_memory() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            facts[key] = int(value.split()[0]) * 1024
-    return facts.get("MemTotal"), facts.get("MemAvailable")
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def _numpy() -> str:
