@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from nextok.cli import main
 from nextok.cli.bar import progress_bar
 from nextok.errors import LimitError, ModelFileError, NextokError
 from nextok.formats import open_model
+from nextok.formats.quants import KINDS
 from nextok.formats.tensor import WatchedTensors
 from nextok.hub import Progress
-from nextok.models.memory import available_memory, check_memory
+from nextok.loading import GROWTH
+from nextok.models.memory import MARGIN, available_memory, check_memory
+from nextok.models.native import NativeModel
 
 SIZES = {"vocab_size": 320, "dim": 64, "n_layers": 2, "n_kv_heads": 4}
 BACKENDS = [("numpy", None), ("native", None), ("torch", "cpu")]
@@ -274,7 +278,7 @@ def needs(folder, available, monkeypatch, **options):
 def test_a_model_that_does_not_fit_is_refused_before_a_tensor_is_read(folder, monkeypatch, backend, device):
     tensors = open_model(folder).tensors.values()
     sizes = [tensor.data.nbytes for tensor in tensors]  # all of them float32
-    enough = round(1.05 * (sum(sizes) + max(sizes))) + 1
+    enough = round(1.05 * (sum(sizes) + (0 if backend == "native" else max(sizes)))) + 1
     options = {"backend": backend, "device": device}
     assert needs(folder, enough, monkeypatch, **options) is None
     assert needs(folder, None, monkeypatch, **options) is None
@@ -299,3 +303,19 @@ def test_numpy_and_torch_need_room_for_float32_and_native_for_what_is_in_the_fil
     assert "on the numpy backend" in needs(folder, floats, monkeypatch, backend="numpy", quantize="q4_1")
     assert "in q4_1 needs" in needs(folder, 1000, monkeypatch, backend="native", quantize="q4_1")
     assert needs(folder, 1000, monkeypatch, backend="native").count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "kind", ["Q4_0", "Q5_0", "Q4_1", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32"]
+)
+def test_what_native_is_said_to_need_is_what_it_holds(tmp_path, kind):
+    model = random_transformer(1, vocab_size=320, dim=256, n_layers=1, n_heads=16, n_kv_heads=16, hidden_dim=512)
+    checkpoint = open_model(write_book(tmp_path, model), heads=16)
+    tensors, stored = dict(checkpoint.tensors), KINDS[kind]
+    for name, tensor in tensors.items():
+        if len(tensor.shape) == 2:
+            tensors[name] = stored.tensor(name, tensor.shape, np.zeros(stored.size(tensor.shape), np.uint8))
+    held = NativeModel(replace(checkpoint, tensors=tensors))._core.weight_bytes
+    needed = sum(each.data.nbytes * GROWTH.get(each.kind, 1) for each in tensors.values() if len(each.shape) == 2)
+    assert held <= needed * MARGIN
+    assert needed <= held * MARGIN

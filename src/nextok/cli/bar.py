@@ -56,7 +56,7 @@ class Bars:
             return
         self._bar = self._bar or _start_bar()
         if progress.stage not in self._tasks:
-            self._tasks[progress.stage] = self._bar.add_task(progress.stage)
+            self._tasks[progress.stage] = self._bar.add_task(progress.stage, total=progress.total)
         self._bar.update(self._tasks[progress.stage], completed=progress.done, total=progress.total)
 
     def close(self) -> None:
