@@ -5,8 +5,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from nextok.checks import is_whole
 
-Prompt = str | Sequence[int]
-"""A text, or its token ids: a list, a tuple, a range, or a one-dimensional array of numpy or torch."""
 RULE = "a prompt must be a text or a list of token ids"
 FIX = "give a text, a list of token ids, or a list of those"
 
@@ -25,6 +23,12 @@ class Array(Protocol):
         ...
 
 
+Prompt = str | Sequence[int] | Array
+"""A text, or its token ids: a list, a tuple, a range, or a one-dimensional array of numpy or torch."""
+Checked = str | list[int]
+"""A prompt whose kind has been checked."""
+
+
 def list_prompts(given: Any) -> tuple[bool, list[Any]]:
     """Whether this is one prompt, and the prompts in their order; ValueError if it is none at all.
 
@@ -41,7 +45,7 @@ def list_prompts(given: Any) -> tuple[bool, list[Any]]:
     return False, several
 
 
-def check_prompt(prompt: Any) -> Prompt:
+def check_prompt(prompt: Any) -> Checked:
     """One prompt as a str or a list of ids; ValueError unless it is a text or an iterable of whole numbers."""
     if isinstance(prompt, str):
         return prompt
@@ -52,7 +56,7 @@ def check_prompt(prompt: Any) -> Prompt:
     return ids
 
 
-def encode_prompts(prompts: Sequence[Any], encode: Callable[[Prompt], list[int]]) -> list[list[int] | Exception]:
+def encode_prompts(prompts: Sequence[Any], encode: Callable[[Checked], list[int]]) -> list[list[int] | Exception]:
     """For each prompt its token ids, or the exception that says what is wrong with it and which one it is.
 
     `encode` turns one prompt into ids and raises what is wrong with it, such as an id outside the vocabulary, or
@@ -61,7 +65,7 @@ def encode_prompts(prompts: Sequence[Any], encode: Callable[[Prompt], list[int]]
     return [_encode(prompt, encode, place) for place, prompt in enumerate(prompts)]
 
 
-def _encode(prompt: Any, encode: Callable[[Prompt], list[int]], place: int) -> list[int] | Exception:
+def _encode(prompt: Any, encode: Callable[[Checked], list[int]], place: int) -> list[int] | Exception:
     try:
         return encode(check_prompt(prompt))
     except Exception as error:
