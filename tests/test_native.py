@@ -22,8 +22,9 @@ from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
 from nextok.readout.readout import read
+from nextok.sampling.edits import Forbid
 from nextok.sampling.sampler import Sampler
-from nextok.sampling.transforms import Custom, Forbid, Surprise, Temperature, TopK
+from nextok.sampling.transforms import Custom, Surprise, Temperature, TopK
 from test_native_readout import same
 from test_numpy_model import CLOSE, FIXTURE, TOKENS, difference, in_memory, straight, write_folder
 from test_numpy_model import CONFIG as SMALL

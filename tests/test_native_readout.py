@@ -12,18 +12,15 @@ from nextok import _native
 from nextok.core.query import Candidate, Choice, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
 from nextok.readout import readout
+from nextok.sampling.edits import Add, Allow, Forbid, Scale
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (
     XTC,
-    Add,
-    Allow,
     Custom,
     DynamicTemperature,
     EpsilonCutoff,
     EtaCutoff,
-    Forbid,
     MinP,
-    Scale,
     Surprise,
     Temperature,
     TopK,

@@ -16,15 +16,12 @@ from nextok.models.torch import filters, noise, passes
 from nextok.models.torch.readout import read
 from nextok.readout import noise as reference_noise
 from nextok.readout import readout
+from nextok.sampling.edits import Add, Allow, Forbid, Scale
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (
     XTC,
-    Add,
-    Allow,
     Custom,
-    Forbid,
     MinP,
-    Scale,
     Surprise,
     Temperature,
     TopK,

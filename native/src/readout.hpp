@@ -1,4 +1,4 @@
-// From one row of logits to an answer; sampling/readout.py says the same in numpy and is the reference.
+// From one row of logits to an answer; readout/readout.py says the same in numpy and is the reference.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -54,7 +54,7 @@ Question question_of(nb::handle row, int first, int end, int vocab) {
     Transforms transforms = transforms_of(what.attr("transforms"), vocab);
     found.transforms = std::move(transforms.list);
     found.remembers = transforms.remembers;
-    found.function = transforms.function;
+    found.unknown = transforms.unknown;
     return found;
 }
 
@@ -107,8 +107,8 @@ nb::list read(Logits logits, nb::handle rows, nb::handle first) {
     nb::list replies;
     for (nb::handle row : rows) {
         const Question question = question_of(row, before, before + int(logits.shape(0)), int(vocab));
-        if (question.function)
-            throw std::invalid_argument("a row with a Custom transform is read in Python, by sampling/readout.py");
+        if (question.unknown)
+            throw std::invalid_argument("the core does not know a transform of this row: readout/readout.py reads it");
         Answer answer;
         {
             nb::gil_scoped_release release;
@@ -147,7 +147,8 @@ void bind_readout(nb::module_& module) {
                   readout.attr("dead_end"), filters.attr("remember")};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,
                "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as "
-               "sampling/readout.py does.");
+               "readout/readout.py does.");
+    module.def("knows", &knows, nb::arg("type"), "Whether the core has code for transforms of this type.");
 }
 
 }  // namespace nextok

@@ -7,11 +7,11 @@
 
 namespace nextok {
 
-// A row's reading, or that it has to wait for Python: a transform of it is a function, or needs the answers of others.
+// A row's reading, or that Python has to read it: the core does not know a transform, or it needs others' answers.
 struct Question : Read {
-    bool function;  // among the transforms
+    bool unknown;  // one of the transforms
 
-    bool apart() const { return function || remembers; }
+    bool apart() const { return unknown || remembers; }
 };
 
 // One for each Row; what is out of range for logits [rows, vocab] raises ValueError.

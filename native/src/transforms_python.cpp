@@ -1,5 +1,6 @@
 #include "transforms_python.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include "numbers_python.hpp"
@@ -17,7 +18,7 @@ struct Parser {
 
 // What Python calls the transforms, the most frequent first.
 struct Known {
-    nb::object function, surprise;
+    nb::object surprise;
     std::vector<Parser> parsers;
 };
 const Known* known;  // set when the module is imported, and never freed
@@ -105,31 +106,35 @@ Transforms transforms_of(nb::handle transforms, int vocab) {
     Transforms found;
     for (nb::handle each : transforms) {
         size_t i = 0;
-        while (i < known->parsers.size() && !is(each, known->parsers[i].type)) i++;
+        while (i < known->parsers.size() && !each.type().is(known->parsers[i].type)) i++;
         if (i < known->parsers.size())
             found.list.push_back(known->parsers[i].parse(each, vocab));
-        else if (is(each, known->function))
-            found.function = true;
         else
-            throw std::invalid_argument("a transform must be an Edit or a Filter of sampling/transforms.py");
-        found.remembers = found.remembers || is(each, known->surprise);
+            found.unknown = true;
+        found.remembers = found.remembers || each.type().is(known->surprise);
     }
     return found;
 }
 
+bool knows(nb::handle type) {
+    return std::any_of(known->parsers.begin(), known->parsers.end(),
+                       [type](const Parser& each) { return each.type.is(type); });
+}
+
 void bind_transforms() {
     const nb::module_ transforms = nb::module_::import_("nextok.sampling.transforms");
+    const nb::module_ edits = nb::module_::import_("nextok.sampling.edits");
     const auto named = [&](const char* name) { return nb::object(transforms.attr(name)); };
-    known = new Known{named("Custom"),
-                      named("Surprise"),
+    const auto edit = [&](const char* name) { return nb::object(edits.attr(name)); };
+    known = new Known{named("Surprise"),
                       {{named("Temperature"), parsed<temperature>},
                        {named("TopK"), parsed<top_k>},
                        {named("TopP"), parsed<top_p>},
                        {named("MinP"), parsed<min_p>},
-                       {named("Scale"), parsed<scale>},
-                       {named("Add"), parsed<add>},
-                       {named("Forbid"), parsed<forbid>},
-                       {named("Allow"), parsed<allow>},
+                       {edit("Scale"), parsed<scale>},
+                       {edit("Add"), parsed<add>},
+                       {edit("Forbid"), parsed<forbid>},
+                       {edit("Allow"), parsed<allow>},
                        {named("DynamicTemperature"), parsed<dynamic_temperature>},
                        {named("TypicalP"), parsed<typical_p>},
                        {named("EpsilonCutoff"), parsed<epsilon_cutoff>},

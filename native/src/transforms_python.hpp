@@ -1,4 +1,4 @@
-// Transforms of Python (sampling/transforms.py) into records.
+// Transforms of Python (sampling/transforms.py and edits.py) into records.
 #pragma once
 #include <nanobind/nanobind.h>
 
@@ -9,13 +9,16 @@
 namespace nextok {
 
 struct Transforms {
-    std::vector<Transform> list;  // unusable if there is a function among them
-    bool function = false;        // a Custom: it needs Python
+    std::vector<Transform> list;  // unusable if one of them is unknown
+    bool unknown = false;         // the core has no code for one of them: the row is read in Python
     bool remembers = false;       // a Surprise: it needs the answers before it, and has to hear of its own
 };
 
-// ValueError if one of them is none, or out of range for this vocabulary.
+// ValueError if one of them is out of range for this vocabulary.
 Transforms transforms_of(nanobind::handle transforms, int vocab);
+
+// Whether the core has code for transforms of this Python type.
+bool knows(nanobind::handle type);
 
 // Look up what Python calls them.
 void bind_transforms();

@@ -7,10 +7,10 @@ from nextok.core.events import Finished, Token
 from nextok.core.query import Draws, Query, Read, Row, Score
 from nextok.core.tree import Tree
 from nextok.errors import LimitError
+from nextok.sampling.edits import Forbid
 from nextok.sampling.past import Ledger, Past
-from nextok.sampling.sampler import Transform
+from nextok.sampling.sampler import Transform, transforms_after
 from nextok.sampling.seeds import salted
-from nextok.sampling.transforms import Forbid
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Request:
 
     def permits(self, node: int, token: int) -> bool:
         """Whether the grammar of this text, if there is one, lets `token` follow `node`: no use guessing others."""
-        return all(each.permits(self.past(node), token) for each in self.masks if hasattr(each, "permits"))
+        return all(each.permits(self.past(node), token) for each in self.masks)
 
     def past(self, node: int) -> Past:
         """The text that ends in `node`, which is the end of the prompt or below it."""
@@ -155,12 +155,10 @@ class Request:
         if length < 0:
             return read.after(())  # the prompt was not written by any rules
         early = (Forbid(self.limits.stop_ids),) if length < self.limits.min_tokens else ()
-        transforms = (*early, *self.masks, *read.transforms)
-        if not any(hasattr(each, "at") for each in transforms):
-            return read.after(transforms) if early or self.masks else read
-        past = self.past(node)
-        found = [each.at(past) if hasattr(each, "at") else each for each in transforms]
-        return read.after(tuple(each for each in found if each is not None))
+        rules = (*early, *self.masks)
+        wanted = (*rules, *read.transforms) if rules else read.transforms
+        transforms = transforms_after(wanted, lambda: self.past(node))
+        return read if transforms is read.transforms else read.after(transforms)
 
     def _length(self, node: int) -> int:
         return self.tree.depth[node] - self.tree.depth[self.prompt]

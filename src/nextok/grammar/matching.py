@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 
 from nextok.errors import DeadEndError
 from nextok.extras import needed_for
+from nextok.sampling.edits import Allow
 from nextok.sampling.past import Past
-from nextok.sampling.transforms import Allow
+from nextok.sampling.sampler import Transform
 from nextok.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Compiled:
         return state.allowed
 
 
-class Progress:
+class Progress(Transform):
     """How far one request's texts have come, node by node."""
 
     def __init__(self, grammar: Compiled) -> None:

@@ -1,7 +1,7 @@
 """The C++ core behind the Model protocol: weights stay in their own precision, and several rows cost little more
 than one.
 
-A row's logits do not depend, to the last bit, on what else is in the pass: see native/src/kernels.inl.
+A row's logits do not depend, to the last bit, on what else is in the pass: see native/src/products.inl.
 """
 
 import os
@@ -20,7 +20,6 @@ from nextok.models.base import Feed
 from nextok.models.frequencies import frequencies
 from nextok.models.processors import checked_threads
 from nextok.readout.readout import read
-from nextok.sampling.transforms import Custom
 
 ALIGNMENT = 16  # of the stream, in numbers
 
@@ -32,8 +31,8 @@ class NativeModel:
     `threads`: one for each core by default. `isa`: one of `_native.instruction_sets()`, the best one by default, or
     NEXTOK_ISA.
 
-    The core answers all rows of a pass at once, but hands back the logits of those with a custom transform, which
-    numpy reads, and of those with mirostat, which are read one after the other.
+    The core answers all rows of a pass at once, but hands back the logits of those with a transform that it does not
+    know, which numpy reads, and of those with mirostat, which are read one after the other.
     """
 
     def __init__(
@@ -85,8 +84,8 @@ class NativeModel:
         answers, apart = self._core.answer(feeds, rows)
         for place, logits in apart:  # in order, as mirostat has to know what was chosen in the rows before
             row = rows[place]
-            custom = any(isinstance(each, Custom) for each in row.read.transforms)
-            [answers[place]] = (read if custom else _native.read)(logits, [row], row.index)
+            known = all(_native.knows(type(each)) for each in row.read.transforms)
+            [answers[place]] = (_native.read if known else read)(logits, [row], row.index)
         return answers
 
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:
