@@ -1,6 +1,7 @@
 """Decoding without any engine: a model that is a plain function, driven one question at a time."""
 
-from nextok.core.request import Limits, Request
+from nextok.core.ending import Limits
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.reference import drive
 from nextok.models.toy import ToyModel

@@ -8,8 +8,9 @@ from functools import cache
 import pytest
 
 import nextok as nt
+from nextok.core.ending import Limits
 from nextok.core.events import Beams, Token
-from nextok.core.request import Limits, Request
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import DeadEndError

@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 import nextok as nt
 from nextok.core.events import DraftFailed, Verified
-from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, Pace, Probing
+from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, TRIAL, Pace, Probing
 from nextok.drafts.prompt_lookup import History
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
-from nextok.engine.costs import Costs, RememberedCosts, measured
 from nextok.engine.engine import Engine
+from nextok.engine.timing import Timing
 from nextok.models.toy import ToyModel, hashed
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
 from tiny import saying, tiny_lm
-from toys import TARGET, UNRELATED, VOCAB, asked, by_engine, by_reference, outcome
+from toys import TARGET, VOCAB, asked, by_engine, by_reference, outcome
 
 TEXTS = st.integers(1, 4).flatmap(lambda letters: st.lists(st.integers(0, letters), max_size=60))
 
@@ -110,11 +110,11 @@ def test_a_history_forgets_the_oldest_texts():
 
 def test_pace_weighs_what_guesses_gain_against_what_they_cost():
     pace = Pace([0.8])
-    assert pace.length(0, 10, lambda expected, guesses, seconds: expected) == 10  # a pass costs the same
-    assert pace.length(0, 10, lambda expected, guesses, seconds: expected / (1 + guesses)) == 0
-    steep_after_3 = pace.length(0, 10, lambda expected, guesses, seconds: expected / (1 if guesses < 4 else 9))
+    assert pace.length(0, 10, lambda expected, guesses, passes: expected) == 10  # a pass costs the same
+    assert pace.length(0, 10, lambda expected, guesses, passes: expected / (1 + guesses)) == 0
+    steep_after_3 = pace.length(0, 10, lambda expected, guesses, passes: expected / (1 if guesses < 4 else 9))
     assert steep_after_3 == 3
-    assert pace.length(0, 0, lambda expected, guesses, seconds: expected) == 0
+    assert pace.length(0, 0, lambda expected, guesses, passes: expected) == 0
 
 
 def test_pace_learns_from_what_came_true():
@@ -127,7 +127,7 @@ def test_pace_learns_from_what_came_true():
     for _ in range(400):
         pace.learn(0, [False])
     assert pace.rate(0) < 0.01
-    assert pace.length(0, 5, lambda expected, guesses, seconds: expected / (1 + 0.1 * guesses)) == 0
+    assert pace.length(0, 5, lambda expected, guesses, passes: expected / (1 + 0.1 * guesses)) == 0
 
 
 def test_guesses_that_do_not_pay_are_tried_ever_more_rarely():
@@ -138,64 +138,137 @@ def test_guesses_that_do_not_pay_are_tried_ever_more_rarely():
     assert gaps == sorted(gaps)
     assert gaps[-1] == LONGEST_WAIT
     assert probing.length(4, 5) == 4
-    assert [probing.length(0, 5) for _ in range(FIRST_WAIT)][-1] == 1
+    assert [probing.length(0, 5) for _ in range(FIRST_WAIT)][-1] == TRIAL
 
 
 @dataclass(frozen=True)
 class Lent:
     model: Any
-    costs: Any = None
+
+
+class Clocked(ToyModel):
+    """A model whose passes take a stated time of a clock that only passes move."""
+
+    def __init__(self, clock, seconds, scores=None, weight=1):
+        super().__init__(VOCAB, scores or hashed(VOCAB, seed=1))
+        self.clock, self.seconds, self.bytes_per_token = clock, seconds, weight
+
+    def answer(self, feeds, rows):
+        self.clock.now += self.seconds(sum(len(feed.tokens) for feed in feeds))
+        return super().answer(feeds, rows)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def linear(first, further):
+    """Seconds of a pass: those of its first token, and of each further one."""
+    return lambda tokens: first + further * (tokens - 1)
 
 
 @pytest.mark.parametrize("draft", [nt.DraftModel, nt.TokenTree], ids=["chain", "tree"])
 def test_a_draft_that_never_pays_is_nearly_given_up(draft):
-    def drafted(costs):
-        request, events = asked([1, 2], max_tokens=200, stop_ids=frozenset()), []
-        engine = Engine(TARGET, costs=costs)
-        engine.submit(request, Speculate(draft(UNRELATED)), events.append)
+    def drafted(further):
+        clock, events = Clock(), []
+        target = Clocked(clock, linear(1.0, further))
+        engine = Engine(target, timing=Timing(clock))
+        guesser = Lent(Clocked(clock, linear(0.01, 0.0), hashed(VOCAB, seed=3)))
+        engine.submit(asked([1, 2], max_tokens=200, stop_ids=frozenset()), Speculate(draft(guesser)), events.append)
         engine.run()
         return sum(event.drafted for event in events if isinstance(event, Verified))
 
-    expensive = drafted(Costs({1: 1.0, 2: 1.9, 3: 2.8}))
-    assert expensive < 20 < 200 < drafted(None)
+    assert drafted(0.9) < 40 < 150 < drafted(0.0)
 
 
-def test_others_in_the_batch_make_guesses_dearer():
-    engine = Engine(TARGET, costs=Costs({1: 1.0, 4: 1.1, 8: 8.0}))
-    requests = [asked([1, place], max_tokens=5) for place in range(2)]
-    for request in requests:
-        engine.submit(request, Greedy(), lambda event: None)
-    engine.step()
-    crowded = requests[0].speed(2.0, 3, 0.0)
-    assert crowded == pytest.approx(3 / Costs({1: 1.0, 4: 1.1, 8: 8.0})(5))
-    assert crowded < requests[0].speed(1.0, 0, 0.0)
+def drafted_lengths(passes):
+    """What is drafted in each pass of the target; `passes(number, clock)` changes the machine before each of them."""
+    clock, lengths = Clock(), []
+    target, small = (
+        Clocked(clock, linear(1.0, 0.05), weight=1000),
+        Clocked(clock, linear(0.2, 0.0), hashed(VOCAB, seed=1), weight=200),
+    )
+    engine = Engine(target, timing=Timing(clock))
+
+    def receive(event):
+        if isinstance(event, Verified):
+            lengths.append(event.drafted)
+            passes(len(lengths), target, small)
+
+    request = asked([1, 2], max_tokens=900, stop_ids=frozenset())
+    engine.submit(request, Speculate(nt.DraftModel(Lent(small), max_draft=6)), receive)
+    engine.run()
+    return lengths
 
 
-def test_costs_lie_between_what_was_measured_and_never_fall():
-    costs = Costs({1: 1.0, 2: 3.0, 4: 2.0, 8: 7.0})
-    assert [costs(rows) for rows in (1, 2, 3, 4, 6, 8, 12)] == [1, 3, 3, 3, 5, 7, 11]
-    assert Costs({1: 2.0})(5) == 2.0
+def test_a_draft_model_is_used_from_the_first_tokens_on():
+    lengths = drafted_lengths(lambda *_: None)
+    assert sorted(lengths[:10])[:2] == [0, 2]  # one pass without guesses, to compare with
 
 
-def test_costs_are_measured_once_and_a_damaged_file_is_measured_again(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "costs.json"
-    model = ToyModel(VOCAB, hashed(VOCAB))
-    rounds = measured(model)
-    assert set(rounds) >= {1, 2, 4}
-    assert all(seconds > 0 for each in rounds.values() for seconds in each)
-    monkeypatch.setattr("nextok.engine.costs.measured", lambda model: {1: [1.0, 9.0, 9.0], 4: [5.0, 9.0, 9.0]})
-    assert RememberedCosts(model, path, "toy")(4) == 5.0
-    assert not path.exists()  # the machine was busy
-    monkeypatch.setattr("nextok.engine.costs.measured", lambda model: {1: [2.0, 2.1], 4: [3.0, 3.1]})
-    first = RememberedCosts(model, path, "toy")(4)
-    assert first == 3.0
-    monkeypatch.setattr("nextok.engine.costs.measured", lambda model: {1: [7.0], 2: [7.0]})
-    assert RememberedCosts(model, path, "toy")(4) == first
-    assert RememberedCosts(model, path, "other")(4) == 7.0
-    assert RememberedCosts(model, path, "toy")(4) == first  # both are kept
-    for damage in ("", "[]", "{", '{"toy": {"1": "x"}}', '{"toy": {"1": -1}}', '{"toy": 5}', "[" * 100_000):
-        path.write_text(damage)
-        assert RememberedCosts(model, path, "toy")(4) == 7.0
+def test_the_draft_length_follows_what_passes_cost_within_20_passes():
+    def dearer(number, target, small):
+        if number == 60:
+            target.seconds, small.seconds = linear(1.0, 0.9), linear(1.0, 0.0)
+
+    lengths = drafted_lengths(dearer)
+    assert sum(lengths[40:60]) / 20 >= 4
+    assert sum(lengths[80:110]) <= 10  # but for trials
+
+
+def test_a_slow_minute_is_forgotten():
+    def slow(number, target, small):
+        factor = 8.0 if 60 <= number < 90 else 1.0
+        target.seconds, small.seconds = linear(factor, 0.05 * factor), linear(0.2 * factor, 0.0)
+
+    def uneven(number, target, small):
+        """Only passes of the draft model are slow, as when another process takes its place in the cache."""
+        small.seconds = linear(4.0 if 60 <= number < 90 else 0.2, 0.0)
+
+    for machine in (slow, uneven):
+        lengths = drafted_lengths(machine)
+        assert sum(lengths[40:60]) / 20 >= 4
+        assert sum(lengths[-60:]) / 60 >= 4
+    assert sum(lengths[70:90]) <= 10
+
+
+def test_other_requests_in_the_batch_make_guesses_dearer():
+    timing, target = Timing(lambda: 0.0), ToyModel(VOCAB, hashed(VOCAB))
+    for rows, seconds in ((1, 1.0), (4, 1.1), (8, 8.0)):
+        for _ in range(20):
+            timing.learn(target, rows, 10, seconds)
+    alone, crowded = (timing.speed_of(target, None, 1 + others, others, 10) for others in (0, 4))
+    assert alone(2.0, 3, 1) > alone(1.0, 0, 0)
+    assert crowded(2.0, 3, 1) == pytest.approx(6 / timing.seconds(target, 8, 10))
+    assert crowded(2.0, 3, 1) < crowded(1.0, 0, 0)
+
+
+def test_times_are_told_apart_by_tokens_and_by_slots():
+    timing, target = Timing(lambda: 0.0), ToyModel(VOCAB, hashed(VOCAB))
+    for _ in range(40):
+        for tokens, slots, seconds in ((1, 100, 1.0), (4, 100, 2.0), (1, 5000, 3.0)):
+            timing.learn(target, tokens, slots, seconds)
+    seconds = [timing.seconds(target, *key) for key in ((1, 100), (4, 100), (1, 5000))]
+    assert seconds == pytest.approx([1.0, 2.0, 3.0], rel=0.15)
+    assert timing.most_tokens(target, 100, 1.5, 512) in (1, 2, 3)
+    assert timing.most_tokens(target, 100, 1e9, 512) == 512
+
+
+def test_a_prompt_is_read_in_small_shares_while_another_request_decodes():
+    clock, sizes = Clock(), []
+    target = Clocked(clock, lambda tokens: sizes.append(tokens) or 0.02 + 0.01 * tokens)
+    engine = Engine(target, timing=Timing(clock))
+    engine.submit(asked([1], max_tokens=300, stop_ids=frozenset()), Greedy(), lambda event: None)
+    for _ in range(5):
+        engine.step()
+    del sizes[:]
+    engine.submit(asked([3] * 400, max_tokens=2), Greedy(), lambda event: None)
+    engine.run()
+    assert max(sizes[10:]) <= 10  # 0.1 s: eight tokens, and the row of the other request
+    assert sum(size > 1 for size in sizes) < 80
 
 
 class Failing(ToyModel):

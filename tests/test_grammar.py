@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
+from nextok.core.ending import Limits
 from nextok.core.query import Pick, Query
-from nextok.core.request import Limits, Request
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.errors import DeadEndError, NextokError
 from nextok.grammar.matching import SPARE

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation import logits_process as theirs
 
+from nextok.core.ending import Limits
 from nextok.core.query import Pick, Query, Row, Top
-from nextok.core.request import Limits, Request
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.readout.filters import transform
 from nextok.sampling.edits import Add, Forbid, Scale

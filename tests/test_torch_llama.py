@@ -16,7 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 import nextok as nt
 from happy_folder import write_checkpoint
 from happy_llm import random_transformer
-from nextok.core.request import Limits, Request
+from nextok.core.ending import Limits
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import LimitError

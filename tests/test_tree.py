@@ -2,7 +2,8 @@
 
 import pytest
 
-from nextok.core.request import Limits, Request
+from nextok.core.ending import Limits
+from nextok.core.request import Request
 from nextok.core.tree import NOWHERE, ROOT, Tree
 
 

@@ -16,6 +16,7 @@ import nextok as nt
 from corpus import lines
 from nextok.errors import ModelFileError
 from tiny import TEMPLATE, tiny_tokenizer
+from toys import FreeTiming
 from transformers_models import LLAMAS, cut, made, plain_logits, quiet
 
 EOS = "<eos>"
@@ -50,8 +51,8 @@ def model(kind="llama", seed=0, ends=0):
 
 
 def still(lm):
-    """The same without costs, which depend on a clock."""
-    lm.costs = lm.engine.costs = None
+    """The same with free guesses, so that nothing depends on a clock."""
+    lm.engine.timing = FreeTiming()
     return lm
 
 
@@ -185,14 +186,6 @@ def test_a_draft_with_another_vocabulary_is_refused():
     other = nt.wrap(model(seed=1), tiny_tokenizer())
     with pytest.raises(ValueError, match="another vocabulary"):
         wrapped().generate(PROMPT, nt.Speculate(nt.DraftModel(other)))
-
-
-def test_how_long_drafts_are_is_measured_and_remembered(tmp_path, monkeypatch):
-    monkeypatch.setenv("NEXTOK_CACHE", str(tmp_path))
-    lm = nt.wrap(model(), fast())
-    assert lm.costs(1) > 0
-    again = nt.wrap(model(), fast()).costs(1)
-    assert not (tmp_path / "costs.json").exists() or again == lm.costs(1)  # a busy machine's figures are not kept
 
 
 def test_scores_and_logprobs_are_the_models_own():

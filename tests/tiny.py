@@ -5,6 +5,7 @@ from nextok.models.toy import Scores, ToyModel, hashed
 from nextok.text.from_gguf import tokenizer_from_metadata
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import byte_alphabet
+from toys import FreeTiming
 
 EOS, USER = 257, 258
 VOCAB = 259
@@ -43,4 +44,6 @@ def saying(text: str | bytes) -> Scores:
 
 def tiny_lm(scores: Scores | None = None, *, template: str | None = TEMPLATE, context: int = 512) -> LM:
     """A loaded model with these scores; by default they look random."""
-    return LM(ToyModel(VOCAB, scores or hashed(VOCAB, 5), context), tiny_tokenizer(template), "tiny")
+    return LM(
+        ToyModel(VOCAB, scores or hashed(VOCAB, 5), context), tiny_tokenizer(template), "tiny", timing=FreeTiming()
+    )

@@ -4,15 +4,17 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from nextok.core.ending import Limits
 from nextok.core.events import Event
-from nextok.core.query import pick
-from nextok.core.request import Limits, Request
+from nextok.core.query import constant_speed, pick
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.drafts.prompt_lookup import PromptLookup
 from nextok.drafts.token_tree import TokenTree
 from nextok.engine.engine import Engine
 from nextok.engine.reference import drive
+from nextok.engine.timing import Timing
 from nextok.models.toy import ToyModel, hashed
 from nextok.sampling.penalties import DRY, Mirostat, RepetitionPenalty
 from nextok.sampling.transforms import XTC, Custom, DynamicTemperature, Temperature, TopK, TopP
@@ -31,7 +33,13 @@ class Lent:
     """What a draft takes a model from."""
 
     model: ToyModel
-    costs: None = None
+
+
+class FreeTiming(Timing):
+    """Guesses cost nothing, so that what is drafted does not depend on a clock."""
+
+    def speed_of(self, target, draft, rows, gained, slots):
+        return constant_speed
 
 
 TARGET = ToyModel(VOCAB, hashed(VOCAB, seed=1))
@@ -179,7 +187,7 @@ def by_reference(strategy, request, target=TARGET) -> list[Event]:
 def by_engine(strategy, request, target=TARGET, **settings) -> list[Event]:
     """All events of one request, alone in an engine."""
     events: list[Event] = []
-    engine = Engine(target, **settings)
+    engine = Engine(target, **{"timing": FreeTiming()} | settings)
     engine.submit(request, strategy, events.append)
     engine.run()
     return events

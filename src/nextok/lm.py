@@ -1,16 +1,22 @@
 """The face of the library: a language model that generates, streams, chats and scores."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack, overload
+from functools import partial
+from typing import Any, NoReturn, Unpack, overload
 
 from nextok.checks import check_ids, check_whole
-from nextok.core.request import Limits, Request
+from nextok.core.ending import Limits
+from nextok.core.request import Request, check_prompt_length
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
+from nextok.engine.runner import Runner, Waiter
+from nextok.engine.timing import Timing
 from nextok.errors import LimitError
+from nextok.generation.generation import Generation, all_finished, begin_all, cancel_all
 from nextok.generation.options import MOST_ALTERNATIVES, Options, Wishes
 from nextok.generation.output import Output, Scores
-from nextok.generation.stream import Stream
+from nextok.generation.stream import AsyncStream, Stream
 from nextok.models.base import Model
 from nextok.sampling.seeds import stream as stream_of_seed
 from nextok.strategies.base import Several, Strategy
@@ -24,10 +30,11 @@ Messages = str | Sequence[Mapping[str, Any]]
 
 
 class LM:
-    """A model with its tokenizer and its engine. One thread at a time may use it.
+    """A model with its tokenizer and its engine.
 
-    The options of `generate`, `stream` and `chat` are those of `Wishes`, with the meanings given there. Wrong ones
-    raise ValueError before anything runs.
+    Any number of threads and asyncio tasks may call it at once: all their requests meet in one batch, and each text
+    is the one that the request gets alone. Not from inside a strategy, draft or transform of the same LM. Wrong
+    options raise ValueError before anything runs. `timing` learns what passes cost, for drafts.
     """
 
     def __init__(
@@ -36,14 +43,12 @@ class LM:
         tokenizer: Tokenizer,
         name: str = "model",
         origin: str = "memory",
-        costs: Callable[[int], float] | None = None,
+        timing: Timing | None = None,
     ) -> None:
-        self.model = model
         self.tokenizer = tokenizer
         self.name = name
         self.origin = origin
-        self.costs = costs  # seconds of a pass by its number of rows; unknown: drafts are as long as they may be
-        self.engine = Engine(model, costs=costs)
+        self.runner = Runner(Engine(model, timing=timing))
         # A model may have more rows than there are tokens, padded to a round number; those stand for nothing.
         padding = max(0, model.vocab_size - tokenizer.vocab_size)
         self._token_bytes = (*tokenizer.token_bytes, *[b""] * padding)
@@ -51,60 +56,88 @@ class LM:
     def __repr__(self) -> str:
         return f"<LM {self.name}>"
 
+    def __enter__(self) -> "LM":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"an LM cannot be pickled; load {self.name} again where it is needed, with nextok.load(...)")
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, for the thread that owns it; NextokError once closed."""
+        return self.runner.engine
+
+    @property
+    def model(self) -> Model:
+        """The model; NextokError once closed."""
+        return self.runner.engine.target
+
+    def close(self) -> None:
+        """End all requests and free the model; later calls raise NextokError."""
+        self.runner.close()
+
     @overload
-    def generate(
-        self,
-        prompt: Prompt,
-        strategy: Strategy = ...,
-        **options: Unpack[Wishes],
-    ) -> Output: ...
+    def generate(self, prompt: Prompt, strategy: Strategy = ..., **options: Unpack[Wishes]) -> Output: ...
 
     @overload
     def generate(
-        self,
-        prompt: list[str] | list[list[int]] | list[Prompt],
-        strategy: Strategy = ...,
-        **options: Unpack[Wishes],
+        self, prompt: list[str] | list[list[int]] | list[Prompt], strategy: Strategy = ..., **options: Unpack[Wishes]
     ) -> list[Output]: ...
 
     def generate(
-        self,
-        prompt: Any,
-        strategy: Strategy = Greedy(),
-        **options: Unpack[Wishes],
+        self, prompt: Any, strategy: Strategy = Greedy(), **options: Unpack[Wishes]
     ) -> Output | list[Output]:
-        """Continue a text or token ids; a list of those gives a list of outputs, all through one engine.
+        """Continue a text or token ids; a list of those gives a list of outputs, all in one batch.
 
         An error while running is raised for a single prompt; in a list it is in the `error` of its own output.
         """
-        wishes = Options(**options)
+        checked = Options(**options)
         if _is_single(prompt):
-            return _succeeded(self.start(self._ids(prompt), strategy, wishes).wait())
-        requests = self._requests([self._ids(each) for each in prompt], strategy, wishes)
-        streams = [self._run(each, strategy, wishes) for each in requests]
+            return self.start(self._ids(prompt), strategy, checked).wait().raise_for_error()
+        return self._run([self._prepare(self._ids(each), strategy, checked) for each in prompt])
+
+    def stream(self, prompt: Prompt, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> Stream:
+        """Continue one text or list of token ids, piece by piece."""
+        return self.start(self._ids(prompt), strategy, Options(**options))
+
+    def chat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> Output:
+        """Answer messages (`role`, `content`), or a text said by the user, through the model's chat template."""
+        return self.start(self.chat_ids(messages), strategy, Options(**options)).wait().raise_for_error()
+
+    def score(self, text: Prompt, top: int = 0) -> Scores:
+        """How probable each token of a text is, read in one pass, and the `top` best ones at each place."""
+        return self._scores(Stream(self.runner, self._scoring(text, top)).wait())
+
+    async def agenerate(
+        self, prompt: Any, strategy: Strategy = Greedy(), **options: Unpack[Wishes]
+    ) -> Output | list[Output]:
+        """`generate` for asyncio; a task that is cancelled ends its requests."""
+        checked = Options(**options)
+        if _is_single(prompt):
+            stream = self._astart(lambda: self._ids(prompt), strategy, checked)
+            return (await stream.wait()).raise_for_error()
+        streams = [self._astart(partial(self._ids, each), strategy, checked) for each in prompt]
         try:
-            return [stream.wait() for stream in streams]
+            return list(await asyncio.gather(*(stream.wait() for stream in streams)))
         finally:
             for stream in streams:
                 stream.close()
 
-    def stream(
-        self,
-        prompt: Prompt,
-        strategy: Strategy = Greedy(),
-        **options: Unpack[Wishes],
-    ) -> Stream:
-        """Continue one text or list of token ids, piece by piece."""
-        return self.start(self._ids(prompt), strategy, Options(**options))
+    def astream(self, prompt: Prompt, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> AsyncStream:
+        """`stream` for asyncio: `async for piece in lm.astream(...)`."""
+        return self._astart(lambda: self._ids(prompt), strategy, Options(**options))
 
-    def chat(
-        self,
-        messages: Messages,
-        strategy: Strategy = Greedy(),
-        **options: Unpack[Wishes],
-    ) -> Output:
-        """Answer messages (`role`, `content`), or a text said by the user, through the model's chat template."""
-        return _succeeded(self.start(self.chat_ids(messages), strategy, Options(**options)).wait())
+    async def achat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> Output:
+        """`chat` for asyncio."""
+        stream = self._astart(lambda: self.chat_ids(messages), strategy, Options(**options))
+        return (await stream.wait()).raise_for_error()
+
+    async def ascore(self, text: Prompt, top: int = 0) -> Scores:
+        """`score` for asyncio."""
+        return self._scores(await AsyncStream(self.runner, lambda: self._scoring(text, top)).wait())
 
     def chat_ids(self, messages: Messages) -> list[int]:
         """The token ids of a conversation, up to where the model's answer begins."""
@@ -119,45 +152,70 @@ class LM:
         )
         return tokenizer.encode_chat(text)
 
-    def score(self, text: Prompt, top: int = 0) -> Scores:
-        """How probable each token of a text is, read in one pass, and the `top` best ones at each place."""
-        tree, ids = Tree(), self._ids(text)
-        if len(ids) > self.model.context:
-            raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
-        check_whole("top", top, 0, MOST_ALTERNATIVES)
-        request = Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=top)
-        output = _succeeded(Stream(self.engine, [request], Silent(), prompt_logprobs=True).wait())
-        assert output.prompt_logprobs
-        return output.prompt_logprobs
+    def start(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Stream:
+        """Begin a generation from token ids, on its own tree or on one that has been read before."""
+        return Stream(self.runner, self._prepare(ids, strategy, options, tree))
+
+    def _astart(self, ids: Callable[[], list[int]], strategy: Strategy, options: Options) -> AsyncStream:
+        self._check(strategy, options)
+        return AsyncStream(self.runner, lambda: self._prepare(ids(), strategy, options))
 
     def _ids(self, prompt: Prompt) -> list[int]:
         ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         return check_ids(ids, self.model.vocab_size)
 
-    def start(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Stream:
-        """Begin a generation from token ids, on its own tree or on one that has been read before."""
-        [requests] = self._requests([ids], strategy, options, tree)
-        return self._run(requests, strategy, options)
-
-    def _requests(
-        self, prompts: Sequence[list[int]], strategy: Strategy, options: Options, tree: Tree | None = None
-    ) -> list[list[Request]]:
-        """For each prompt one request for each sample, all on one tree, so that the prompt is read once."""
+    def _prepare(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Generation:
+        """All of a generation that needs no engine; its samples share a tree, so the prompt is read once."""
         self._check(strategy, options)
+        if not ids:
+            raise ValueError("the prompt is empty; give at least one token")
+        check_prompt_length(len(ids), self.model.context)
         limits = options.limits(
             self.tokenizer.eos_ids, self._token_bytes, self.tokenizer.vocab_size, self.model.context
         )
         masks = options.masks(self.tokenizer, self.model.vocab_size, limits.stop_ids)
+        seed = options.drawn_seed()
 
-        def samples(ids: list[int]) -> list[Request]:
-            own, seed = Tree() if tree is None else tree, options.drawn_seed()
+        def build() -> list[Request]:
+            own = Tree() if tree is None else tree
             prompt = own.extend(ROOT, ids)
-            return [
-                Request(own, prompt, limits, stream_of_seed(seed, index), options.logprobs, masks())
-                for index in range(options.n)
-            ]
+            seeds = [stream_of_seed(seed, index) for index in range(options.n)]
+            return [Request(own, prompt, limits, each, options.logprobs, masks()) for each in seeds]
 
-        return [samples(ids) for ids in prompts]
+        hypotheses = strategy.n if isinstance(strategy, Several) else 0
+        return Generation(build, strategy, hypotheses, options.prompt_logprobs, options.timeout)
+
+    def _scoring(self, text: Prompt, top: int) -> Generation:
+        ids = self._ids(text)
+        if len(ids) > self.model.context:
+            raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
+        check_whole("top", top, 0, MOST_ALTERNATIVES)
+
+        def build() -> list[Request]:
+            tree = Tree()
+            return [Request(tree, tree.extend(ROOT, ids), Limits(), logprobs=top)]
+
+        return Generation(build, Silent(), prompt_logprobs=True)
+
+    def _scores(self, output: Output) -> Scores:
+        scores = output.raise_for_error().prompt_logprobs
+        assert scores
+        return scores
+
+    def _run(self, generations: list[Generation]) -> list[Output]:
+        """Run them all to their ends, in one batch."""
+        waiter, runner = Waiter(), self.runner
+        for generation in generations:
+            generation.drop_pieces(for_good=True)
+            generation.listen(waiter.notice)
+        try:
+            runner.do(lambda engine: begin_all(engine, generations))
+            runner.watch()
+            runner.drive(lambda: all_finished(generations), waiter)
+        except BaseException:
+            runner.do(lambda engine: cancel_all(engine, generations))
+            raise
+        return [generation.output() for generation in generations]
 
     def _check(self, strategy: Strategy, options: Options) -> None:
         if not hasattr(strategy, "decode"):
@@ -174,17 +232,7 @@ class LM:
                 "a draft needs a model of the same family, or PromptLookup()"
             )
 
-    def _run(self, requests: Sequence[Request], strategy: Strategy, options: Options) -> Stream:
-        hypotheses = strategy.n if isinstance(strategy, Several) else 0
-        return Stream(self.engine, requests, strategy, hypotheses, options.prompt_logprobs)
-
 
 def _is_single(prompt: Any) -> bool:
     """Whether this is one text or one list of ids, and not a list of those."""
     return isinstance(prompt, str) or not any(isinstance(each, str | Sequence) for each in prompt)
-
-
-def _succeeded(output: Output) -> Output:
-    if output.error:
-        raise output.error
-    return output

@@ -1,18 +1,14 @@
 """From a name, a path or a hub id to a language model that is ready to write."""
 
 import os
-import platform
 import sys
 from pathlib import Path
 
-from nextok import __version__
-from nextok.engine.costs import RememberedCosts
 from nextok.errors import ModelFileError, NextokError
 from nextok.extras import needed_for
 from nextok.formats import Checkpoint, is_torch_file, open_model
 from nextok.formats.quantize import PACKERS, quantized
 from nextok.hub import progress_bar, resolve
-from nextok.hub.cache import cache_folder
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.models.processors import checked_threads
@@ -66,11 +62,7 @@ def load(
         checkpoint = quantized(checkpoint, quantize)
     read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer)
     check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
-    size = sum(tensor.data.nbytes for tensor in checkpoint.tensors.values())
-    made = _model(checkpoint, backend, device, precision, threads)
-    how = (type(made).__name__, device, precision, quantize, checked_threads(threads), os.environ.get("NEXTOK_ISA"))
-    key = " ".join(map(str, (__version__, platform.node(), source.path.name, size, *how)))
-    return LM(made, read, source.name, source.origin, RememberedCosts(made, cache_folder() / "costs.json", key))
+    return LM(_model(checkpoint, backend, device, precision, threads), read, source.name, source.origin)
 
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:

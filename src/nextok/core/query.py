@@ -3,7 +3,7 @@
 Decisions come home, logits do not: a reply holds tokens and log-probabilities, never a row of the vocabulary.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -116,6 +116,14 @@ class Query:
     reads: tuple[Read, ...]
     model: object = TARGET
 
+    def __post_init__(self) -> None:
+        if not self.nodes:
+            raise ValueError("a query must name at least one node")
+        if len(self.nodes) > 1 and len(set(self.nodes)) < len(self.nodes):
+            raise ValueError(f"a query must name each node once, got {self.nodes!r:.80}")
+        if len(self.reads) not in (1, len(self.nodes)):
+            raise ValueError(f"a query of {len(self.nodes)} nodes needs as many reads or one, got {len(self.reads)}")
+
     def read(self, index: int) -> Read:
         """How the node at `index` is read."""
         return self.reads[index if len(self.reads) > 1 else 0]
@@ -152,9 +160,29 @@ def readable(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:
     return replies
 
 
+SpeedOf = Callable[[float, int, int], float]
+"""speed_of(expected, guesses, passes): tokens per second of all requests together, if this one gains `expected`
+tokens from a pass of the target that checks `guesses` more nodes, which took `passes` passes of the draft model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast would the text grow with guesses of this length? Reply at once: a SpeedOf.
+
+    `model`: the draft model that makes the guesses; None: guesses cost nothing.
+    """
+
+    model: object = None
+
+
+def constant_speed(expected: float, guesses: int, passes: int) -> float:
+    """The speed where a pass takes the same time however much is guessed."""
+    return expected
+
+
 T = TypeVar("T")
-Decoding = Generator[Query | Event, Any, T]
-"""A strategy in flight: it yields questions and events; a question is answered by {node: reply}."""
+Decoding = Generator[Query | Speed | Event, Any, T]
+"""A strategy in flight: it yields questions and events; a Query is answered by {node: reply}."""
 
 
 def pick(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Decoding[dict[int, int]]:

@@ -27,11 +27,6 @@ class Lender(Protocol):
         """The model that guesses."""
         ...
 
-    @property
-    def costs(self) -> Callable[[int], float] | None:
-        """Seconds that a pass of the model takes, by its number of rows, if they are known."""
-        ...
-
 
 class Draft(Protocol):
     """A way to guess: a frozen record of its settings, which may remember what it has seen of one request."""
@@ -54,7 +49,7 @@ def check_max_draft(max_draft: int) -> None:
 
 def checked_lender(lm: Lender) -> Lender:
     """`lm` itself, if it has a model to lend."""
-    if not (hasattr(lm, "model") and hasattr(lm, "costs")):
+    if not hasattr(lm, "model"):
         raise ValueError(f"lm must be a loaded model, as from nextok.load(...), got {lm!r}")
     return lm
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nextok.core.query import Decoding, pick
+from nextok.core.query import Decoding, Speed, pick
 from nextok.core.request import Request
 from nextok.drafts.base import Lender, Propose, check_max_draft, checked_lender, shared_ids
 from nextok.drafts.pace import Pace, Probing
@@ -30,7 +30,7 @@ class DraftModel:
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
         """Nothing has been guessed yet; the engine knows what the draft model has read."""
-        model, costs = self.lm.model, self.lm.costs
+        model = self.lm.model
         pace, probing, guess, start = Pace(RATES), Probing(), list[int](), 0
 
         def propose() -> Decoding[list[int]]:
@@ -38,7 +38,8 @@ class DraftModel:
             pace.learn(0, (expected == token for expected, token in zip(guess, request.tokens[start:])))
             node, nodes = request.tip, list[int]()
             room = min(self.max_draft, request.room - 1, model.context - request.tree.depth[node] - 1)
-            most = probing.length(pace.length(0, room, request.speed, costs(1) if costs else 0.0), room)
+            speed_of = yield Speed(model)
+            most = probing.length(pace.length(0, room, speed_of), room)
             known = shared_ids(request, model)
             while len(nodes) < most and request.tree.token[node] < known:
                 picked = yield from pick([node], sampler, model)

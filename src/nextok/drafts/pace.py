@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-Speed = Callable[[float, int, float], float]
-"""Tokens per unit of time, all requests together, if this one expects so many tokens from a pass with so many
-guesses, which have cost so many seconds."""
+from nextok.core.query import SpeedOf
 
 FORGETS = 0.98
 """What an observation is still worth after the next one of its kind."""
@@ -12,6 +10,8 @@ STRENGTH = 20.0
 """Observations that the expected rates are worth at first."""
 MARGIN = 1.02
 """A guess must promise this much more speed than none."""
+TRIAL = 2
+"""Number of tokens guessed in a trial: the first pass reads what the draft model has missed, the second is timed."""
 FIRST_WAIT, LONGEST_WAIT = 8, 128
 """Tokens without a guess before a trial."""
 
@@ -37,20 +37,14 @@ class Pace:
             if not right:
                 break
 
-    def length(
-        self, match: int, most: int, speed: Speed, seconds: float = 0.0, guesses: Callable[[int], int] = int
-    ) -> int:
-        """How many tokens ahead to guess, from 0 to `most`.
-
-        `seconds`: what it takes to find the guesses for one token ahead; `guesses`: how many there are for so many
-        tokens ahead, if not one for each.
-        """
-        best, best_speed = 0, MARGIN * speed(1.0, 0, 0.0)
+    def length(self, match: int, most: int, speed_of: SpeedOf, guesses: Callable[[int], int] = int) -> int:
+        """How many tokens ahead to guess, from 0 to `most`; `guesses`: how many there are so far ahead."""
+        best, best_speed = 0, MARGIN * speed_of(1.0, 0, 0)
         chance = expected = 1.0
         for count in range(1, most + 1):
             chance *= self.rate(match + count - 1)
             expected += chance
-            promised = speed(expected, guesses(count), count * seconds)
+            promised = speed_of(expected, guesses(count), count)
             if promised <= best_speed:
                 break
             best, best_speed = count, promised
@@ -72,4 +66,4 @@ class Probing:
         if self._left > 0:
             return 0
         self._wait = self._left = min(2 * self._wait, LONGEST_WAIT)
-        return min(1, most)
+        return min(TRIAL, most)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nextok.checks import check_whole
-from nextok.core.query import Decoding
+from nextok.core.query import Decoding, Speed
 from nextok.core.request import Request
 from nextok.drafts.base import Propose, check_max_draft, laid_out
 from nextok.drafts.pace import Pace
@@ -69,7 +69,7 @@ class PromptLookup:
 
         def propose() -> Decoding[list[int]]:
             nonlocal match, guess
-            yield from ()
+            speed_of = yield Speed()
             new = request.tokens[len(text.tokens) - start :]
             pace.learn(match, (expected == token for expected, token in zip(guess, new)))
             for token in new:
@@ -77,7 +77,7 @@ class PromptLookup:
                 cursor.step(token)
             match, guess = self._guess(text, cursor)
             most = min(len(guess), request.room - 1)
-            return laid_out(request, guess[: pace.length(match, most, request.speed)])
+            return laid_out(request, guess[: pace.length(match, most, speed_of)])
 
         return propose
 

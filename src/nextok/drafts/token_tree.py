@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
-from nextok.core.query import Decoding, top
+from nextok.core.query import Decoding, Speed, top
 from nextok.core.request import Request
 from nextok.drafts.base import Lender, Propose, checked_lender, shared_ids
 from nextok.drafts.pace import Pace, Probing
@@ -39,7 +39,7 @@ class TokenTree:
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
         """Nothing has been guessed yet; the engine knows what the draft model has read."""
-        model, costs = self.lm.model, self.lm.costs
+        model = self.lm.model
         pace, probing, guessed, tip = Pace(RATES), Probing(), set[int](), request.tip
 
         def propose() -> Decoding[list[int]]:
@@ -47,7 +47,8 @@ class TokenTree:
             pace.learn(0, _found(request, tip, guessed))
             frontier, guessed, tip = [request.tip], set(), request.tip
             room = min(len(self.widths), request.room - 1, model.context - request.tree.depth[tip] - 1)
-            levels = pace.length(0, room, request.speed, costs(1) if costs else 0.0, self.size)
+            speed_of = yield Speed(model)
+            levels = pace.length(0, room, speed_of, self.size)
             known = shared_ids(request, model)
             if request.tree.token[tip] >= known:
                 return []

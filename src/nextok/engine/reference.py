@@ -7,30 +7,37 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from nextok.core.events import Event
-from nextok.core.query import TARGET, Decoding, Query, readable
+from nextok.core.events import Event, Finished, Token
+from nextok.core.query import TARGET, Decoding, Query, Speed, constant_speed, readable
 from nextok.core.request import Request
 from nextok.models.base import Feed, Model
 from nextok.strategies.base import Strategy
 
 
 def drive(strategy: Strategy, request: Request, target: Model) -> Iterator[Event]:
-    """Run one request to its end and yield what its strategy tells."""
+    """Run one request to its end and yield its events."""
     steps = strategy.decode(request)
-    resume: Callable[[], Query | Event] = partial(next, steps)
+    resume: Callable[[], Query | Speed | Event] = partial(next, steps)
     while True:
         try:
             item = resume()
         except StopIteration:
+            yield from request.take_events()
             return
+        yield from request.take_events()
         if isinstance(item, Query):
             resume = _reply(steps, target, request, item)
+        elif isinstance(item, Speed):
+            resume = partial(steps.send, constant_speed)
         else:
-            yield item
+            if not isinstance(item, Token | Finished):  # those are delivered when they are committed
+                yield item
             resume = partial(next, steps)
 
 
-def _reply(steps: Decoding[None], target: Model, request: Request, query: Query) -> Callable[[], Query | Event]:
+def _reply(
+    steps: Decoding[None], target: Model, request: Request, query: Query
+) -> Callable[[], Query | Speed | Event]:
     """How the strategy goes on: with its answers, or with what went wrong in a draft model."""
     try:
         replies = readable(query, {node: _answer(target, request, query, i) for i, node in enumerate(query.nodes)})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from nextok.checks import check_flag, check_ids, check_number, check_whole, is_number
-from nextok.core.request import Limits
+from nextok.core.ending import Limits
 from nextok.grammar.grammar import Grammar
 from nextok.sampling.edits import Add, Allow, Forbid
 from nextok.sampling.penalties import BadWords
@@ -31,6 +31,7 @@ class Wishes(TypedDict, total=False):
     n: int  # samples of the prompt, which is read once
     logprobs: int | None  # report log-probabilities, with so many alternatives
     prompt_logprobs: bool  # of the prompt's tokens as well
+    timeout: float | None  # seconds after which the text ends with what exists
     logit_bias: Mapping[int, float]  # added to these tokens' scores; -inf forbids one
     allowed_token_ids: Sequence[int] | None  # no other token can be chosen
     forbidden_token_ids: Sequence[int]  # these cannot be chosen
@@ -56,6 +57,7 @@ class Options:
     bad_words: Sequence[str | Sequence[int]] = ()
     grammar: Grammar | None = None
     prompt_logprobs: bool = False
+    timeout: float | None = None
 
     def __post_init__(self) -> None:
         check_whole("max_tokens", self.max_tokens, 1, 1 << 31)

@@ -97,6 +97,13 @@ class Output:
     stats: Stats
     prompt_logprobs: Scores | None = None
 
+    def raise_for_error(self) -> "Output":
+        """This output; raises the error of a choice that ended in one."""
+        for choice in self.choices:
+            if choice.error:
+                raise choice.error
+        return self
+
     @property
     def text(self) -> str:
         """The generated text."""

@@ -1,17 +1,14 @@
 """A generation that is being watched: pieces of text as they come, and the output at any time."""
 
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from weakref import finalize
 
-from nextok.core.request import Request
-from nextok.engine.engine import Engine, Job
-from nextok.generation.output import Output, Stats
-from nextok.generation.writer import Writer
-from nextok.strategies.base import Strategy
-from nextok.strategies.rescore import Echo
+from nextok.engine.runner import Runner, Waiter
+from nextok.errors import NextokError
+from nextok.generation.generation import Generation
+from nextok.generation.output import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,92 +18,202 @@ class Piece:
     text: str
     choice: int = 0
 
+    def __str__(self) -> str:
+        return self.text
+
 
 class Stream(Iterator[Piece]):
     """Iterate for pieces of text; `output()` for the result so far; `close()` to end early.
 
-    Iterating drives the engine. An error of the request is raised where its text ends. If the iteration is
-    interrupted (Ctrl-C), the request is cancelled and `output()` has what exists.
+    An error of the request is raised where its text ends. If the iteration is interrupted (Ctrl-C), the request is
+    cancelled and `output()` has what exists. Any thread may call any method; pieces go to the thread that asks first.
+    A stream that is not read pauses after 64 pieces. `on_finish` gets the output of a text that ended by itself.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        requests: Sequence[Request],
-        strategy: Strategy,
-        hypotheses: int = 0,
-        prompt_logprobs: bool = False,
+        self, runner: Runner, generation: Generation, on_finish: Callable[[Output], object] | None = None
     ) -> None:
-        self._engine = engine
-        self._prompt_logprobs = prompt_logprobs
-        self._writers = [Writer(request, hypotheses) for request in requests]
-        self._started_at = time.perf_counter()
-        strategies = [Echo(strategy) if prompt_logprobs else strategy, *[strategy] * (len(requests) - 1)]
-        self._jobs: list[Job] = list(map(engine.submit, requests, strategies, self._writers))
-        finalize(self, engine.abandon, self._jobs).atexit = False  # whoever drops a stream wants no more of it
+        self._runner = runner
+        self._generation = generation
+        self._waiter = Waiter()
+        self._on_finish = on_finish
+        generation.listen(self._waiter.notice)
+        runner.do(generation.begin)
+        runner.watch()
+
+    def __repr__(self) -> str:
+        state = "finished" if self.finished else "running"
+        return f"<Stream {state}, {self._generation.tokens} tokens>"
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __next__(self) -> Piece:
+        generation = self._generation
         try:
-            while True:
-                for choice, writer in enumerate(self._writers):
-                    if writer.pieces:
-                        return Piece(writer.pieces.popleft(), choice)
-                if self.finished:
-                    break
-                self._engine.step()
+            while (taken := generation.take()) is None and not generation.finished:
+                self._drive(lambda: generation.has_pieces or generation.finished)
         except BaseException:
             self.close()
             raise
-        for writer in self._writers:
-            if writer.request.error:
-                raise writer.request.error
+        if taken:
+            return Piece(*taken)
+        self._tell_end()
+        if error := generation.error:
+            raise error
         raise StopIteration
 
     @property
     def finished(self) -> bool:
         """Whether every choice has ended."""
-        return all(writer.request.finish_reason for writer in self._writers)
+        return self._generation.finished
+
+    @property
+    def text(self) -> str:
+        """The text so far; of several choices that of the first."""
+        return self.output().text
 
     def close(self) -> None:
-        """Cancel what is still running; pieces that nobody took are dropped, `output()` has their text."""
-        for job in self._jobs:
-            self._engine.cancel(job)
-        for writer in self._writers:
-            writer.pieces.clear()
+        """Cancel what is still running; pieces that were not taken are dropped, `output()` has their text."""
+        if not self.finished:
+            self._runner.do(self._generation.cancel)
+        self._generation.drop_pieces()
 
     def wait(self) -> Output:
         """Run to the end; an error is in the output instead of being raised."""
+        self._generation.drop_pieces(for_good=True)
         try:
-            while not self.finished:
-                self._engine.step()
+            self._drive(lambda: self._generation.finished)
         except BaseException:
             self.close()
             raise
+        self._tell_end()
         return self.output()
 
     def output(self) -> Output:
         """The result so far."""
-        completions = [completion for writer in self._writers for completion in writer.completions()]
-        stats = self._stats(sum(len(choice.tokens) for choice in completions))
-        return Output(
-            tuple(completions), stats, self._writers[0].prompt_logprobs() if self._prompt_logprobs else None
-        )
+        if self.finished:
+            return self._generation.output()
+        return self._runner.do(lambda engine: self._generation.output())
 
-    def _stats(self, generated_tokens: int) -> Stats:
-        writers, now = self._writers, time.perf_counter()
-        last = max(writer.finished_at or now for writer in writers)
-        first = min((writer.first_token_at for writer in writers if writer.first_token_at), default=last)
-        request = writers[0].request
-        lengths = sum((writer.accepted_lengths for writer in writers), Counter[int]())
-        return Stats(
-            prompt_tokens=request.tree.depth[request.prompt] + 1,
-            generated_tokens=generated_tokens,
-            passes=max(job.passes for job in self._jobs),
-            verifications=lengths.total(),
-            drafted=sum(writer.drafted for writer in writers),
-            accepted=sum(length * count for length, count in lengths.items()),
-            accepted_lengths=tuple(lengths[length] for length in range(max(lengths, default=-1) + 1)),
-            seconds_to_first_token=first - self._started_at,
-            seconds=last - self._started_at,
-            draft_error=next((writer.draft_error for writer in writers if writer.draft_error), None),
-        )
+    def _drive(self, done: Callable[[], bool]) -> None:
+        self._generation.check_engine(self._runner.engine)
+        self._runner.drive(done, self._waiter)
+
+    def _tell_end(self) -> None:
+        """Hand the output on, once, if every text ended by itself."""
+        on_finish, self._on_finish = self._on_finish, None
+        if on_finish and self._generation.ended_well:
+            on_finish(self.output())
+
+
+class AsyncStream(AsyncIterator[Piece]):
+    """`async for` over pieces of text; `await output()` for the result so far; `close()` to end early.
+
+    The event loop never computes: `prepare` (tokens, grammar) runs in a thread of asyncio, passes in one of the LM. A
+    task that is cancelled ends its request. Belongs to the loop in which it is first used.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        prepare: Callable[[], Generation],
+        on_finish: Callable[[Output], object] | None = None,
+    ) -> None:
+        self._runner = runner
+        self._prepare = prepare
+        self._on_finish = on_finish
+        self._generation: Generation | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._beginning = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._sleeps = False
+
+    def __repr__(self) -> str:
+        begun = self._generation
+        state = "not begun" if begun is None else "finished" if begun.finished else "running"
+        return f"<AsyncStream {state}, {begun.tokens if begun else 0} tokens>"
+
+    async def __aenter__(self) -> "AsyncStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def __anext__(self) -> Piece:
+        try:
+            generation = await self._begun()
+            while (taken := generation.take()) is None and not generation.finished:
+                await self._change(lambda: generation.has_pieces or generation.finished)
+        except BaseException:
+            self.close()
+            raise
+        if taken:
+            self._runner.wake_one()  # the request may have paused
+            return Piece(*taken)
+        self._tell_end(generation)
+        if error := generation.error:
+            raise error
+        raise StopAsyncIteration
+
+    async def wait(self) -> Output:
+        """Run to the end; an error is in the output instead of being raised."""
+        try:
+            generation = await self._begun(keep_pieces=False)
+            await self._change(lambda: generation.finished)
+        except BaseException:
+            self.close()
+            raise
+        self._tell_end(generation)
+        return generation.output()
+
+    async def output(self) -> Output:
+        """The result so far."""
+        generation = await self._begun()
+        if generation.finished:
+            return generation.output()
+        return await asyncio.to_thread(self._runner.do, lambda engine: generation.output())
+
+    def close(self) -> None:
+        """Cancel what is still running, soon; safe from any thread. `output()` has what exists."""
+        if (generation := self._generation) and not generation.finished:
+            with suppress(NextokError):  # the LM was closed, and its requests with it
+                self._runner.post(generation.cancel)
+
+    async def _begun(self, keep_pieces: bool = True) -> Generation:
+        """The generation, submitted when it is first asked for."""
+        async with self._beginning:
+            if self._generation is None:
+                self._loop = asyncio.get_running_loop()
+                generation = await asyncio.to_thread(self._prepare)
+                if not keep_pieces:
+                    generation.drop_pieces(for_good=True)
+                generation.listen(self._notice)
+                self._runner.post(generation.begin_or_fail)
+                self._runner.watch()
+                self._generation = generation
+            return self._generation
+
+    async def _change(self, done: Callable[[], bool]) -> None:
+        """Sleep until `done()`."""
+        self._sleeps = True
+        try:
+            while not done():
+                await self._changed.wait()
+                self._changed.clear()
+        finally:
+            self._sleeps = False
+
+    def _notice(self) -> None:
+        """Wake the loop, if it waits; called by the owner of the engine."""
+        if self._sleeps and self._loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._changed.set)
+
+    def _tell_end(self, generation: Generation) -> None:
+        on_finish, self._on_finish = self._on_finish, None
+        if on_finish and generation.ended_well:
+            on_finish(generation.output())

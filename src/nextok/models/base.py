@@ -58,6 +58,11 @@ class Model(Protocol):
     vocab_size: int
     context: int
 
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes of weights that a pass of one token reads."""
+        ...
+
     def open(self) -> Cache:
         """An empty cache."""
         ...

@@ -5,7 +5,7 @@ It is a thin shell: each row of the batch is a request of its own, and one engin
 
 import secrets
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -13,11 +13,13 @@ from typing import TypeVar
 import torch
 
 from nextok.checks import check_flag, check_ids, check_whole
+from nextok.core.ending import Limits
 from nextok.core.events import Event
-from nextok.core.request import Limits, Request
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.engine.engine import Engine
+from nextok.engine.runner import Runner, Waiter
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.models.torch.adopt import adopted, pad_token
@@ -68,7 +70,7 @@ def generate_super(
     )
     pad = pad_token(model) if pad_token_id is None else _whole("pad_token_id", pad_token_id, 0)
     requests = [_request(prompt, limits, own) for prompt, own in zip(prompts, _seeds(seed, len(prompts)))]
-    _run(target.engine, strategy, requests)
+    _run(target.runner, strategy, requests)
     longest = max(len(request.tokens) for request in requests)
     rows = [request.tokens + [pad] * (longest - len(request.tokens)) for request in requests]
     return torch.tensor(rows, dtype=torch.long, device=input_ids.device)
@@ -89,17 +91,16 @@ class Party:
     """A model that takes part in a generation."""
 
     model: Model
-    engine: Engine
+    runner: Runner
     vocab_size: int  # ids that stand for something
-    costs: Callable[[int], float] | None = None
     tokenizer: Tokenizer | None = None
 
 
 def _party(model: object) -> Party:
     if isinstance(model, LM):
-        return Party(model.model, model.engine, model.tokenizer.vocab_size, model.costs, model.tokenizer)
+        return Party(model.model, model.runner, model.tokenizer.vocab_size, model.tokenizer)
     made = adopted(model)
-    return Party(made, Engine(made), made.vocab_size)
+    return Party(made, Runner(Engine(made)), made.vocab_size)
 
 
 def _strategy(temperature: float, top_k: int | None, do_sample: bool, num_beams: int) -> Greedy | Sample | Beam:
@@ -190,15 +191,18 @@ def _request(prompt: list[int], limits: Limits, seed: int) -> Request:
     return Request(tree, tree.extend(ROOT, prompt), limits, seed)
 
 
-def _run(engine: Engine, strategy: Strategy, requests: Sequence[Request]) -> None:
+def _run(runner: Runner, strategy: Strategy, requests: Sequence[Request]) -> None:
     """Run them all to their ends; raises the error of the first that failed, and warns where the context ended."""
-    jobs = [engine.submit(request, strategy, _nobody) for request in requests]
+    waiter = Waiter()
+
+    def receive(event: Event) -> None:
+        waiter.notice()  # the requests have their tokens
+
+    jobs = runner.do(lambda engine: [engine.submit(request, strategy, receive) for request in requests])
     try:
-        while not all(request.finish_reason for request in requests):
-            engine.step()
+        runner.drive(lambda: all(request.finish_reason for request in requests), waiter)
     finally:
-        for job in jobs:
-            engine.cancel(job)
+        runner.do(lambda engine: engine.cancel(*jobs))
     for index, request in enumerate(requests):
         if request.error:
             raise request.error
@@ -208,10 +212,6 @@ def _run(engine: Engine, strategy: Strategy, requests: Sequence[Request]) -> Non
                 f"after {len(request.tokens)} new ones",
                 stacklevel=3,
             )
-
-
-def _nobody(event: Event) -> None:
-    """Hear nothing: the request has its tokens."""
 
 
 def _whole(name: str, value: int, least: int) -> int:

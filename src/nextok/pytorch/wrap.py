@@ -1,16 +1,12 @@
 """A causal language model of transformers, already in memory, with everything that nextok does."""
 
 import os
-import platform
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from nextok import __version__
-from nextok.engine.costs import RememberedCosts
 from nextok.errors import ModelFileError
-from nextok.hub.cache import cache_folder
 from nextok.lm import LM
 from nextok.loading import load_tokenizer
 from nextok.text import Tokenizer
@@ -35,14 +31,7 @@ def wrap(hf_model: Any, tokenizer: Any = None) -> LM:
             "the model was trained with, or call model.resize_token_embeddings(len(tokenizer))"
         )
     declared = _declared_ends(hf_model, kind, model.vocab_size)
-    size = f"{model.bytes_per_token} {hf_model.dtype} {model.device}"
-    key = " ".join((__version__, platform.node(), "transformers", kind, size, os.environ.get("OMP_NUM_THREADS", "")))
-    return LM(
-        model,
-        replace(read, eos_ids=read.eos_ids | declared),
-        Path(source).name or kind,
-        costs=RememberedCosts(model, cache_folder() / "costs.json", key),
-    )
+    return LM(model, replace(read, eos_ids=read.eos_ids | declared), Path(source).name or kind)
 
 
 def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:

@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nextok.engine.costs import pass_seconds
+from nextok.core.query import Pick, Row
 from nextok.errors import LimitError
+from nextok.models.base import Feed, Model
 from nextok.models.processors import checked_threads
+from nextok.sampling.sampler import Sampler
 from nextok.strategies.beam.beam import Beam
 from nextok.tools.footprint import PROMPT, footprint, some_ids
 
@@ -176,3 +178,14 @@ def _pass(lm: "LM", rows: int, work: Work) -> Measure:
         return {f"pass {rows}": pass_seconds(lm.model, cache, ids[work.prompt :], work.prompt, work.passes)}
 
     return measure
+
+
+def pass_seconds(model: Model, cache: Any, ids: list[int], start: int, passes: int = 1) -> float:
+    """Seconds of a pass that reads these ids behind `start` others and picks after each: a draft is checked so."""
+    pick = Pick(Sampler(noise=False))
+    feeds = [Feed.straight(cache, ids, start)]
+    rows = [Row(index, pick, seed=0, position=start + index + 1) for index in range(len(ids))]
+    started_at = time.perf_counter()
+    for _ in range(passes):
+        model.answer(feeds, rows)
+    return (time.perf_counter() - started_at) / passes

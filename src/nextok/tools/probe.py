@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nextok.core.ending import Limits
 from nextok.core.events import Chosen, Event
 from nextok.core.query import Row, Score
-from nextok.core.request import Limits, Request
+from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.models.base import Feed, Model

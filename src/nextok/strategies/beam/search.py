@@ -112,7 +112,7 @@ def told(live: Iterable[Hypothesis], finished: Iterable[Hypothesis]) -> Beams:
     return Beams(tuple(live), tuple(finished))
 
 
-def certain(request: Request, live: Iterable[Hypothesis], finished: list[Hypothesis]) -> Iterable[Token | Finished]:
+def certain(request: Request, live: Iterable[Hypothesis], finished: list[Hypothesis]) -> list[Token | Finished]:
     """Commit what the best text will begin with in any case: what all live beams and the best finished one share."""
     shared = last_in_common(request.tree, [beam.node for beam in (*live, *finished[:1])])
     return request.commit(request.tree.path(shared, above=request.tip))

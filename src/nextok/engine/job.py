@@ -1,0 +1,158 @@
+"""One request on its way through an engine: runs its strategy; what goes wrong in it concerns no other request."""
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from traceback import clear_frames
+from typing import Any
+
+from nextok.core.events import Event, Finished, Token
+from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
+from nextok.core.request import Request
+from nextok.engine.timing import Clock
+from nextok.errors import NextokError
+from nextok.models.base import Model
+from nextok.strategies.base import Strategy
+
+Sink = Callable[[Event], None]
+"""Receives the events of one request, the last of them Finished."""
+
+MOST_QUESTIONS_TO_DRAFTS = 1024
+"""Number of questions to draft models, without one to the target, after which a strategy is stopped."""
+MOST_EVENTS = 1_000_000
+"""Number of events and Speed questions, without a Query, after which a strategy is stopped."""
+
+log = logging.getLogger("nextok")
+
+
+def never() -> bool:
+    """A receiver that takes any number of events."""
+    return False
+
+
+class Job:
+    """A request, its strategy in flight, and the question that waits for an answer."""
+
+    def __init__(
+        self,
+        request: Request,
+        strategy: Strategy,
+        sink: Sink,
+        is_full: Callable[[], bool],
+        clock: Clock,
+        timeout: float | None,
+    ) -> None:
+        self.request = request
+        self.strategy = strategy
+        self.sink = sink
+        self.is_full = is_full  # whether its receiver wants a pause
+        self.clock = clock
+        self.deadline = None if timeout is None else clock() + timeout
+        self.query: Query | None = None
+        self.model: Any = None  # that the query is about
+        self.answers: dict[int, Any] = {}  # node -> reply, until the whole query is answered
+        self.asked: dict[Model, tuple[int, ...]] = {}  # model -> the nodes last asked of it
+        self.passes = 0  # of the target, in which this request had a share
+        self.served = 0  # the pass that answered it last; 0 until its prompt has been read
+        self.ended = False
+        self.deciding_since: float | None = None  # when the strategy began to compute, while it does
+        self._steps: Generator[Any, Any, Any] | None = None  # the strategy in flight, once it has begun
+        self._questions_to_drafts = 0
+
+    @property
+    def unanswered(self) -> list[int]:
+        """The nodes that the query still waits for."""
+        return [node for node in self.query.nodes if node not in self.answers] if self.query else []
+
+    def advance(self, target: Model, speed_of: Callable[["Job", Speed], SpeedOf]) -> None:
+        """Begin the strategy, or hand it the answers to its question, and run it until it asks again or ends."""
+        try:
+            self.deciding_since = self.clock()
+            item = self._begin() if self._steps is None else self._reply(target)
+            for _ in range(MOST_EVENTS):
+                self._deliver()
+                if isinstance(item, Query):
+                    self._ask(item, target)
+                    return
+                reply = speed_of(self, item) if isinstance(item, Speed) else None
+                if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
+                    self.sink(item)
+                item = self._send(reply)
+            raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
+        except StopIteration:
+            self.end("error", NextokError("the strategy stopped before its text was finished"))
+        except Exception as error:
+            self.end("error", error)
+        except BaseException:  # Ctrl-C: the generator is dead, and so is its request
+            self.end("cancelled")
+            raise
+        finally:
+            self.deciding_since = None
+
+    def fail(self, error: Exception) -> None:
+        """The pass that was to answer the question failed for this request."""
+        self.answers = dict.fromkeys(self.query.nodes, error) if self.query else {}
+
+    def end(self, reason: str, error: Exception | None = None) -> None:
+        """Close the request if it has not finished by itself, and drop the strategy. Never raises, but for Ctrl-C."""
+        self.ended = True
+        if error:
+            clear_frames(error.__traceback__)  # they hold the caches of all requests in the pass
+        self.request.finish(reason, error)
+        with suppress(Exception):  # an error of the receiver does not concern the engine; the request has ended
+            self._deliver()
+        steps, self._steps, self.query = self._steps, None, None
+        try:
+            if steps:
+                steps.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as trouble:
+            log.warning("%.80r raised %r while it was closed; its request had ended", self.strategy, trouble)
+
+    def _begin(self) -> Any:
+        steps = self.strategy.decode(self.request)
+        if not isinstance(steps, Generator):
+            name = type(self.strategy).__name__
+            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {steps!r:.80}")
+        self._steps = steps
+        return next(steps)
+
+    def _reply(self, target: Model) -> Any:
+        """Hand over the answers; an error of a draft model is raised inside the strategy, which may go on without."""
+        assert self.query
+        assert self._steps
+        try:
+            replies = readable(self.query, self.answers)
+        except Exception as error:
+            if self.model is target:
+                raise
+            return self._steps.throw(error)
+        return self._steps.send(replies)
+
+    def _send(self, reply: Any) -> Any:
+        if self._steps is None:  # its own receiver has ended it
+            raise StopIteration
+        return self._steps.send(reply)
+
+    def _deliver(self) -> None:
+        for event in self.request.take_events():
+            self.sink(event)
+
+    def _ask(self, query: Query, target: Model) -> None:
+        """Take in a question; ValueError for one about nodes that are not there."""
+        if self.ended or self.request.finish_reason:  # nothing is answered after the end
+            self.end("cancelled")
+            return
+        size = len(self.request.tree.token)
+        for node in query.nodes:
+            if type(node) is not int or not 0 <= node < size:
+                raise ValueError(f"a query must name nodes of its request's tree, from 0 to {size - 1}, got {node!r}")
+        model: Any = target if query.model is TARGET else query.model
+        self.query, self.model, self.answers = query, model, {}
+        self.asked[model] = query.nodes
+        self._questions_to_drafts = 0 if model is target else self._questions_to_drafts + 1
+        if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
+            raise NextokError(
+                f"the strategy asked draft models {MOST_QUESTIONS_TO_DRAFTS} questions and the target none; ask fewer"
+            )
