@@ -59,7 +59,7 @@ EXAMPLES = [  # each filter, and which of the probabilities P it keeps
     (TopNSigma(1.0), [0, 1]),  # 0.73 wide
     (XTC(1.0, 0.2), [1, 2, 3, 4]),
     (Custom(lambda row: np.where(np.arange(5) == 3, row, -np.inf)), [3]),
-    (Surprise(2, 5.0, 0.1, 0, (0, 0), {(0, 0): 2.0}), [0, 1]),  # 1.3 and 1.7 bits
+    (Surprise(2, 5.0, 0.1, 2.0), [0, 1]),  # 1.3 and 1.7 bits
 ]
 EDITS = {Allow: Allow(b"\x05"), Forbid: Forbid(frozenset({0})), Add: Add((4,), (9.0,)), Scale: Scale((0,), 5.0)}
 

@@ -18,7 +18,7 @@ struct Read {
     int count;         // of a top or of draws
     bool logprobs;     // of a pick or a score: whether to report any
     int alternatives;  // then with so many
-    bool remembers;  // how probable the answer is matters to the rows after it: there is mirostat among the transforms
+    bool surprise;     // of a pick or a score: whether to report the processed log-probability for mirostat
     std::vector<Transform> transforms;
 };
 

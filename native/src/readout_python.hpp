@@ -7,11 +7,12 @@
 
 namespace nextok {
 
-// A row's reading, or that Python has to read it: the core does not know a transform, or it needs others' answers.
+// A row's reading, or that Python has to see to it: the core does not know a transform, or mirostat has to learn first
+// what an earlier row of the pass has chosen.
 struct Question : Read {
-    bool unknown;  // one of the transforms
+    bool unknown, follows;
 
-    bool apart() const { return unknown || remembers; }
+    bool apart() const { return unknown || follows; }
 };
 
 // One for each Row; what is out of range for logits [rows, vocab] raises ValueError.

@@ -111,7 +111,7 @@ Transforms transforms_of(nb::handle transforms, int vocab) {
             found.list.push_back(known->parsers[i].parse(each, vocab));
         else
             found.unknown = true;
-        found.remembers = found.remembers || each.type().is(known->surprise);
+        found.surprise = found.surprise || each.type().is(known->surprise);
     }
     return found;
 }

@@ -11,7 +11,7 @@ namespace nextok {
 struct Transforms {
     std::vector<Transform> list;  // unusable if one of them is unknown
     bool unknown = false;         // the core has no code for one of them: the row is read in Python
-    bool remembers = false;       // a Surprise: it needs the answers before it, and has to hear of its own
+    bool surprise = false;        // mirostat is among them: the answer tells how surprising the token was
 };
 
 // ValueError if one of them is out of range for this vocabulary.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextok import _native
+from nextok.core.mirostat import follow
 from nextok.core.query import Row
 from nextok.errors import ModelFileError
 from nextok.formats.files import forget
@@ -32,7 +33,7 @@ class NativeModel:
     NEXTOK_ISA.
 
     The core answers all rows of a pass at once, but hands back the logits of those with a transform that it does not
-    know, which numpy reads, and of those with mirostat, which are read one after the other.
+    know, which numpy reads, and of those that need the answer to an earlier row, which are read one after the other.
     """
 
     def __init__(
@@ -82,8 +83,9 @@ class NativeModel:
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One forward pass, then the readout."""
         answers, apart = self._core.answer(feeds, rows)
-        for place, logits in apart:  # in order, as mirostat has to know what was chosen in the rows before
-            row = rows[place]
+        settled = list(rows)
+        for place, logits in apart:
+            row = settled[place] = follow(rows[place], settled, answers)
             known = all(_native.knows(type(each)) for each in row.read.transforms)
             [answers[place]] = (_native.read if known else read)(logits, [row], row.index)
         return answers

@@ -191,7 +191,7 @@ def _xtc(each: XTC, values: Values, row: Row) -> Values:
 
 @apply_filter.register
 def _surprise(each: Surprise, values: Values, row: Row) -> Values:
-    """Mirostat before the draw; `remember` is what follows it."""
+    """Mirostat before the draw; core.mirostat says what follows it."""
     bits = -log_softmax(values) / np.log(2)
     if each.version == 2:
         kept = np.flatnonzero(bits <= each.mu)
@@ -210,14 +210,6 @@ def _zipf_k(bits: Values, mu: float) -> int:
         spread = s - 1
         k = np.power(spread * np.power(2.0, mu) / (1 - np.power(float(len(bits)), -spread)), 1 / np.float64(s))
     return int(min(max(k, 1), len(bits))) if np.isfinite(k) else len(bits)
-
-
-def remember(transforms: Sequence[Any], token: int, logprob: float) -> None:
-    """Tell mirostat what was chosen, and how probable that was after all transforms."""
-    for each in transforms:
-        if isinstance(each, Surprise):
-            error = -logprob / np.log(2) - each.tau
-            each.memory[each.node, token] = each.mu - each.eta * float(error)
 
 
 @apply_filter.register

@@ -34,7 +34,6 @@ class Ledger:
         self.token_bytes = token_bytes
         self.places: dict[int, list[int]] = {}  # token -> where it stands, ascending
         self.generated: Counter[int] = Counter()
-        self.mu: dict[tuple[int, int], float] = {}  # of mirostat: (node, token after it) -> mu from there on
         self._matches: Matches = {}
         self._matched = 0  # tokens of which the matches are known
         for token in prompt:
@@ -63,11 +62,14 @@ class Ledger:
 class Past:
     """The text that ends in one node: what is committed, and a `tail` of tokens that are only considered."""
 
-    def __init__(self, ledger: Ledger, tail: list[int], node: int, step: tuple[int, int] | None) -> None:
+    def __init__(
+        self, ledger: Ledger, tail: list[int], node: int, step: tuple[int, int] | None, mu: float | None = None
+    ) -> None:
         self.ledger = ledger
         self.tail = tail
         self.node = node
         self.step = step  # the node before and the token that led here from it; None at the end of the prompt
+        self.mu = mu  # of mirostat, in bits, for the next token; None where no answer has said it
 
     def __len__(self) -> int:
         return len(self.ledger.tokens) + len(self.tail)

@@ -161,8 +161,8 @@ class Mirostat(Transform):
         check_number("eta of mirostat", self.eta, 0, 10)
 
     def at(self, past: Past) -> Surprise:
-        """Mu after this text may only be known when the tokens of the same pass have been drawn: it is remembered."""
-        return Surprise(self.version, self.tau, self.eta, past.node, past.step, past.ledger.mu)
+        """With mu after this text, which is 2 tau to begin with."""
+        return Surprise(self.version, self.tau, self.eta, 2 * self.tau if past.mu is None else past.mu)
 
 
 def _ends_with(tokens: Sequence[int], end: Sequence[int]) -> bool:

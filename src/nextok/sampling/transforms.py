@@ -179,19 +179,13 @@ class Custom(Filter):
 
 @dataclass(frozen=True, slots=True)
 class Surprise(Filter):
-    """Mirostat for the row of `node`, to which `step` led: (node before, token), or None at the end of the prompt.
-
-    `memory` holds mu after every step that was taken; a row that chooses adds what comes after its tokens.
-    """
+    """Mirostat for one row: removes what carries more than about `mu` bits. See penalties.Mirostat."""
 
     version: int
     tau: float
     eta: float
-    node: int
-    step: tuple[int, int] | None
-    memory: dict[tuple[int, int], float]
+    mu: float
 
-    @property
-    def mu(self) -> float:
-        """The most bits that a token may carry; 2 tau to begin with."""
-        return 2 * self.tau if self.step is None else self.memory.get(self.step, 2 * self.tau)
+    def mu_after(self, bits: float) -> float:
+        """Mu for the next token, once one that surprised by so many bits has been taken."""
+        return self.mu - self.eta * (bits - self.tau)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nextok.core.mirostat import follow
 from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, transform
 from nextok.models.torch.noise import gumbel
@@ -24,7 +25,7 @@ from nextok.readout.readout import Answer, dead_end, unreadable
 GREEDY = (Pick, False, (), False)
 """The kind of a row of which only the largest score is wanted."""
 REFERENCE = "reference"
-"""The kind of a row with a transform that only the reference knows: a custom one, or mirostat, which remembers."""
+"""The kind of a row with a transform that only the reference knows, as a custom one or mirostat."""
 
 
 def answered(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
@@ -48,8 +49,11 @@ def read(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
     answers: list[Any] = [None] * len(rows)
     found = _copy_to_host([_compute(logits, kind, group) for kind, group in alike])
     for places, (kind, group), arrays in zip(groups.values(), alike, found):
-        for place, answer in zip(places, _answer_group(kind, group, arrays)):
-            answers[place] = answer
+        if kind == REFERENCE:
+            _refer(rows, places, arrays[0].astype(np.float32), answers)
+        else:
+            for place, answer in zip(places, _answer_group(kind, group, arrays)):
+                answers[place] = answer
     return answers
 
 
@@ -138,10 +142,16 @@ def _answer_group(kind: Hashable, rows: Sequence[Row], arrays: Sequence[npt.NDAr
         best, tokens = (array.tolist() for array in arrays)
         found = [(row, best[row.index], tokens[row.index]) for row in rows]
         return [_answer(row, first, first, token) for row, first, token in found]
-    if kind == REFERENCE:
-        logits = dict(zip(sorted({row.index for row in rows}), arrays[0].astype(np.float32)))
-        return [reference.read(logits[row.index][None], [row], first=row.index)[0] for row in rows]
     return [_answer(*found) for found in zip(rows, *(array.tolist() for array in arrays))]
+
+
+def _refer(rows: Sequence[Row], places: Sequence[int], logits: npt.NDArray[np.float32], answers: list[Any]) -> None:
+    """Let the reference answer the rows at these places, in their order; `logits`: those that they read, distinct."""
+    scores = dict(zip(sorted({rows[place].index for place in places}), logits))
+    settled = list(rows)
+    for place in places:
+        row = settled[place] = follow(rows[place], settled, answers)
+        [answers[place]] = reference.read(scores[row.index][None], [row], first=row.index)
 
 
 def _answer(row: Row, first: float, best: float, *found: Any) -> Answer:
