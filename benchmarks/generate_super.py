@@ -20,7 +20,7 @@ import torch
 
 import nextok as nt
 from nextok.formats import open_model
-from nextok.formats.quantize import quantized
+from nextok.formats.quantize import quantize_checkpoint
 from nextok.models.native import NativeModel
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -80,7 +80,7 @@ def main():
             sides = {
                 "native": nt.LM(NativeModel(open_model(path)), tokenizer),
                 "native, exact": nt.LM(NativeModel(open_model(path), exact=True), tokenizer),
-                "native, q8_0": nt.LM(NativeModel(quantized(open_model(path), "q8_0")), tokenizer),
+                "native, q8_0": nt.LM(NativeModel(quantize_checkpoint(open_model(path), "q8_0")), tokenizer),
                 "the module itself (torch)": model,
             }
             results += [{"model": shape, **row} for row in compared(model, sides, options)]

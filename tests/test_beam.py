@@ -14,7 +14,7 @@ from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import DeadEndError
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.sampling.edits import Allow, Forbid
 from nextok.sampling.penalties import FrequencyPenalty
 from nextok.sampling.transforms import Temperature, TopK
@@ -158,7 +158,7 @@ def test_patience_multiplies_the_texts_waited_for(width, patience):
 def test_more_patience_never_finds_a_worse_text_and_sometimes_a_better_one():
     better = 0
     for seed in range(30):
-        model, scores = ToyModel(VOCAB, hashed(VOCAB, seed)), []
+        model, scores = ToyModel(VOCAB, make_scores(VOCAB, seed)), []
         for patience in (0.5, 1.0, 3.0):
             request = asked([1], max_tokens=10)
             scores.append(found(request, by_engine(Beam(2, 1.0, True, patience=patience), request, model))[0][1])
@@ -328,7 +328,7 @@ def test_a_stream_cut_short_takes_nothing_back(name):
 
 def letters():
     """A model of random texts over few letters and two halves of one character."""
-    scores = hashed(259, 5)
+    scores = make_scores(259, 5)
     likely = {ord("a"), ord("e"), ord("q"), ord("x"), ord("y"), ord("z"), 0xC3, 0xA9, 257}
     return tiny_lm(lambda path: [each + 12 * (token in likely) for token, each in enumerate(scores(path))])
 

@@ -10,7 +10,7 @@ import pytest
 
 import nextok as nt
 from nextok.core.events import Beams
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.sampling.transforms import Temperature
 from nextok.strategies.beam import stochastic
 from nextok.strategies.beam.beam import Beam
@@ -22,7 +22,7 @@ from tiny import tiny_lm
 from toys import STOP, TARGET, VOCAB, asked, by_engine, by_reference
 
 SMALL = 4
-LITTLE = ToyModel(SMALL, hashed(SMALL, seed=4, spread=1.5))
+LITTLE = ToyModel(SMALL, make_scores(SMALL, seed=4, spread=1.5))
 PROMPT = (2, 3)
 DRAWS = 3000
 

@@ -17,7 +17,7 @@ from nextok.hub import Source
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
 from nextok.tools import bench
-from nextok.tools.footprint import footprint, peak_memory
+from nextok.tools.footprint import measure_footprint, read_peak_memory
 from test_cli import run  # noqa: F401  # a fixture
 from test_native import checkpoint
 from tiny import tiny_lm
@@ -160,7 +160,7 @@ def test_rounds_go_through_all_figures_in_turn():
     def measure(name):
         return lambda: taken.append(name) or {name: len(taken)}
 
-    samples = bench.measured({"one": measure("a"), "two": measure("b")}, 2, During)
+    samples = bench.measure_rounds({"one": measure("a"), "two": measure("b")}, 2, During)
     assert "".join(taken) == "(a)(b)(a)(b)"
     assert said == ["round 1 of 2: one", "round 1 of 2: two", "round 2 of 2: one", "round 2 of 2: two"]
     assert samples == {"a": [2, 8], "b": [5, 11]}
@@ -169,11 +169,11 @@ def test_rounds_go_through_all_figures_in_turn():
 @pytest.mark.parametrize("context", [8, 12, 20, 400])
 def test_small_contexts_are_enough(context):
     lm = tiny_lm(context=context)
-    work = bench.QUICK.within(context)
-    figures = bench.measures(lm, work, model="tiny")
+    work = bench.QUICK.fit(context)
+    figures = bench.list_measures(lm, work, model="tiny")
     del figures["a process of its own"]
-    samples = bench.measured(figures, 1) | {"load": [1.0], "first token": [2.0]}
-    facts = bench.summary(samples, None, work.prefill)
+    samples = bench.measure_rounds(figures, 1) | {"load": [1.0], "first token": [2.0]}
+    facts = bench.summarize(samples, None, work.prefill)
     unknown = ("bytes_per_token", "limit_tokens_per_second", "share_of_limit", "peak_memory_bytes")
     assert [facts.pop(each) for each in unknown] == [None] * 4
     assert all(number > 0 and math.isfinite(number) for number in numbers(facts))
@@ -186,7 +186,7 @@ def test_every_round_reads_prompts_that_are_new(monkeypatch):
     lm, prompts = tiny_lm(), []
     start = lm.start
     monkeypatch.setattr(lm, "start", lambda ids, *given: prompts.append(tuple(ids)) or start(ids, *given))
-    measure = bench.measures(lm, bench.QUICK, model="tiny")["a prompt of 128 tokens"]
+    measure = bench.list_measures(lm, bench.QUICK, model="tiny")["a prompt of 128 tokens"]
     for count in (1, 2, 3):
         measure()
         assert lm.engine.tokens_read == count * 128
@@ -195,7 +195,7 @@ def test_every_round_reads_prompts_that_are_new(monkeypatch):
 
 def test_a_context_may_be_too_small():
     with pytest.raises(LimitError, match="context is 7 tokens"):
-        bench.FULL.within(7)
+        bench.FULL.fit(7)
 
 
 def test_a_model_that_fails_is_an_error_and_no_figure():
@@ -204,22 +204,24 @@ def test_a_model_that_fails_is_an_error_and_no_figure():
 
     lm = tiny_lm(broken)
     with pytest.raises(NextokError, match="no token can be chosen"):
-        bench.measures(lm, bench.QUICK.within(512))["greedy, 4 at once"]()
+        bench.list_measures(lm, bench.QUICK.fit(512))["greedy, 4 at once"]()
 
 
 def test_a_table_without_a_limit_says_unknown(run, monkeypatch, tmp_path):  # noqa: F811
-    monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm())
+    lm = tiny_lm()
+    lm.model.bytes_per_token = 0  # a model that states none
+    monkeypatch.setattr(nextok, "load", lambda name, **options: lm)
     monkeypatch.setattr(hub, "resolve", lambda name, **options: Source(tmp_path, name, "a test"))
-    monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
+    monkeypatch.setattr(bench, "measure_footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     out, err, code = run("bench", "tiny", *SHORT)
     assert (err, code) == ("", 0)
     assert out.count("unknown") == 3
 
 
 def test_bandwidth_with_and_without_the_core(monkeypatch):
-    assert 0 < bench.read_bandwidth(2) < math.inf
+    assert 0 < bench.measure_bandwidth(2) < math.inf
     monkeypatch.setitem(sys.modules, "nextok._native", None)
-    assert 0 < bench.read_bandwidth(2) < math.inf
+    assert 0 < bench.measure_bandwidth(2) < math.inf
     monkeypatch.undo()
     for threads, megabytes in ((0, 8), (257, 8), (1, 0)):
         with pytest.raises(ValueError, match="read_bandwidth needs"):
@@ -244,16 +246,16 @@ def test_an_embedding_that_is_only_looked_up_is_not_read(model, kind):
 
 
 def test_a_process_of_its_own(file):
-    facts = footprint(model=file, backend="auto", precision="fast", threads=1)
+    facts = measure_footprint(model=file, backend="auto", precision="fast", threads=1)
     assert set(facts) == {"first token", "load", "memory"}
     with pytest.raises(NextokError, match=r"could not run no-such-model: .*ModelNotFoundError"):
-        footprint(model="no-such-model")
+        measure_footprint(model="no-such-model")
 
 
 def test_the_peak_is_the_process_own(monkeypatch):
-    own = "import nextok.tools.footprint as it; print(it.peak_memory())"
+    own = "import nextok.tools.footprint as it; print(it.read_peak_memory())"
     ballast = bytearray(b"x") * (200 << 20)
     child = int(subprocess.run([sys.executable, "-c", own], capture_output=True, text=True, check=True).stdout)
-    assert peak_memory() > len(ballast) > child > 1 << 20
+    assert read_peak_memory() > len(ballast) > child > 1 << 20
     monkeypatch.setattr("nextok.tools.footprint.Path.read_text", lambda path: "")
-    assert peak_memory() > len(ballast)
+    assert read_peak_memory() > len(ballast)

@@ -9,10 +9,10 @@ import pytest
 import nextok
 from nextok import hub
 from nextok.cli import main
-from nextok.cli.terminal import Page
+from nextok.cli.terminal import StdoutWriter
 from nextok.errors import DownloadError, ModelFileError, ModelNotFoundError
 from nextok.hub import Source
-from nextok.models.toy import hashed
+from nextok.models.toy import make_scores
 from tiny import VOCAB, saying, tiny_lm, tiny_tokenizer
 
 NAMES = ("smollm2", "tiny", "silent", "broken")
@@ -214,7 +214,7 @@ def test_control_characters_reach_a_pipe_but_not_a_terminal(run, monkeypatch):
 
 
 def test_a_text_ends_with_one_newline_at_least_and_no_second_one_is_added(capsys):
-    page = Page()
+    page = StdoutWriter()
     for text in ("one\n", "two\n\n", "three", ""):
         page.write(text)
         page.end()
@@ -359,7 +359,7 @@ def test_ctrl_c_ends_with_what_exists(run, monkeypatch, arguments):
     def scores(path):
         if len(path) > 30:
             raise KeyboardInterrupt
-        return hashed(VOCAB, 5)(path)
+        return make_scores(VOCAB, 5)(path)
 
     monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(scores))
     out, err, code = run(*arguments, "--stats")

@@ -9,7 +9,7 @@ import pytest
 import nextok
 from nextok import hub
 from nextok.hub import Entry
-from nextok.models.toy import hashed
+from nextok.models.toy import make_scores
 from test_cli import run, tiny  # noqa: F401  # fixtures
 from tiny import VOCAB, tiny_lm
 
@@ -48,7 +48,7 @@ def test_ctrl_c_keeps_what_was_said_and_leaves_a_pipe(run, monkeypatch):  # noqa
     def scores(path):
         if len(path) > 25:
             raise KeyboardInterrupt
-        return hashed(VOCAB, 5)(path)
+        return make_scores(VOCAB, 5)(path)
 
     monkeypatch.setattr(nextok, "load", lambda name, **options: tiny_lm(scores))
     out, err, code = run("chat", piped="Hi\nagain\n")

@@ -14,7 +14,7 @@ from test_doctor import NAMES, in_a_crowd, lying, truth
 def doctor(run, monkeypatch):  # noqa: F811
     monkeypatch.setattr(hub, "list_models", list)
     monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
-    monkeypatch.setattr("nextok.tools.laws.reference_of", lambda checkpoint, available: truth())
+    monkeypatch.setattr("nextok.tools.laws.build_reference", lambda checkpoint, available: truth())
     return lambda *arguments: run("doctor", "tiny", *arguments)
 
 

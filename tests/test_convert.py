@@ -20,17 +20,17 @@ from happy_llm import random_transformer
 from nextok.cli import main
 from nextok.errors import ModelFileError, NextokError
 from nextok.formats import open_gguf, open_model, read_gguf
-from nextok.formats.quantize import quantized
+from nextok.formats.conversion import convert_tensors
+from nextok.formats.quantize import quantize_checkpoint
 from nextok.formats.tensor import Checkpoint
 from nextok.formats.write_gguf import write_gguf
-from nextok.formats.written import written
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.text import load_tokenizer
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text.from_gguf import build_tokenizer
 from nextok.text.pretokenizers import WORD_RULES
 from nextok.text.to_folder import write_tokenizer as to_folder
-from nextok.text.to_gguf import gguf_settings
+from nextok.text.to_gguf import build_gguf_settings
 from nextok.tools.convert import write_model
 from test_tokenizer import metadata, small_sentencepiece
 
@@ -51,7 +51,7 @@ def book(model, tmp_path_factory):
 
 def logits(checkpoint):
     model = LlamaNumpy(checkpoint if isinstance(checkpoint, Checkpoint) else open_model(checkpoint))
-    return model.logits(model.forward([Feed.straight(model.open(), TOKENS)]))
+    return model.logits(model.forward([Feed.from_run(model.open(), TOKENS)]))
 
 
 def family(path, model_type, tied=False, **changes):
@@ -104,17 +104,17 @@ def test_a_gguf_file_has_the_numbers_that_the_model_has_in_memory(book, tmp_path
     done = write_model(book, tmp_path / "m.gguf", to=to)
     found = open_gguf(done.path)
     if to in ("q8_0", "q4_1"):
-        expected = quantized(original, to)
+        expected = quantize_checkpoint(original, to)
     else:
         dtype = {"f32": np.float32, "f16": np.float16}[to]
         halved = {
-            name: t.float32().astype(dtype if len(t.shape) > 1 else np.float32)
+            name: t.to_float32().astype(dtype if len(t.shape) > 1 else np.float32)
             for name, t in original.tensors.items()
         }
         expected = None
     for name, tensor in found.tensors.items():
-        values = expected.tensors[name].float32() if expected else halved[name].astype(np.float32)
-        np.testing.assert_array_equal(tensor.float32(), values)
+        values = expected.tensors[name].to_float32() if expected else halved[name].astype(np.float32)
+        np.testing.assert_array_equal(tensor.to_float32(), values)
         assert tensor.kind == ("F32" if len(tensor.shape) == 1 else to.upper())
     if expected:
         np.testing.assert_array_equal(logits(found), logits(expected))
@@ -130,7 +130,7 @@ def test_every_architecture_keeps_its_logits_in_gguf(case, tmp_path):
     assert np.abs(logits(write_model(source, tmp_path / "m.gguf", to="f32").path) - expected).max() < CLOSE
     for to in ("q8_0", "q4_1"):
         found = logits(write_model(source, tmp_path / f"{to}.gguf", to=to).path)
-        assert np.abs(found - logits(quantized(open_model(source), to))).max() < CLOSE
+        assert np.abs(found - logits(quantize_checkpoint(open_model(source), to))).max() < CLOSE
 
 
 def theirs(folder, tokens=TOKENS):
@@ -151,7 +151,7 @@ def test_transformers_reads_a_happy_llm_model_from_its_folder(model, book, tmp_p
     assert np.abs(theirs(write_model(book, tmp_path / "half", to="f16").path) - expected).max() < 0.02
     again = write_model(folder, tmp_path / "again.gguf", to="f32").path  # and back: rows are turned twice
     for name, tensor in open_model(book).tensors.items():
-        np.testing.assert_array_equal(open_gguf(again).tensors[name].float32(), tensor.float32())
+        np.testing.assert_array_equal(open_gguf(again).tensors[name].to_float32(), tensor.to_float32())
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -160,7 +160,7 @@ def test_a_control_rows_that_are_not_turned_are_found_out(model, book, tmp_path)
     folder = write_model(book, tmp_path / "m").path
     arrays = load_file(folder / "model.safetensors")
     name = "model.layers.0.self_attn.q_proj.weight"
-    arrays[name] = open_model(book).tensors["blk.0.attn_q.weight"].float32()
+    arrays[name] = open_model(book).tensors["blk.0.attn_q.weight"].to_float32()
     save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
     assert np.abs(theirs(folder) - expected).max() > 100 * CLOSE
 
@@ -195,7 +195,7 @@ def test_the_gguf_package_reads_the_file(book, tmp_path):
     assert tensors["blk.0.attn_k.weight"].tensor_type == gguf.GGMLQuantizationType.Q8_0
     assert tensors["blk.1.ffn_norm.weight"].tensor_type == gguf.GGMLQuantizationType.F32
     values = gguf.dequantize(tensors["blk.0.ffn_up.weight"].data, gguf.GGMLQuantizationType.Q8_0)
-    np.testing.assert_array_equal(values, open_gguf(path).tensors["blk.0.ffn_up.weight"].float32())
+    np.testing.assert_array_equal(values, open_gguf(path).tensors["blk.0.ffn_up.weight"].to_float32())
 
 
 def test_rows_that_are_no_whole_blocks_stay_floating(tmp_path):
@@ -231,15 +231,15 @@ def test_texts_have_the_same_ids_in_every_kind_of_file(book, tmp_path):
 
 @pytest.mark.parametrize("name", sorted(WORD_RULES))
 def test_every_way_of_cutting_words_survives_a_folder(name, tmp_path):
-    original = tokenizer_from_metadata(metadata(name, add_bos_token=True))
+    original = build_tokenizer(metadata(name, add_bos_token=True))
     to_folder(tmp_path, Path("m.gguf"), original)
     read = load_tokenizer(tmp_path)
     assert read.before == original.before == (1,)
     same_ids(original, read)
-    settings = gguf_settings(tmp_path, read, read.vocab_size + 3)
+    settings = build_gguf_settings(tmp_path, read, read.vocab_size + 3)
     assert WORD_RULES[settings["tokenizer.ggml.pre"]].patterns == WORD_RULES[name].patterns
     assert "tokenizer.huggingface.json" not in settings
-    again = tokenizer_from_metadata(settings)
+    again = build_tokenizer(settings)
     same_ids(original, again)
     assert again.names[-3:] == tuple(f"[PAD{read.vocab_size + i}]" for i in range(3))
 
@@ -311,12 +311,12 @@ def test_a_sentencepiece_gguf_is_no_folder(tmp_path):
 
 def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, monkeypatch):
     """A control: where the normaliser is lost, as without the whole tokenizer.json, nothing is written."""
-    lossy = gguf_settings
+    lossy = build_gguf_settings
 
     def without(*arguments):
         return {key: value for key, value in lossy(*arguments).items() if "huggingface" not in key}
 
-    monkeypatch.setattr("nextok.tools.convert.gguf_settings", without)
+    monkeypatch.setattr("nextok.tools.convert.build_settings", without)
     with pytest.raises(ModelFileError, match="would have other tokens in the new file"):
         write_model(book, tmp_path / "m.gguf")
     assert not list(tmp_path.iterdir())
@@ -328,7 +328,7 @@ def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, m
 )
 def test_a_hostile_normaliser_in_a_gguf_file_is_refused(value):
     with pytest.raises(ModelFileError, match=r"tokenizer\.huggingface\.json: "):
-        tokenizer_from_metadata(metadata("gpt-2") | {"tokenizer.huggingface.json": value})
+        build_tokenizer(metadata("gpt-2") | {"tokenizer.huggingface.json": value})
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -403,10 +403,10 @@ def test_what_appears_meanwhile_is_kept(book, tmp_path, monkeypatch, name):
     def meanwhile(checkpoint, to, interleaved):
         other.mkdir(exist_ok=True)
         (other / "diary.txt").write_text("mine")
-        return written(checkpoint, to, interleaved)
+        return convert_tensors(checkpoint, to, interleaved)
 
     for module in ("write_gguf", "write_folder"):
-        monkeypatch.setattr(f"nextok.formats.{module}.written", meanwhile)
+        monkeypatch.setattr(f"nextok.formats.{module}.convert_tensors", meanwhile)
     other = out
     with pytest.raises(ValueError, match="is there already"):
         write_model(book, out)
@@ -460,13 +460,13 @@ def test_an_interruption_leaves_what_was_there(book, tmp_path, monkeypatch, out,
     before = logits(out)
 
     def half(checkpoint, to, interleaved):
-        for number, tensor in enumerate(written(checkpoint, to, interleaved)):
+        for number, tensor in enumerate(convert_tensors(checkpoint, to, interleaved)):
             if number == 7:
                 raise failure
             yield tensor
 
     for module in ("write_gguf", "write_folder"):
-        monkeypatch.setattr(f"nextok.formats.{module}.written", half)
+        monkeypatch.setattr(f"nextok.formats.{module}.convert_tensors", half)
     told = NextokError if failure is OSError else failure
     with pytest.raises(told):
         write_model(book, out, to="f16", force=True)

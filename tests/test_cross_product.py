@@ -16,8 +16,8 @@ from nextok.sampling.edits import Add, Allow, Forbid
 from nextok.sampling.penalties import BadWords
 from nextok.strategies.rescore import Echo
 from nextok.strategies.speculate import Speculate
-from nextok.text.from_gguf import tokenizer_from_metadata
-from nextok.text.vocabulary import byte_alphabet
+from nextok.text.from_gguf import build_tokenizer
+from nextok.text.vocabulary import build_byte_alphabet
 from toys import BEAMS, DRAFTS, SAMPLINGS, SHAPED, STOP, TARGET, VOCAB, asked, by_reference
 
 SAMPLERS = SAMPLINGS | SHAPED
@@ -53,7 +53,7 @@ REQUESTS = st.fixed_dictionaries(
 
 def compiled(pattern):
     """A grammar over the toys' vocabulary."""
-    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+    letters = {byte: letter for letter, byte in build_byte_alphabet().items()}
     metadata = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
@@ -62,7 +62,7 @@ def compiled(pattern):
         "tokenizer.ggml.merges": ["a b"],
         "tokenizer.ggml.eos_token_id": STOP,
     }
-    return nt.Grammar.regex(pattern).compiled(tokenizer_from_metadata(metadata), VOCAB, frozenset({STOP}))
+    return nt.Grammar.regex(pattern).compile(build_tokenizer(metadata), VOCAB, frozenset({STOP}))
 
 
 GRAMMAR = compiled(PATTERN)

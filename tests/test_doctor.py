@@ -8,14 +8,14 @@ import pytest
 import nextok
 from nextok.formats.tensor import Checkpoint
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.readout.readout import read
-from nextok.tools.laws import BEST, LAWS, NEAR, WITHIN, Unfit, reference_of, verdicts
-from nextok.tools.probe import LEAST_TOKENS, PROMPTS, TOKENS, Case, Subject, Written
+from nextok.tools.laws import BEST, LAWS, NEAR, TOLERANCES, NotCheckedError, build_reference, check_laws
+from nextok.tools.probe import LEAST_TOKENS, PROMPTS, TOKENS, Case, Probe, WrittenText
 from tiny import VOCAB, tiny_lm, tiny_tokenizer
 
 NAMES = ["model runs", *LAWS, "backend = reference"]
-SCORES = hashed(VOCAB, 5)
+SCORES = make_scores(VOCAB, 5)
 
 
 def lying(lie, context=512):
@@ -48,7 +48,7 @@ def truth():
 
 
 def judged(lm, reference=truth, **options):
-    return {verdict.name: verdict for verdict in verdicts(lm, "exact", reference, **options)}
+    return {verdict.name: verdict for verdict in check_laws(lm, "exact", reference, **options)}
 
 
 def failures(lm, reference=truth, **options):
@@ -172,7 +172,7 @@ def test_a_model_that_does_not_run_is_asked_nothing_more():
 # --- beside the reference
 
 
-@pytest.mark.parametrize(("precision", "by"), [("exact", 2 * NEAR), ("fast", 2 * WITHIN["fast"][0])])
+@pytest.mark.parametrize(("precision", "by"), [("exact", 2 * NEAR), ("fast", 2 * TOLERANCES["fast"][0])])
 def test_a_backend_that_is_off_is_found(precision, by):
     def off(path):
         row = np.array(SCORES(path))
@@ -181,18 +181,18 @@ def test_a_backend_that_is_off_is_found(precision, by):
 
     lm = tiny_lm(off)
     for limit, passed in ((precision, False), ("fast", precision == "exact")):
-        verdict = next(v for v in verdicts(lm, limit, truth) if v.name == "backend = reference")
+        verdict = next(v for v in check_laws(lm, limit, truth) if v.name == "backend = reference")
         assert verdict.passed is passed, verdict
-    verdict = next(v for v in verdicts(lm, precision, truth) if v.name == "backend = reference")
+    verdict = next(v for v in check_laws(lm, precision, truth) if v.name == "backend = reference")
     assert "compared with numpy in float32" in verdict.detail
     assert verdict.difference.precision == precision
 
 
 def test_a_backend_that_is_a_little_off_everywhere_is_found():
     def noisy(path):
-        return np.array(SCORES(path)) + np.array(hashed(VOCAB, 9, spread=WITHIN["fast"][0] * 0.9)(path))
+        return np.array(SCORES(path)) + np.array(make_scores(VOCAB, 9, spread=TOLERANCES["fast"][0] * 0.9)(path))
 
-    verdict = [*verdicts(tiny_lm(noisy), "fast", truth)][-1]
+    verdict = [*check_laws(tiny_lm(noisy), "fast", truth)][-1]
     assert verdict.passed is False
     assert "on average" in verdict.detail or "compared with numpy" in verdict.detail
 
@@ -209,7 +209,7 @@ def test_near_ties_are_no_fault_of_a_tolerant_comparison():
         row[max(np.argsort(-row)[:2])] += NEAR / 4
         return row
 
-    verdict = [*verdicts(tiny_lm(tipped), "exact", lambda: ToyModel(VOCAB, tied))][-1]
+    verdict = [*check_laws(tiny_lm(tipped), "exact", lambda: ToyModel(VOCAB, tied))][-1]
     assert verdict.passed
     assert "picks differ, all near ties" in verdict.detail
 
@@ -222,18 +222,18 @@ def test_a_text_that_parts_at_a_tie_is_forgiven_where_sums_may_round(tolerance, 
         row[second] = row[best] - NEAR / 2
         return row
 
-    subject = Subject(tiny_lm(tied), "exact", tolerance)
+    subject = Probe(tiny_lm(tied), "exact", tolerance)
     prompt, sampling = subject.prompts[0], nextok.Greedy()
-    plain = subject.plain(prompt, sampling)
+    plain = subject.write_plain(prompt, sampling)
     row = tied(tuple(prompt))
-    tipped = Written([int(np.argsort(-row)[1]), *plain.tokens[1:]], plain.logprobs)
-    assert bool(subject.difference(Case(prompt, sampling, "tipped", tipped))) is found
-    worse = Written([int(np.argsort(-row)[2]), *plain.tokens[1:]], plain.logprobs)
-    assert subject.difference(Case(prompt, sampling, "worse", worse)).position == 0
-    shorter = Written(plain.tokens[:-1], plain.logprobs[:-1])
-    assert "the end" in subject.difference(Case(prompt, sampling, "shorter", shorter)).found
-    odd = Written(plain.tokens, [*plain.logprobs[:3], math.nan, *plain.logprobs[4:]])
-    assert subject.difference(Case(prompt, sampling, "odd", odd)).position == 3
+    tipped = WrittenText([int(np.argsort(-row)[1]), *plain.tokens[1:]], plain.logprobs)
+    assert bool(subject.find_difference(Case(prompt, sampling, "tipped", tipped))) is found
+    worse = WrittenText([int(np.argsort(-row)[2]), *plain.tokens[1:]], plain.logprobs)
+    assert subject.find_difference(Case(prompt, sampling, "worse", worse)).position == 0
+    shorter = WrittenText(plain.tokens[:-1], plain.logprobs[:-1])
+    assert "the end" in subject.find_difference(Case(prompt, sampling, "shorter", shorter)).found
+    odd = WrittenText(plain.tokens, [*plain.logprobs[:3], math.nan, *plain.logprobs[4:]])
+    assert subject.find_difference(Case(prompt, sampling, "odd", odd)).position == 3
 
 
 # --- bounds
@@ -251,7 +251,7 @@ def test_time_is_bounded_and_what_is_left_out_is_said():
     found = judged(tiny_lm(), seconds=0.0)
     assert [verdict.passed for verdict in found.values()] == [True, *[None] * (len(NAMES) - 1)]
     assert "the 0 seconds for all laws are over" in found["cache = no cache"].detail
-    subject = Subject(tiny_lm(), "exact")
+    subject = Probe(tiny_lm(), "exact")
     for seconds, tokens in ((0.001, TOKENS), (0.8, TOKENS // 2), (1e9, LEAST_TOKENS)):
         subject.tokens = TOKENS
         subject.slow_down(seconds)
@@ -263,12 +263,12 @@ def test_a_reference_that_is_too_large_is_not_made():
         shape = (40_000, 40_000)
 
     checkpoint = Checkpoint(None, {"one": Huge()}, {})
-    with pytest.raises(Unfit, match=r"1,600 million parameters are too slow in numpy; 500 million"):
-        reference_of(checkpoint, None)
+    with pytest.raises(NotCheckedError, match=r"1,600 million parameters are too slow in numpy; 500 million"):
+        build_reference(checkpoint, None)
     Huge.shape = (1000, 1000)
-    with pytest.raises(Unfit, match="1 million parameters in float32 need more memory than is free"):
-        reference_of(checkpoint, 1_000_000)
-    found = judged(tiny_lm(), lambda: reference_of(checkpoint, 1))["backend = reference"]
+    with pytest.raises(NotCheckedError, match="1 million parameters in float32 need more memory than is free"):
+        build_reference(checkpoint, 1_000_000)
+    found = judged(tiny_lm(), lambda: build_reference(checkpoint, 1))["backend = reference"]
     assert (found.passed, found.detail[:13]) == (None, "not checked: ")
 
 
@@ -280,6 +280,6 @@ def test_the_default_model_is_sound(smollm2):
     pytest.importorskip("nextok._native")
     # One thread: two of them wait for each other when other programs use the machine as well.
     lm = nextok.load("smollm2", backend="native", threads=1)
-    found = list(verdicts(lm, "fast", lambda: smollm2.model, seconds=3600))
+    found = list(check_laws(lm, "fast", lambda: smollm2.model, seconds=3600))
     assert [verdict.name for verdict in found] == NAMES
     assert [verdict for verdict in found if not verdict.passed] == []

@@ -16,7 +16,7 @@ from nextok.drafts.prompt_lookup import History
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
 from nextok.engine.engine import Engine
 from nextok.engine.timing import Timing
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
 from tiny import saying, tiny_lm
@@ -150,7 +150,7 @@ class Clocked(ToyModel):
     """A model whose passes take a stated time of a clock that only passes move."""
 
     def __init__(self, clock, seconds, scores=None, weight=1):
-        super().__init__(VOCAB, scores or hashed(VOCAB, seed=1))
+        super().__init__(VOCAB, scores or make_scores(VOCAB, seed=1))
         self.clock, self.seconds, self.bytes_per_token = clock, seconds, weight
 
     def answer(self, feeds, rows):
@@ -176,7 +176,7 @@ def test_a_draft_that_never_pays_is_nearly_given_up(draft):
         clock, events = Clock(), []
         target = Clocked(clock, linear(1.0, further))
         engine = Engine(target, timing=Timing(clock))
-        guesser = Lent(Clocked(clock, linear(0.01, 0.0), hashed(VOCAB, seed=3)))
+        guesser = Lent(Clocked(clock, linear(0.01, 0.0), make_scores(VOCAB, seed=3)))
         engine.submit(asked([1, 2], max_tokens=200, stop_ids=frozenset()), Speculate(draft(guesser)), events.append)
         engine.run()
         return sum(event.drafted for event in events if isinstance(event, Verified))
@@ -189,7 +189,7 @@ def drafted_lengths(passes):
     clock, lengths = Clock(), []
     target, small = (
         Clocked(clock, linear(1.0, 0.05), weight=1000),
-        Clocked(clock, linear(0.2, 0.0), hashed(VOCAB, seed=1), weight=200),
+        Clocked(clock, linear(0.2, 0.0), make_scores(VOCAB, seed=1), weight=200),
     )
     engine = Engine(target, timing=Timing(clock))
 
@@ -236,7 +236,7 @@ def test_a_slow_minute_is_forgotten():
 
 
 def test_other_requests_in_the_batch_make_guesses_dearer():
-    timing, target = Timing(lambda: 0.0), ToyModel(VOCAB, hashed(VOCAB))
+    timing, target = Timing(lambda: 0.0), ToyModel(VOCAB, make_scores(VOCAB))
     for rows, seconds in ((1, 1.0), (4, 1.1), (8, 8.0)):
         for _ in range(20):
             timing.learn(target, rows, 10, seconds)
@@ -247,7 +247,7 @@ def test_other_requests_in_the_batch_make_guesses_dearer():
 
 
 def test_times_are_told_apart_by_tokens_and_by_slots():
-    timing, target = Timing(lambda: 0.0), ToyModel(VOCAB, hashed(VOCAB))
+    timing, target = Timing(lambda: 0.0), ToyModel(VOCAB, make_scores(VOCAB))
     for _ in range(40):
         for tokens, slots, seconds in ((1, 100, 1.0), (4, 100, 2.0), (1, 5000, 3.0)):
             timing.learn(target, tokens, slots, seconds)
@@ -275,7 +275,7 @@ class Failing(ToyModel):
     """Fails at one of its passes, in one of three ways."""
 
     def __init__(self, how, when):
-        super().__init__(VOCAB, hashed(VOCAB, seed=1))
+        super().__init__(VOCAB, make_scores(VOCAB, seed=1))
         self.how, self.left = how, when
 
     def answer(self, feeds, rows):

@@ -10,7 +10,7 @@ from nextok.core.query import Query, pick
 from nextok.core.tree import Tree
 from nextok.engine.engine import Engine
 from nextok.errors import LogitsError, NextokError
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy, Sample
 from toys import STRATEGIES, TARGET, VOCAB, asked, by_reference, outcome
@@ -22,12 +22,12 @@ def fails_on_poison(path):
     """Scores that cannot be computed once the poison has been read; the whole pass breaks."""
     if POISON in path:
         raise MemoryError("out of memory")
-    return hashed(VOCAB, 1)(path)
+    return make_scores(VOCAB, 1)(path)
 
 
 def nan_on_poison(path):
     """Scores that are not numbers once the poison has been read; the pass goes on."""
-    return [math.nan] * VOCAB if POISON in path else hashed(VOCAB, 1)(path)
+    return [math.nan] * VOCAB if POISON in path else make_scores(VOCAB, 1)(path)
 
 
 @pytest.mark.parametrize(("scores", "error"), [(fails_on_poison, MemoryError), (nan_on_poison, LogitsError)])
@@ -85,7 +85,7 @@ class AsksNothing(Greedy):
         yield Query((), ())
 
 
-TARGET_COPY = ToyModel(VOCAB, hashed(VOCAB, 1))
+TARGET_COPY = ToyModel(VOCAB, make_scores(VOCAB, 1))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ class Interrupted(ToyModel):
 
 
 def test_an_interrupted_pass_leaves_no_trace_in_the_caches():
-    model = Interrupted(VOCAB, hashed(VOCAB, 1))
+    model = Interrupted(VOCAB, make_scores(VOCAB, 1))
     model.interrupt = False
     engine, request, alone = Engine(model), asked([1, 2, 3]), asked([1, 2, 3])
     engine.submit(request, Greedy(), lambda event: None)
@@ -203,7 +203,7 @@ class Counting(ToyModel):
 
 
 def test_no_pass_is_larger_than_its_budget():
-    model = Counting(VOCAB, hashed(VOCAB, 1))
+    model = Counting(VOCAB, make_scores(VOCAB, 1))
     engine = Engine(model, budget=10)
     requests = [asked([size % VOCAB] * (size + 1), seed=size) for size in range(30)]
     for request in requests:
@@ -214,7 +214,7 @@ def test_no_pass_is_larger_than_its_budget():
 
 
 def test_samples_of_one_prompt_read_it_once():
-    model, tree = Counting(VOCAB, hashed(VOCAB, 1)), Tree()
+    model, tree = Counting(VOCAB, make_scores(VOCAB, 1)), Tree()
     engine = Engine(model)
     for seed in range(8):
         request = asked([1] * 100, tree=tree, seed=seed, max_tokens=5)
@@ -225,7 +225,7 @@ def test_samples_of_one_prompt_read_it_once():
 
 
 def test_the_next_turn_finds_what_the_last_one_read():
-    model, tree = Counting(VOCAB, hashed(VOCAB, 1)), Tree()
+    model, tree = Counting(VOCAB, make_scores(VOCAB, 1)), Tree()
     engine = Engine(model)
     first = asked([1] * 50, tree=tree, max_tokens=5, stop_ids=frozenset())
     engine.submit(first, Greedy(), lambda event: None)
@@ -279,7 +279,7 @@ class Full(ToyModel):
 
 @pytest.mark.parametrize("budget", [1, 7, 50])
 def test_a_prompt_that_fails_in_a_later_chunk_fails_alone(budget):
-    model = Full(VOCAB, hashed(VOCAB, 1))
+    model = Full(VOCAB, make_scores(VOCAB, 1))
     engine = Engine(model, budget=budget)
     sick = [asked([1] * 70, seed=seed) for seed in range(2)]
     healthy = [asked([2] * 55, max_tokens=4), asked([3], max_tokens=40, stop_ids=frozenset())]

@@ -562,7 +562,7 @@ def test_damaged_modules_are_refused():
     silent = random_transformer()
     silent.args = None
     with pytest.raises(
-        ValueError, match=r"how many heads the model has shows in no weight: model.args must say n_heads"
+        ValueError, match=r"the number of heads shows in no weight of the model: model.args must have n_heads"
     ):
         nt.generate_super(silent, PROMPT)
     model = random_transformer()

@@ -57,7 +57,7 @@ def test_reads_what_the_public_package_reads(tmp_path: Path, version: int, align
         found = ours.tensors[tensor.name]
         assert found.shape == tuple(tensor.shape[::-1])
         assert found.kind == tensor.tensor_type.name
-        np.testing.assert_array_equal(found.float32(), gguf.dequantize(tensor.data, tensor.tensor_type))
+        np.testing.assert_array_equal(found.to_float32(), gguf.dequantize(tensor.data, tensor.tensor_type))
 
 
 def test_types_of_values(tmp_path: Path) -> None:

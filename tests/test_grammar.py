@@ -17,12 +17,12 @@ from nextok.core.query import Pick, Query
 from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.errors import DeadEndError, NextokError
-from nextok.grammar.matching import SPARE
+from nextok.grammar.matching import MOST_STATES
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.sampling.sampler import Sampler
-from nextok.text.from_folder import tokenizer_from_folder
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text.from_folder import read_tokenizer
+from nextok.text.from_gguf import build_tokenizer
 from test_tokenizer import sentencepiece_folder, small
 from tiny import EOS, USER, VOCAB, saying, tiny_lm, tiny_tokenizer
 from toys import by_engine, by_reference
@@ -106,7 +106,7 @@ def lettered(scores=None, letters=LETTERS, ends=("<eos>",), eos=True, padding=2)
     if eos:
         metadata["tokenizer.ggml.eos_token_id"] = len(letters)
     size = len(names) + padding
-    return LM(ToyModel(size, scores or hashed(size, 5), 64), tokenizer_from_metadata(metadata), "lettered")
+    return LM(ToyModel(size, scores or make_scores(size, 5), 64), build_tokenizer(metadata), "lettered")
 
 
 def spelled(byte):
@@ -114,9 +114,9 @@ def spelled(byte):
 
 
 def _alphabet():
-    from nextok.text.vocabulary import byte_alphabet
+    from nextok.text.vocabulary import build_byte_alphabet
 
-    return byte_alphabet()
+    return build_byte_alphabet()
 
 
 def asked(lm, grammar):
@@ -128,7 +128,7 @@ def asked(lm, grammar):
 
 @cache
 def compiled(lm, grammar):
-    return grammar.compiled(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
+    return grammar.compile(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
 
 
 def allowed(request, node):
@@ -184,12 +184,12 @@ def test_control_tokens_and_padding_never_appear():
     request, _ = asked(lm, nt.Grammar.lark("start: <[0-11]>"))
     assert allowed(request, request.prompt) <= {*range(len(LETTERS))}
     with pytest.raises(ValueError, match="unknown special token"):
-        nt.Grammar.lark("start: <user>").compiled(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
+        nt.Grammar.lark("start: <user>").compile(lm.tokenizer, lm.model.vocab_size, lm.tokenizer.eos_ids)
 
 
 def test_a_model_with_fewer_rows_than_tokens_writes_only_those_it_has():
     lm = lettered()
-    compiled = nt.Grammar.regex("[abc]+").compiled(lm.tokenizer, 2, frozenset({9}))
+    compiled = nt.Grammar.regex("[abc]+").compile(lm.tokenizer, 2, frozenset({9}))
     tree = Tree()
     request = Request(tree, tree.extend(ROOT, [0]), Limits(), masks=(compiled.begin(),))
     assert allowed(request, request.prompt) == {0, 1}
@@ -198,14 +198,14 @@ def test_a_model_with_fewer_rows_than_tokens_writes_only_those_it_has():
 def vocabularies(path):
     """SentencePiece and byte-level, from GGUF metadata and from a folder."""
     yield sentencepiece_folder(path)
-    yield tokenizer_from_folder(path)
+    yield read_tokenizer(path)
     yield small("qwen2")
 
 
 def test_every_kind_of_vocabulary_writes_the_language(tmp_path):
     for tokenizer in vocabularies(tmp_path):
         size = tokenizer.vocab_size + 3
-        lm = LM(ToyModel(size, hashed(size, 5), 512), tokenizer)
+        lm = LM(ToyModel(size, make_scores(size, 5), 512), tokenizer)
         for kind, (grammar, fits) in GRAMMARS.items():
             outputs = lm.generate([[5], [6], [7]], nt.Sample(), grammar=grammar, max_tokens=80, seed=1)
             ended = [output.text for output in outputs if output.finish_reason == "stop"]
@@ -243,7 +243,7 @@ def _fits(fits, text):
 @pytest.mark.parametrize("kind", GRAMMARS)
 def test_speculation_writes_what_plain_decoding_writes(kind):
     grammar, _ = GRAMMARS[kind]
-    other = tiny_lm(hashed(VOCAB, 8))
+    other = tiny_lm(make_scores(VOCAB, 8))
     drafts = [
         nt.PromptLookup(shortest=1),
         nt.DraftModel(TINY, max_draft=5),
@@ -451,7 +451,7 @@ def test_few_states_are_kept_of_a_long_text():
     for _ in range(300):
         assert all(request.permits(node, ord("c")) for node in beams)
         beams = [request.tree.add(node, token) for node in beams for token in b"abc"][:40]
-        assert len(progress._states) <= SPARE + 2 * 40
+        assert len(progress._states) <= MOST_STATES + 2 * 40
 
 
 def test_a_request_without_a_grammar_permits_everything():
@@ -537,7 +537,7 @@ WRONG = {
 def test_a_wrong_grammar_is_refused_in_one_line(name):
     make, reason = WRONG[name]
     with pytest.raises(ValueError) as caught:
-        make().compiled(TINY.tokenizer, VOCAB, frozenset({EOS}))
+        make().compile(TINY.tokenizer, VOCAB, frozenset({EOS}))
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400

@@ -15,7 +15,7 @@ from happy_llm import random_transformer
 from nextok.cli import main
 from nextok.errors import ModelFileError, ModelNotFoundError
 from nextok.formats import open_model
-from nextok.formats.happy_llm import config_from_shapes, renamed
+from nextok.formats.happy_llm import infer_config, map_names
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
@@ -40,7 +40,7 @@ def difference(path, model):
     expected = model.float().every_logit(torch.tensor([TOKENS]))[0].numpy()
     checkpoint = open_model(path)
     numpy, native = LlamaNumpy(checkpoint), NativeModel(checkpoint, exact=True)
-    feed, other = Feed.straight(numpy.open(), TOKENS), Feed.straight(native.open(), TOKENS)
+    feed, other = Feed.from_run(numpy.open(), TOKENS), Feed.from_run(native.open(), TOKENS)
     found = (numpy.logits(numpy.forward([feed])), native.logits([other]))
     return max(float(np.abs(each - expected).max()) for each in found)
 
@@ -126,7 +126,7 @@ def test_other_families_are_read_from_a_torch_file_too(tmp_path):
     torch.save(arrays, pickled / "pytorch_model.bin")
     expected = open_model(whole)
     for name, tensor in open_model(pickled).tensors.items():
-        np.testing.assert_array_equal(tensor.float32(), expected.tensors[name].float32())
+        np.testing.assert_array_equal(tensor.to_float32(), expected.tensors[name].to_float32())
 
 
 def test_two_matrices_that_differ_are_both_kept(tmp_path):
@@ -342,11 +342,11 @@ def test_tensors_that_are_missing_unknown_or_misshapen_are_refused(model, tmp_pa
 
 def test_names_and_shapes_of_a_live_module_are_enough(model):
     shapes = {f"_orig_mod.{name}": tuple(weight.shape) for name, weight in model.state_dict().items()}
-    config = config_from_shapes(shapes, vars(model.args))
+    config = infer_config(shapes, vars(model.args))
     assert (config.heads, config.kv_heads, config.head_width, config.hidden) == (16, 8, 4, 192)
     assert config.rope_interleaved
-    assert config_from_shapes(shapes, {}) == config
-    assert renamed(["module.layers.1.feed_forward.w2.weight", "freqs_cos"]) == {
+    assert infer_config(shapes, {}) == config
+    assert map_names(["module.layers.1.feed_forward.w2.weight", "freqs_cos"]) == {
         "module.layers.1.feed_forward.w2.weight": "blk.1.ffn_down.weight"
     }
 

@@ -134,7 +134,7 @@ def test_the_cache_folder_follows_the_environment(
     monkeypatch.delenv("NEXTOK_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv(place, str(tmp_path / "here"))
-    assert hub.cache_folder() == tmp_path / expected
+    assert hub.get_cache_folder() == tmp_path / expected
 
 
 # A model in a Python package
@@ -175,7 +175,7 @@ def test_a_damaged_file_is_fetched_again(
 def test_only_a_changed_stat_costs_a_hash(package: wheel.Package, monkeypatch: pytest.MonkeyPatch) -> None:
     path = hub.resolve("tiny").path
     hashed: list[Path] = []
-    monkeypatch.setattr("nextok.hub.cache.sha256_of", lambda path: hashed.append(path) or package.content.sha256)
+    monkeypatch.setattr("nextok.hub.cache.hash_file", lambda path: hashed.append(path) or package.content.sha256)
     hub.resolve("tiny")
     assert hashed == []
     os.utime(path)
@@ -427,7 +427,7 @@ TRAPS = {
     ],
 )
 def test_hub_ids_are_read(text: str, expected: huggingface.Reference | None) -> None:
-    assert huggingface.parse(text) == expected
+    assert huggingface.parse_reference(text) == expected
 
 
 def test_a_folder_is_fetched_without_code_or_pickles(stand_in: StandIn, tmp_path: Path) -> None:
@@ -556,7 +556,7 @@ def test_a_file_other_than_listed_is_deleted(stand_in: StandIn, tmp_path: Path) 
 
 
 def test_progress_is_a_line_a_stage_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with hub.progress_bar() as report:
+    with hub.show_progress() as report:
         for done in range(3):
             report(hub.Progress("fetching", done, 2))
         report(hub.Progress("waiting"))
@@ -565,7 +565,7 @@ def test_progress_is_a_line_a_stage_where_stderr_is_no_terminal(capsys: pytest.C
 
 def test_progress_is_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with hub.progress_bar() as report:
+    with hub.show_progress() as report:
         report(hub.Progress("waiting [for it]"))
         report(hub.Progress("fetching [bold]x", 1_000_000, 2_000_000))
     shown = capsys.readouterr()

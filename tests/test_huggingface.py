@@ -18,7 +18,7 @@ from nextok.engine.memo import Memo
 from nextok.errors import LimitError
 from nextok.models.base import Feed
 from nextok.models.torch import agreement, plan
-from nextok.models.torch.huggingface import HuggingFace, Sight
+from nextok.models.torch.huggingface import GroupCache, HuggingFace
 from nextok.models.torch.plan import FEW_TOKENS, Group
 from transformers_models import EAGER_ONLY, KINDS, OTHERS, SHAPE, SLIDING, WINDOW, made, plain_logits, quiet, tiny
 
@@ -75,15 +75,15 @@ def test_a_window_ends_where_transformers_ends_it(kind, length):
     model = HuggingFace(hf_model)
     cache, found = model.open(), []
     for start, token in enumerate(path):
-        found.append(model.logits([Feed.straight(cache, [token], start)]))
+        found.append(model.logits([Feed.from_run(cache, [token], start)]))
     assert (torch.cat(found) - plain_logits(hf_model, path)).abs().max() < NEAR
 
 
 @pytest.mark.parametrize("slip", [-1, 1])
 @pytest.mark.parametrize("kind", SLIDING)
 def test_negative_control_a_window_that_is_one_off_is_refused(kind, slip, monkeypatch):
-    right = Group.mask
-    monkeypatch.setattr(Group, "mask", lambda group, window=None: right(group, window and window + slip))
+    right = Group.build_mask
+    monkeypatch.setattr(Group, "build_mask", lambda group, window=None: right(group, window and window + slip))
     with pytest.raises(ValueError, match=f"{type(tiny(kind)).__name__} computes something else with nextok's cache"):
         HuggingFace(tiny(kind))
 
@@ -96,7 +96,7 @@ def test_a_group_of_one_shape_is_one_forward_pass_and_a_long_prompt_another():
     )
     lengths = [1, FEW_TOKENS + 1, 3, FEW_TOKENS, FEW_TOKENS + 20]
     paths = [[(5 * i + n) % SHAPE["vocab_size"] for i in range(n)] for n in lengths]
-    found = model.logits([Feed.straight(model.open(), path) for path in paths])
+    found = model.logits([Feed.from_run(model.open(), path) for path in paths])
     assert calls == [[3, FEW_TOKENS], [1, FEW_TOKENS + 1], [1, FEW_TOKENS + 20]]
     expected = torch.cat([plain_logits(hf_model, path) for path in paths])
     assert (found - expected).abs().max() < NEAR
@@ -107,9 +107,9 @@ def test_only_rows_that_are_wanted_go_through_the_head():
     model = HuggingFace(hf_model)
     hf_model.lm_head.register_forward_pre_hook(lambda module, args: heads.append([*args[0].shape[:2]]))
     path = list(range(30))
-    assert model.logits([Feed.straight(model.open(), path, rows=[29])]).shape == (1, 40)
-    assert model.logits([Feed.straight(model.open(), path, rows=[])]).shape == (0, 40)
-    two = [Feed.straight(model.open(), path[:n], rows=rows) for n, rows in ((9, [2, 8]), (4, [3]))]
+    assert model.logits([Feed.from_run(model.open(), path, rows=[29])]).shape == (1, 40)
+    assert model.logits([Feed.from_run(model.open(), path, rows=[])]).shape == (0, 40)
+    two = [Feed.from_run(model.open(), path[:n], rows=rows) for n, rows in ((9, [2, 8]), (4, [3]))]
     found = model.logits(two)
     assert heads == [[1, 1], [1, 1], [2, 3]]
     expected = plain_logits(hf_model, path)
@@ -121,12 +121,12 @@ def test_caches_that_grow_move_and_fork_keep_what_was_read():
     model, path = HuggingFace(hf_model), [(11 * i + 1) % 40 for i in range(100)]
     caches = [model.open() for _ in range(30)]  # more than the pool begins with
     for cache in caches:
-        model.logits([Feed.straight(cache, path)])
+        model.logits([Feed.from_run(cache, path)])
     assert model.pool.growths > 0
     forked = caches[7].fork(60)
     forked.move([58, 59], [59, 58])
     forked.move([58, 59], [59, 58])
-    found = model.logits([Feed.straight(each, path[60:64], 60) for each in (forked, caches[3])])
+    found = model.logits([Feed.from_run(each, path[60:64], 60) for each in (forked, caches[3])])
     expected = plain_logits(hf_model, path[:64])[60:]
     assert (found.view(2, 4, -1) - expected).abs().max() < NEAR
 
@@ -135,9 +135,9 @@ def test_what_a_wrong_question_raises():
     model = HuggingFace(tiny("llama"))
     assert (model.vocab_size, model.context, model.device.type) == (40, 128, "cpu")
     with pytest.raises(ValueError, match="token id 40 is outside the vocabulary"):
-        model.logits([Feed.straight(model.open(), [1, 40])])
+        model.logits([Feed.from_run(model.open(), [1, 40])])
     with pytest.raises(LimitError, match="context of 128"):
-        model.logits([Feed.straight(model.open(), [1] * 129)])
+        model.logits([Feed.from_run(model.open(), [1] * 129)])
 
 
 ROTATION = {"rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}
@@ -312,10 +312,10 @@ def sees_everything(self, window=None):
 @pytest.mark.parametrize(
     ("place", "name", "wrong"),
     [
-        (Sight, "update", forgetful),
-        (Group, "mask", blind_to_branches),
-        (Group, "mask", sees_everything),
-        (Feed, "position", lambda feed, index: feed.slots[index]),
+        (GroupCache, "update", forgetful),
+        (Group, "build_mask", blind_to_branches),
+        (Group, "build_mask", sees_everything),
+        (Feed, "find_position", lambda feed, index: feed.slots[index]),
     ],
 )
 def test_negative_control_a_broken_cache_fails_the_check(place, name, wrong, monkeypatch):
@@ -347,7 +347,7 @@ def test_the_model_stays_as_it_was(kind):
     torch.manual_seed(8)
     before = torch.get_rng_state()
     adapter = HuggingFace(model)
-    adapter.logits([Feed.straight(adapter.open(), list(range(40)))])
+    adapter.logits([Feed.from_run(adapter.open(), list(range(40)))])
     assert torch.equal(torch.get_rng_state(), before)
     after, rest_after = state(model)
     assert rest_after == rest
@@ -370,7 +370,7 @@ def test_a_model_put_to_training_later_says_so():
     model = HuggingFace(hf_model)
     hf_model.train()
     with pytest.raises(ValueError, match=r"LlamaForCausalLM is in training mode; call model\.eval\(\)"):
-        model.logits([Feed.straight(model.open(), [1])])
+        model.logits([Feed.from_run(model.open(), [1])])
 
 
 @pytest.mark.parametrize("changed", [torch.nn.Module.double, lambda model: model.to("meta")])
@@ -378,9 +378,9 @@ def test_a_model_moved_later_says_so(changed):
     hf_model = made(KINDS["llama"])
     model = HuggingFace(hf_model)
     changed(hf_model)
-    said = "LlamaForCausalLM was torch.float32 on cpu when it was taken in, and is now .*; wrap it again"
+    said = "LlamaForCausalLM was torch.float32 on cpu when it was wrapped, and is now .*; wrap it again"
     with pytest.raises(ValueError, match=said):
-        model.logits([Feed.straight(model.open(), [1])])
+        model.logits([Feed.from_run(model.open(), [1])])
 
 
 def test_autocast_around_a_call_changes_no_score():
@@ -388,7 +388,7 @@ def test_autocast_around_a_call_changes_no_score():
     before = HuggingFace(hf_model)
     with torch.autocast("cpu", torch.bfloat16):
         inside = HuggingFace(hf_model)
-        found = [model.logits([Feed.straight(model.open(), path)]) for model in (before, inside)]
+        found = [model.logits([Feed.from_run(model.open(), path)]) for model in (before, inside)]
     for each in found:
         assert (each - plain_logits(hf_model, path)).abs().max() < NEAR
 
@@ -406,7 +406,7 @@ def test_scores_without_any_spread_and_scores_ruled_out_are_no_difference():
         )
         path = list(range(20))
         model = HuggingFace(hf_model)
-        found = model.logits([Feed.straight(model.open(), path)])
+        found = model.logits([Feed.from_run(model.open(), path)])
         assert (found[:, RULED_OUT] == never).all()
 
 
@@ -426,9 +426,9 @@ def test_other_types_of_numbers(dtype):
     hf_model = made(KINDS["llama"]).to(dtype)
     model = HuggingFace(hf_model)
     path = [(7 * i + 3) % 40 for i in range(20)]
-    found, expected = model.logits([Feed.straight(model.open(), path)]), plain_logits(hf_model, path).float()
+    found, expected = model.logits([Feed.from_run(model.open(), path)]), plain_logits(hf_model, path).float()
     assert found.dtype == torch.float32
-    assert (found - expected).abs().max() < expected.std() * agreement.rounding(dtype)
+    assert (found - expected).abs().max() < expected.std() * agreement.find_tolerance(dtype)
     assert model.pool.layers[0][0].dtype == dtype
 
 

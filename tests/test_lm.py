@@ -8,7 +8,7 @@ import pytest
 import nextok as nt
 from nextok.errors import LogitsError, TemplateError
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from tiny import EOS, VOCAB, saying, tiny_lm
 
 STRATEGIES = [
@@ -117,7 +117,7 @@ def test_logprobs_are_those_of_scoring_the_text_afterwards(strategy):
 def test_score_is_the_softmax_of_the_model():
     lm = tiny_lm()
     scores = lm.score("abc")
-    logits = np.array(hashed(VOCAB, 5)((ord("a"), ord("b"))))
+    logits = np.array(make_scores(VOCAB, 5)((ord("a"), ord("b"))))
     assert scores.logprobs[0] is None
     assert scores.logprobs[2] == pytest.approx(logits[ord("c")] - np.log(np.exp(logits).sum()), abs=1e-5)
     assert scores.total == pytest.approx(sum(scores.logprobs[1:]))
@@ -301,7 +301,7 @@ def test_a_draft_model_with_padded_rows_never_proposes_them(draft):
     assert (
         lm.generate("ab", nt.Speculate(draft(padded)), max_tokens=6).tokens == lm.generate("ab", max_tokens=6).tokens
     )
-    wide = LM(ToyModel(VOCAB + 9, lambda path: [*hashed(VOCAB, 5)(path), *[9.0] * 9]), lm.tokenizer, "wide")
+    wide = LM(ToyModel(VOCAB + 9, lambda path: [*make_scores(VOCAB, 5)(path), *[9.0] * 9]), lm.tokenizer, "wide")
     assert wide.generate("ab", nt.Speculate(draft(lm)), max_tokens=6).finish_reason == "length"
 
 

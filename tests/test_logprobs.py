@@ -8,7 +8,6 @@ import pytest
 
 import nextok as nt
 from nextok.core.events import Chosen
-from nextok.engine.engine import Engine
 from nextok.models.toy import ToyModel
 from nextok.sampling.edits import Add, Allow
 from nextok.sampling.penalties import BadWords
@@ -184,7 +183,7 @@ def test_a_prompt_that_begins_like_another_is_judged_whole():
 
 def test_a_request_that_ends_before_its_prompt_was_read_claims_nothing_of_it():
     lm = tiny_lm()
-    lm.engine = Engine(lm.model, budget=2)
+    lm.engine.budget = 2
     stream = lm.stream("abcdefgh", prompt_logprobs=True)
     lm.engine.step()
     stream.close()

@@ -68,7 +68,7 @@ def shapes(config):
 def quantised(name, kind, shape, dice):
     """Random blocks of a storage format with scales that keep the numbers near one."""
     known = KINDS[kind]
-    blocks = np.frombuffer(dice.bytes(known.size(shape)), known.layout).copy()
+    blocks = np.frombuffer(dice.bytes(known.count_bytes(shape)), known.layout).copy()
     size = SIZES.get(kind, 1.0) * (64 / shape[1]) ** 0.5
     for field in {"scale", "minimum"} & set(blocks.dtype.names):
         centre = 1 if field == "scale" else 8 if kind.endswith("K") else -8  # K formats subtract their minimum

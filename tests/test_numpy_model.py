@@ -37,7 +37,7 @@ FAR = 1e-2  # a mistake must move some logit by this much, a hundred times what 
 
 def straight(model, tokens, cache=None, start=0, rows=None) -> Feed:
     """A plain run of tokens after `start` others; by default every one of them is read out."""
-    return Feed.straight(cache or model.open(), tokens, start, rows)
+    return Feed.from_run(cache or model.open(), tokens, start, rows)
 
 
 def logits(model, *feeds):
@@ -93,7 +93,7 @@ def without(ending):
 
 def crossed_groups(config, tensors):
     name = "blk.0.attn_k.weight"
-    heads = tensors[name].float32().reshape(config.kv_heads, config.head_width, config.width)
+    heads = tensors[name].to_float32().reshape(config.kv_heads, config.head_width, config.width)
     return config, tensors | {name: in_memory(name, heads[::-1].reshape(-1, config.width))}
 
 

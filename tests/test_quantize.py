@@ -6,7 +6,7 @@ import pytest
 
 import nextok as nt
 from nextok.errors import NextokError
-from nextok.formats.quantize import PACKERS, quantized
+from nextok.formats.quantize import PACKERS, quantize_checkpoint
 from nextok.formats.tensor import Checkpoint
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.native import NativeModel
@@ -40,12 +40,12 @@ def test_blocks_equal_those_of_the_reference(kind: str, case: str) -> None:
 @pytest.mark.parametrize("source", ["F32", "F16", "BF16"])
 def test_a_model_is_quantised_matrix_by_matrix(kind: str, source: str) -> None:
     original = checkpoint(source)
-    packed = quantized(original, kind)
+    packed = quantize_checkpoint(original, kind)
     for name, tensor in packed.tensors.items():
         if len(tensor.shape) == 1:
             assert tensor is original.tensors[name]
             continue
-        values = original.tensors[name].float32()
+        values = original.tensors[name].to_float32()
         assert tensor.kind == kind.upper()
         expected = gguf.quantize(values, gguf.GGMLQuantizationType[tensor.kind])
         np.testing.assert_array_equal(tensor.data.reshape(len(values), -1), expected)
@@ -53,7 +53,7 @@ def test_a_model_is_quantised_matrix_by_matrix(kind: str, source: str) -> None:
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_both_backends_compute_what_the_blocks_say(kind: str) -> None:
-    packed = quantized(checkpoint("F32"), kind)
+    packed = quantize_checkpoint(checkpoint("F32"), kind)
     reference, native = LlamaNumpy(packed), NativeModel(packed, exact=True)
     expected = reference.logits(reference.forward([straight(reference, TOKENS)]))
     assert np.abs(native.logits([straight(native, TOKENS)]) - expected).max() < 1e-4 * np.abs(expected).max()
@@ -62,7 +62,7 @@ def test_both_backends_compute_what_the_blocks_say(kind: str) -> None:
 
 def test_rows_that_are_no_whole_blocks_stay_as_they_are() -> None:
     tensors = {name: in_memory(name, np.ones(shape)) for name, shape in {"odd": (4, 40), "even": (4, 64)}.items()}
-    packed = quantized(Checkpoint(CONFIG, tensors, {}), "q8_0").tensors
+    packed = quantize_checkpoint(Checkpoint(CONFIG, tensors, {}), "q8_0").tensors
     assert (packed["odd"], packed["even"].kind) == (tensors["odd"], "Q8_0")
 
 
@@ -70,6 +70,6 @@ def test_what_is_quantised_already_is_refused() -> None:
     original = checkpoint("Q4_1")
     tensors = {name: each for name, each in original.tensors.items() if each.kind == "Q4_1"}
     with pytest.raises(NextokError, match=r"quantize='q8_0' is for weights in F32, F16, BF16.*leave it out"):
-        quantized(Checkpoint(CONFIG, tensors, {}), "q8_0")
+        quantize_checkpoint(Checkpoint(CONFIG, tensors, {}), "q8_0")
     with pytest.raises(ValueError, match="quantize must be one of q8_0, q4_1 or None, got 'q2'"):
         nt.load("smollm2", quantize="q2")

@@ -6,7 +6,7 @@ import pytest
 
 from nextok.errors import ModelFileError
 from nextok.formats.gguf import KIND_NAMES
-from nextok.formats.quants import KINDS, kind_named
+from nextok.formats.quants import KINDS, find_kind
 
 HALVES = {"Q8_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2)}
 HALVES |= {"Q6_K": (208,)}  # where the blocks of each kind hold float16 scales and minima
@@ -66,7 +66,7 @@ def test_the_result_is_ours_to_write() -> None:
 @pytest.mark.parametrize("shape", [(16,), (32, 33), (1, 255)])
 def test_a_row_must_be_whole_blocks(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelFileError, match="blocks of 32"):
-        KINDS["Q4_1"].size(shape)
+        KINDS["Q4_1"].count_bytes(shape)
 
 
 def test_names_are_the_formats_own() -> None:
@@ -77,5 +77,5 @@ def test_names_are_the_formats_own() -> None:
 @pytest.mark.parametrize("name", sorted({*KIND_NAMES} - {*KINDS}))
 def test_an_unsupported_kind_is_named_with_those_that_are(name: str) -> None:
     with pytest.raises(ModelFileError, match=rf"'{name}'.*Q4_K") as caught:
-        kind_named(name)
+        find_kind(name)
     assert "\n" not in str(caught.value)

@@ -76,7 +76,7 @@ def test_greedy_texts_equal_those_of_transformers_alone(name, smollm2):
 def test_the_best_logits_equal_those_of_transformers(name, model):
     tokens = TEXTS[name]["prompt"] + TEXTS[name]["tokens"][:-1]
     rows = [len(TEXTS[name]["prompt"]) - 1 + best["step"] for best in TEXTS[name]["best"]]
-    feed = Feed.straight(model.open(), tokens, rows=rows)
+    feed = Feed.from_run(model.open(), tokens, rows=rows)
     for logits, best in zip(model.logits(model.forward([feed])), TEXTS[name]["best"]):
         assert np.argsort(-logits)[:5].tolist() == best["tokens"]
         assert np.abs(logits[best["tokens"]] - best["logits"]).max() < 2e-3
@@ -84,7 +84,7 @@ def test_the_best_logits_equal_those_of_transformers(name, model):
 
 def test_many_prompts_in_one_pass_give_the_logits_of_each_alone(model):
     def feed(prompt):
-        return Feed.straight(model.open(), prompt, rows=[len(prompt) - 1])
+        return Feed.from_run(model.open(), prompt, rows=[len(prompt) - 1])
 
     together = model.logits(model.forward([feed(text["prompt"]) for text in TEXTS.values()]))
     for text, logits in zip(TEXTS.values(), together):

@@ -23,7 +23,7 @@ def same_numbers(path: Path) -> None:
     pairs |= {"blk.0.attn_norm.weight": "model.layers.0.input_layernorm.weight"}
     pairs |= {"blk.0.attn_output.weight": "model.layers.0.self_attn.o_proj.weight"}
     for ours, theirs in pairs.items():
-        np.testing.assert_array_equal(tensors[ours].float32(), wanted[theirs])
+        np.testing.assert_array_equal(tensors[ours].to_float32(), wanted[theirs])
 
 
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2", "qwen3"])
@@ -62,7 +62,7 @@ def test_half_precision(tmp_path: Path, kind: str) -> None:
         (path / SINGLE).write_bytes(struct.pack("<Q", len(header)) + header + data[8 + size :])
     tensor = open_safetensors(path).tensors["output.weight"]
     assert tensor.kind == kind
-    np.testing.assert_array_equal(tensor.float32(), wanted.astype(np.float32))
+    np.testing.assert_array_equal(tensor.to_float32(), wanted.astype(np.float32))
 
 
 def test_what_may_be_absent_or_ignored(tmp_path: Path) -> None:

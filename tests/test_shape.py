@@ -1,6 +1,8 @@
 """The structure of the package: which room may import which, and how large files and functions may be."""
 
 import ast
+import importlib
+import re
 import sys
 from pathlib import Path
 
@@ -115,3 +117,109 @@ def test_no_pickle_and_no_open_sandbox(file):
     names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
     assert "Environment" not in names
     assert not {"pickle", "marshal", "shelve", "dill"} & {module.partition(".")[0] for module in imported(file)}
+
+
+NATIVE = Path(__file__).parents[1] / "native"
+NATIVE_FILES = sorted(file for file in NATIVE.rglob("*") if file.suffix in {".cpp", ".hpp", ".inl"})
+# Comments and literals, whose braces do not count.
+QUIET = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|' r"'(?:\\.|[^'\\\n])'", re.DOTALL)
+SCOPE = re.compile(r"(inline )?(namespace|class|struct|union|enum)\b")
+
+
+def functions(text):
+    """The functions of C++ code as clang-format leaves it: pairs of the head and the number of lines, head included.
+
+    A brace at the level of a file, namespace or class opens a function where parentheses stand before it.
+    """
+    text = QUIET.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+    text = re.sub(r"^ *#(?:.*\\\n)*.*$", lambda match: "\n" * match[0].count("\n"), text, flags=re.MULTILINE)
+    text = re.sub(r"\b(public|private|protected):", "", text)
+    head, start, inside, depth = "", 0, [], 0
+    for place, letter in enumerate(text):
+        if depth:  # in a function or a list of values
+            depth += (letter == "{") - (letter == "}")
+            if depth == 0:
+                if "(" in head:
+                    yield head.strip(), text.count("\n", start, place) + 1
+                head = ""
+        elif letter == "{" and SCOPE.match(re.sub(r"^template <[^\n]*>\n", "", head.strip())):
+            inside.append(head)
+            head = ""
+        elif letter == "{":
+            depth = 1
+        elif letter in ";}":
+            inside = inside[: -1 if letter == "}" else None]
+            head = ""
+        else:
+            start = place if not head.strip() else start
+            head += letter
+    assert not inside
+    assert not depth
+
+
+def test_the_reader_of_functions_finds_them():
+    lines = "\n".join("    // {" if i % 2 else '    f("}");' for i in range(58))
+    sample = f"""namespace a {{
+template <class T>
+struct S : B<T> {{
+    S() : a_(1) {{}}
+  private:
+    struct Inner {{
+        int f() const {{
+            if (x) {{
+                g();
+            }}
+        }}
+    }};
+    std::atomic<int> n{{0}};
+}};
+const int table[] = {{
+    1,
+}};
+#define MACRO(x) {{
+template <class T>
+void long_one(int a,
+              int b) {{
+{lines}
+}}
+}}  // namespace a
+"""
+    assert [(head.split("\n")[-1].strip(), length) for head, length in functions(sample)] == [
+        ("S() : a_(1)", 1),
+        ("int f() const", 5),
+        ("int b)", 62),
+    ]
+    found = [head for file in NATIVE_FILES for head, _ in functions(file.read_text())]
+    assert len(found) > 300
+    for name in ["void softmax_rows(", "inline void fast_tile(", "NB_MODULE(", "int main(", "void add_powers("]:
+        assert sum(name in head for head in found) == 1, name
+
+
+@pytest.mark.parametrize("file", NATIVE_FILES, ids=lambda file: file.name)
+def test_no_native_file_and_no_native_function_outgrows_a_reader(file):
+    text = file.read_text()
+    assert text.count("\n") <= 320
+    for number, line in enumerate(text.split("\n"), 1):
+        assert len(line) <= 120, number
+    for head, length in functions(text):
+        assert length <= 45, head
+
+
+def test_no_thread_keeps_memory_that_outlives_its_model():
+    for file in NATIVE_FILES:
+        assert "thread_local" not in file.read_text(), file.name
+
+
+def test_what_the_core_imports_from_python_stands_in_one_list_and_is_there():
+    text = (NATIVE / "src" / "names_python.hpp").read_text()
+    modules = dict(re.findall(r'constexpr const char\* (\w+) = "([\w.]+)";', text))
+    names = re.findall(r'constexpr Name (\w+)\{(\w+), "(\w+)"\};', text)
+    assert len(names) == text.count("constexpr Name ") > 20
+    for constant, module, name in names:
+        assert constant.lower() == "k" + name.replace("_", "").lower()
+        assert hasattr(importlib.import_module(modules[module]), name), name
+    uses = "".join(file.read_text() for file in NATIVE_FILES if file.name != "names_python.hpp")
+    assert "import_" not in uses
+    assert not re.search(r'"nextok\.', uses)
+    for constant, _, _ in names:
+        assert f"fetch({constant})" in uses, constant

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.core.request import Request
+from nextok.core import ending
 from nextok.engine.engine import Engine
 from nextok.generation.writer import Writer
 from tiny import EOS, saying, tiny_lm
@@ -138,7 +138,8 @@ def test_the_oracle_agrees_with_itself_on_what_it_has_cut(limits, prompt):
 
 def test_negative_control_a_stop_string_looked_for_in_single_tokens_only_is_noticed(monkeypatch):
     def short_sighted(self, node):
-        return any(stop in self.limits.token_bytes[self.tree.token[node]] for stop in self.limits.stop)
+        limits, token = self._limits, self._tree.token[node]
+        return any(stop in limits.token_bytes[token] for stop in limits.stop)
 
     limits = {
         "stop": (b"aa",),
@@ -151,7 +152,7 @@ def test_negative_control_a_stop_string_looked_for_in_single_tokens_only_is_noti
     }
     law = test_a_text_ends_where_the_oracle_says_in_every_strategy.hypothesis.inner_test
     law("plain", [1], limits)
-    monkeypatch.setattr(Request, "_completes_stop", short_sighted)
+    monkeypatch.setattr(ending.Ending, "_completes_stop", short_sighted)
     with pytest.raises(AssertionError):
         law("plain", [1], limits)
 

@@ -317,7 +317,7 @@ def test_a_template_cannot_reach_into_python(attempt):
         f"{{{{ ({attempt})() }}}}",
         f"{{{{ ({attempt})|attr('x') }}}}",
     )
-    outcomes = [str(sandbox.answer({**request, "template": source})) for source in sources]
+    outcomes = [str(sandbox.run_job({**request, "template": source})) for source in sources]
     try:
         outcomes.append(render_chat(f"{{{{ {attempt} }}}}", CHATS[1]))
     except TemplateError as error:
@@ -429,7 +429,7 @@ for attempt in (lambda: open(sys.argv[1]), lambda: open("new", "w"), os.pipe, la
     except (OSError, MemoryError) as error:
         print(type(error).__name__)
 """
-    command = template._command()
+    command = template._build_command()
     done = subprocess.run([*command[:4], code, *command[5:]], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["OSError", "OSError", "OSError", "MemoryError"]
     assert command[1:3] == ["-I", "-S"]

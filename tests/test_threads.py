@@ -7,9 +7,9 @@ import pytest
 import nextok
 from nextok import hub
 from nextok.hub import Source
-from nextok.models.processors import checked_threads, default_threads, usable_cores, usable_processors
+from nextok.models.processors import check_threads, count_cores, count_default_threads, list_processors
 from nextok.tools import bench
-from nextok.tools.laws import Unfit
+from nextok.tools.laws import NotCheckedError
 from test_cli import run  # noqa: F401  # a fixture
 from tiny import tiny_lm
 
@@ -42,7 +42,7 @@ HYPERTHREADED = ["0,4", "1,5", "2,6", "3,7"] * 2
     ],
 )
 def test_hyperthreads_of_a_core_count_once(tmp_path, siblings, usable, cores):
-    assert usable_cores(machine(tmp_path, siblings), usable) == cores
+    assert count_cores(machine(tmp_path, siblings), usable) == cores
 
 
 @pytest.mark.parametrize(
@@ -80,33 +80,33 @@ def test_hyperthreads_of_a_core_count_once(tmp_path, siblings, usable, cores):
     ids=str,
 )
 def test_a_container_may_allow_fewer(tmp_path, monkeypatch, files, threads):
-    monkeypatch.setattr("nextok.models.processors.usable_processors", lambda: list(range(8)))
-    assert default_threads(machine(tmp_path, map(str, range(8)), **files)) == threads
+    monkeypatch.setattr("nextok.models.processors.list_processors", lambda: list(range(8)))
+    assert count_default_threads(machine(tmp_path, map(str, range(8)), **files)) == threads
 
 
 def test_here_there_is_at_least_one():
-    assert 1 <= default_threads() <= usable_cores() <= len(usable_processors())
-    assert checked_threads(None) == default_threads()
-    assert checked_threads(256) == 256
+    assert 1 <= count_default_threads() <= count_cores() <= len(list_processors())
+    assert check_threads(None) == count_default_threads()
+    assert check_threads(256) == 256
 
 
 def test_systems_without_affinity(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert usable_processors() == [0]
+    assert list_processors() == [0]
 
 
 @pytest.mark.parametrize("threads", [0, -1, 257, 2.0, True, "2"])
 def test_what_is_no_number_of_threads(threads):
     with pytest.raises(ValueError, match=f"threads must be a whole number from 1 to 256, got {threads!r}; leave it"):
-        checked_threads(threads)
+        check_threads(threads)
 
 
 # --- the option
 
 
 def unfit(*asked):
-    raise Unfit("there are no weights")
+    raise NotCheckedError("there are no weights")
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def loads(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "resolve", lambda name, **options: Source(tmp_path, name, "a test"))
     monkeypatch.setattr(hub, "list_models", list)
     monkeypatch.setattr("nextok.formats.open_model", lambda path: None)
-    monkeypatch.setattr("nextok.tools.laws.reference_of", unfit)
-    monkeypatch.setattr(bench, "footprint", lambda **options: {"load": 1.0, "first token": 2.0})
+    monkeypatch.setattr("nextok.tools.laws.build_reference", unfit)
+    monkeypatch.setattr(bench, "measure_footprint", lambda **options: {"load": 1.0, "first token": 2.0})
     return options
 
 

@@ -19,8 +19,8 @@ from nextok.errors import ModelFileError
 from nextok.formats.gguf import read_gguf
 from nextok.hub import resolve
 from nextok.text import load_tokenizer
-from nextok.text.from_folder import tokenizer_from_folder
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.text.from_folder import read_tokenizer
+from nextok.text.from_gguf import build_tokenizer
 from nextok.text.pretokenizers import WORD_RULES
 
 CORPUS = lines()
@@ -92,12 +92,12 @@ def sentencepiece(**changes):
 
 @cache
 def small(pre):
-    return tokenizer_from_metadata(metadata(pre))
+    return build_tokenizer(metadata(pre))
 
 
 @cache
 def small_sentencepiece():
-    return tokenizer_from_metadata(sentencepiece())
+    return build_tokenizer(sentencepiece())
 
 
 def published(ids, merges, steps, normalizer=None, ignore_merges=False, controls=CONTROLS):
@@ -173,7 +173,7 @@ def test_the_default_model_cuts_text_as_published(default, default_file):
 def test_the_default_model_loads_fast_and_knows_its_ends(default, default_file):
     values = read_gguf(default_file).metadata
     start = time.perf_counter()
-    tokenizer_from_metadata(values)
+    build_tokenizer(values)
     assert time.perf_counter() - start < 0.5
     assert (default.vocab_size, default.bos_id, default.eos_id) == (49152, 1, 2)
     assert default.eos_ids == {0, 2}
@@ -182,7 +182,7 @@ def test_the_default_model_loads_fast_and_knows_its_ends(default, default_file):
 
 @pytest.mark.parametrize("pre", ORACLES)
 def test_byte_level_ids_equal_those_of_transformers(pre):
-    assert differing(tokenizer_from_metadata(metadata(pre)), ORACLES[pre]()) == []
+    assert differing(build_tokenizer(metadata(pre)), ORACLES[pre]()) == []
 
 
 def test_the_corpus_tells_the_rules_apart():
@@ -220,7 +220,7 @@ def test_sentencepiece_puts_bos_and_a_space_in_front():
     assert tokenizer.encode("<s>the") == ids  # written already, so not added again
     assert tokenizer.encode("the", special=False) == tokenizer.encode_chat("the") == ids[1:]
     assert tokenizer.encode_chat("<s>the</s>")[-1] == 2
-    bare = tokenizer_from_metadata(sentencepiece(add_space_prefix=False, add_bos_token=False, add_eos_token=True))
+    bare = build_tokenizer(sentencepiece(add_space_prefix=False, add_bos_token=False, add_eos_token=True))
     assert bare.decode_continuation(bare.encode("the")) == "the"
     assert bare.encode("the")[-1] == 2
 
@@ -232,7 +232,7 @@ def test_special_tokens_in_a_text_are_text_if_asked():
     assert tokenizer.control_ids.isdisjoint(literal)
     assert tokenizer.decode(literal) == "a<|im_end|>"
     assert tokenizer.decode([2]) == ""
-    assert tokenizer.decode([2], special=True) == tokenizer.name(2) == "<|im_end|>"
+    assert tokenizer.decode([2], special=True) == tokenizer.spell(2) == "<|im_end|>"
     assert tokenizer.token_bytes[2] == b""
 
 
@@ -240,7 +240,7 @@ def test_user_defined_tokens_are_text_and_always_recognised():
     values = metadata("smollm")
     values["tokenizer.ggml.tokens"] = [*values["tokenizer.ggml.tokens"], "<think> é"]
     values["tokenizer.ggml.token_type"] = [*values["tokenizer.ggml.token_type"], 4]
-    tokenizer = tokenizer_from_metadata(values)
+    tokenizer = build_tokenizer(values)
     last = tokenizer.vocab_size - 1
     assert tokenizer.encode("<think> é") == tokenizer.encode("<think> é", special=False) == [last]
     assert tokenizer.decode([last]) == "<think> é"
@@ -256,7 +256,7 @@ def test_any_text_comes_back(text):
 @pytest.mark.parametrize("token", [-1, 10**9])
 def test_ids_out_of_range_are_named(token):
     tokenizer = small("smollm")
-    for call in (tokenizer.name, lambda token: tokenizer.decode([token])):
+    for call in (tokenizer.spell, lambda token: tokenizer.decode([token])):
         with pytest.raises(ValueError, match=rf"token id {token} .* from 0 to {tokenizer.vocab_size - 1}"):
             call(token)
 
@@ -268,8 +268,8 @@ def test_half_a_character_is_refused():
 
 def test_vocabularies_are_compared_token_by_token():
     one = small("smollm")
-    assert one.same_vocabulary(tokenizer_from_metadata(metadata("gpt-2", eos_token_id=0)))
-    assert not one.same_vocabulary(tokenizer_from_metadata(sentencepiece()))
+    assert one.same_vocabulary(build_tokenizer(metadata("gpt-2", eos_token_id=0)))
+    assert not one.same_vocabulary(build_tokenizer(sentencepiece()))
 
 
 def test_ends_of_a_text():
@@ -278,8 +278,8 @@ def test_ends_of_a_text():
         tokens = [*values["tokenizer.ggml.tokens"], *names]
         kinds = [*values["tokenizer.ggml.token_type"], *[3] * len(names)]
         values |= {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": kinds}
-        tokenizer = tokenizer_from_metadata(values)
-        return {tokenizer.name(token) for token in tokenizer.eos_ids}
+        tokenizer = build_tokenizer(values)
+        return {tokenizer.spell(token) for token in tokenizer.eos_ids}
 
     assert ends([], 1) == {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}
     assert "<|eot_id|>" in ends(["<|eot_id|>"], 2)
@@ -320,7 +320,7 @@ HOSTILE = {
 @pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
 def test_damaged_vocabularies_are_refused_in_one_line(changes):
     with pytest.raises(ModelFileError) as caught:
-        tokenizer_from_metadata(metadata(**{"pre": "smollm", **changes}))
+        build_tokenizer(metadata(**{"pre": "smollm", **changes}))
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 500
 
@@ -328,17 +328,17 @@ def test_damaged_vocabularies_are_refused_in_one_line(changes):
 @pytest.mark.parametrize("scores", [None, [], [0.0], [float("nan")] * len(SENTENCEPIECE["tokens"]), ["a"], [1]])
 def test_damaged_scores_are_refused(scores):
     with pytest.raises(ModelFileError, match="scores"):
-        tokenizer_from_metadata(sentencepiece(scores=scores))
+        build_tokenizer(sentencepiece(scores=scores))
 
 
 def test_an_unknown_rule_is_named_with_those_that_are_known():
     with pytest.raises(ModelFileError, match=r"'new'.*llama-bpe.*qwen2.*smollm"):
-        tokenizer_from_metadata(metadata("new"))
+        build_tokenizer(metadata("new"))
 
 
 def test_a_damaged_template_is_refused():
     with pytest.raises(ModelFileError, match="chat_template must be a string"):
-        tokenizer_from_metadata(metadata("smollm") | {"tokenizer.chat_template": 3})
+        build_tokenizer(metadata("smollm") | {"tokenizer.chat_template": 3})
 
 
 def test_importing_is_cheap():
@@ -355,7 +355,7 @@ def test_a_folder_gives_the_ids_that_transformers_gives(pre, tmp_path):
     oracle = AutoTokenizer.from_pretrained(tmp_path)
     tokenizer = load_tokenizer(tmp_path)
     assert differing(tokenizer, oracle) == []
-    assert tokenizer.same_vocabulary(tokenizer_from_metadata(metadata(pre)))
+    assert tokenizer.same_vocabulary(build_tokenizer(metadata(pre)))
     for text in CORPUS[::5]:
         ids = tokenizer.encode(text, special=False)
         assert tokenizer.control_ids.isdisjoint(ids)
@@ -364,7 +364,7 @@ def test_a_folder_gives_the_ids_that_transformers_gives(pre, tmp_path):
 
 def sentencepiece_folder(folder):
     """Llama's published files, with the small vocabulary."""
-    gguf = tokenizer_from_metadata(sentencepiece())
+    gguf = build_tokenizer(sentencepiece())
     model = json.loads(gguf.encoder.to_str())["model"]
     special = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     names = ("<unk>", "<s>", "</s>")
@@ -406,7 +406,7 @@ def write(folder, name, content):
 
 def test_a_sentencepiece_folder_equals_its_gguf(tmp_path):
     gguf = sentencepiece_folder(tmp_path)
-    folder = tokenizer_from_folder(tmp_path)
+    folder = read_tokenizer(tmp_path)
     assert folder.same_vocabulary(gguf)
     for key in ("bos_id", "eos_id", "eos_ids", "before", "after", "control_ids", "drops_first_space"):
         assert getattr(folder, key) == getattr(gguf, key), key
@@ -417,19 +417,19 @@ def test_a_sentencepiece_folder_equals_its_gguf(tmp_path):
 
 def test_a_folder_declares_ends_and_templates(tmp_path):
     sentencepiece_folder(tmp_path)
-    assert tokenizer_from_folder(tmp_path).chat_template is None
+    assert read_tokenizer(tmp_path).chat_template is None
     write(tmp_path, "config.json", {"eos_token_id": 5})
-    assert tokenizer_from_folder(tmp_path).eos_ids == {2, 5}
+    assert read_tokenizer(tmp_path).eos_ids == {2, 5}
     write(tmp_path, "generation_config.json", {"eos_token_id": [2, 7]})
     named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
     settings = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": False, "chat_template": named}
     write(tmp_path, "tokenizer_config.json", settings)
-    tokenizer = tokenizer_from_folder(tmp_path)
+    tokenizer = read_tokenizer(tmp_path)
     assert tokenizer.eos_ids == {2, 7}
     assert tokenizer.before == ()
     assert tokenizer.chat_template == "d"
     write(tmp_path, "chat_template.jinja", "j")
-    assert tokenizer_from_folder(tmp_path).chat_template == "j"
+    assert read_tokenizer(tmp_path).chat_template == "j"
 
 
 DAMAGED_FILES = {
@@ -459,7 +459,7 @@ def test_damaged_parts_of_a_vocabulary_are_refused(change, tmp_path):
     content[part].pop("decoders", None) if value == "WordPiece" else None
     write(tmp_path, "tokenizer.json", content)
     with pytest.raises(ModelFileError, match=r"tokenizer\.json: it"):
-        tokenizer_from_folder(tmp_path)
+        read_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "content"), [(name, each) for name, all_ in DAMAGED_FILES.items() for each in all_])
@@ -467,14 +467,14 @@ def test_damaged_folders_are_refused_in_one_line(name, content, tmp_path):
     sentencepiece_folder(tmp_path)
     write(tmp_path, name, content)
     with pytest.raises(ModelFileError) as caught:
-        tokenizer_from_folder(tmp_path)
+        read_tokenizer(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_folder_without_a_vocabulary_or_of_another_kind_is_refused(tmp_path):
     with pytest.raises(ModelFileError, match=r"tokenizer\.json"):
-        tokenizer_from_folder(tmp_path)
+        read_tokenizer(tmp_path)
     other = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a"))
     other.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ModelFileError, match="nextok reads byte-level"):
-        tokenizer_from_folder(tmp_path)
+        read_tokenizer(tmp_path)

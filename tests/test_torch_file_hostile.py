@@ -57,11 +57,11 @@ def test_what_the_tests_assemble_is_what_torch_writes(tmp_path):
     members = {"data/0": whole.tobytes(), "version": b"3"}
     for content in ({"w": tensor()}, {"model": plain({"w": tensor()}), "step": 3}):
         found = read_torch_file(write_archive(tmp_path / "m.pth", pickled(content), members))
-        assert found["w"].float32().tolist() == whole.tolist()
+        assert found["w"].to_float32().tolist() == whole.tolist()
     found = read_torch_file(write_archive(tmp_path / "m.pth", pickled({"w": tensor((2,), (1,), 2)}), members))
-    assert found["w"].float32().tolist() == [2, 3]
+    assert found["w"].to_float32().tolist() == [2, 3]
     found = read_torch_file(write_archive(tmp_path / "m.pth", pickled({"w": tensor((2, 2), (2, 1))}), members))
-    assert found["w"].float32().tolist() == [[0, 1], [2, 3]]
+    assert found["w"].to_float32().tolist() == [[0, 1], [2, 3]]
 
 
 # --- programs -------------------------------------------------------------------------------------------------------
@@ -603,7 +603,7 @@ def test_what_people_save_besides_state_dicts_is_refused_with_the_fix(payload, t
 def whole(path: Path) -> bytes:
     state = torch.nn.Linear(3, 2).state_dict()
     torch.save(state, path)
-    assert {name: each.float32().tolist() for name, each in read_torch_file(path).items()} == {
+    assert {name: each.to_float32().tolist() for name, each in read_torch_file(path).items()} == {
         name: each.tolist() for name, each in state.items()
     }
     return path.read_bytes()
@@ -623,7 +623,7 @@ def read_or_refused(path: Path) -> bool:
         found = read_torch_file(path)
     except ModelFileError:
         return False
-    assert all(np.isfinite(each.float32()).size for each in found.values())
+    assert all(np.isfinite(each.to_float32()).size for each in found.values())
     return True
 
 

@@ -22,16 +22,16 @@ from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import LimitError
 from nextok.formats import open_model
-from nextok.formats.quantize import quantized
+from nextok.formats.quantize import quantize_checkpoint
 from nextok.models.base import Feed
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.models.torch import graphs as graphs_module
-from nextok.models.torch.devices import chosen, load_torch
-from nextok.models.torch.graphs import Graphs, Recorded
+from nextok.models.torch.devices import choose_device, load_torch
+from nextok.models.torch.graphs import Graphs, RecordedGraph
 from nextok.models.torch.llama import LlamaTorch
-from nextok.models.torch.plan import padded, planned, shape_of
+from nextok.models.torch.plan import build_plan, choose_shape, pad_plan
 from nextok.models.torch.slots import Pool, Region
-from nextok.models.torch.weights import borrowed, loaded
+from nextok.models.torch.weights import borrow_weights, load_weights
 from test_numpy_model import CLOSE, FAR, FIXTURE, TOKENS, write_folder
 from test_torch_readout import Watched
 
@@ -71,13 +71,13 @@ def difference(one, other):
 @pytest.mark.parametrize("name", FIXTURE)
 def test_logits_equal_those_of_transformers(name, device, tmp_path):
     model = exact(open_model(write_folder(tmp_path, name)), device)
-    assert difference(scores(model, Feed.straight(model.open(), TOKENS)), FIXTURE[name]["logits"]) < CLOSE
+    assert difference(scores(model, Feed.from_run(model.open(), TOKENS)), FIXTURE[name]["logits"]) < CLOSE
 
 
 def test_negative_control_another_rope_is_noticed(llama):
     wrong = replace(llama, config=replace(llama.config, rope_interleaved=not llama.config.rope_interleaved))
     model = exact(wrong)
-    assert difference(scores(model, Feed.straight(model.open(), TOKENS)), FIXTURE["llama"]["logits"]) > FAR
+    assert difference(scores(model, Feed.from_run(model.open(), TOKENS)), FIXTURE["llama"]["logits"]) > FAR
 
 
 class Session:
@@ -135,7 +135,7 @@ def test_random_passes_equal_those_of_numpy(checkpoint, device):
 def test_negative_control_a_tail_in_another_slot_is_noticed(llama):
     model = exact(llama)
     cache = model.open()
-    scores(model, Feed.straight(cache, TOKENS[:6]))
+    scores(model, Feed.from_run(cache, TOKENS[:6]))
     right = scores(model, Feed(cache, [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (6, 8)], [0, 1, 2]))
     wrong = scores(model, Feed(cache, [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (7, 8)], [0, 1, 2]))
     assert difference(right[:2], wrong[:2]) < CLOSE
@@ -147,32 +147,32 @@ def test_caches_move_and_fork_as_those_of_numpy(llama):
     after = []
     for model in models:
         cache = model.open()
-        scores(model, Feed.straight(cache, TOKENS[:9]))
+        scores(model, Feed.from_run(cache, TOKENS[:9]))
         scores(model, Feed(cache, [1, 2], [9, 12], [9, 9], [(9,), (12,)], [0]))
         forked = cache.fork(9)
         cache.move([12], [9])  # the second branch becomes the trunk
-        both = scores(model, Feed.straight(cache, [3], 10), Feed.straight(forked, [1, 5], 9))
+        both = scores(model, Feed.from_run(cache, [3], 10), Feed.from_run(forked, [1, 5], 9))
         swapped = model.open()
-        scores(model, Feed.straight(swapped, [4, 4, 7, 8]))
+        scores(model, Feed.from_run(swapped, [4, 4, 7, 8]))
         swapped.move([2, 3], [3, 2])  # all are read before any is written
-        after.append(np.concatenate([both, scores(model, Feed.straight(swapped, [5], 4))]))
+        after.append(np.concatenate([both, scores(model, Feed.from_run(swapped, [5], 4))]))
     assert difference(*after) < CLOSE
 
 
 def test_borrowed_and_loaded_weights_give_the_same_numbers(checkpoint):
-    tensors = {name: torch.from_numpy(tensor.float32()) for name, tensor in checkpoint.tensors.items()}
-    model = LlamaTorch(checkpoint.config, borrowed(checkpoint.config, tensors))
+    tensors = {name: torch.from_numpy(tensor.to_float32()) for name, tensor in checkpoint.tensors.items()}
+    model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
     assert model.weights.norm.data_ptr() == tensors["output_norm.weight"].data_ptr()
     other = exact(checkpoint)
-    one, two = (scores(each, Feed.straight(each.open(), TOKENS)) for each in (model, other))
+    one, two = (scores(each, Feed.from_run(each.open(), TOKENS)) for each in (model, other))
     assert difference(one, two) < CLOSE
     assert model.bytes_per_token == other.bytes_per_token == LlamaNumpy(checkpoint).bytes_per_token
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_narrow_weights_compute_nearly_the_same(llama, dtype):
-    model = LlamaTorch(llama.config, loaded(llama, dtype, CPU))
-    found = scores(model, Feed.straight(model.open(), TOKENS))
+    model = LlamaTorch(llama.config, load_weights(llama, dtype, CPU))
+    found = scores(model, Feed.from_run(model.open(), TOKENS))
     expected = np.asarray(FIXTURE["llama"]["logits"])
     assert found.dtype == np.float32
     assert CLOSE < difference(found, expected) < 0.1 * np.abs(expected).max()
@@ -181,18 +181,20 @@ def test_narrow_weights_compute_nearly_the_same(llama, dtype):
 @pytest.mark.parametrize("kind", ["q8_0", "q4_1"])
 def test_quantised_weights_are_what_they_stand_for(kind, tmp_path):
     whole = random_transformer()
-    packed = quantized(open_model(write_checkpoint(tmp_path / "model.pth", whole, whole.args.config())), kind)
+    packed = quantize_checkpoint(
+        open_model(write_checkpoint(tmp_path / "model.pth", whole, whole.args.config())), kind
+    )
     models = [LlamaNumpy(packed), exact(packed)]
-    found = [scores(model, Feed.straight(model.open(), TOKENS)) for model in models]
+    found = [scores(model, Feed.from_run(model.open(), TOKENS)) for model in models]
     assert difference(*found) < CLOSE
 
 
 def test_what_does_not_fit_is_refused(llama):
     model = exact(llama)
     with pytest.raises(ValueError, match=f"token id 999999 is outside.* 0 to {llama.config.vocab_size - 1}"):
-        model.logits([Feed.straight(model.open(), [1, 999999])])
+        model.logits([Feed.from_run(model.open(), [1, 999999])])
     with pytest.raises(LimitError, match=f"context of {llama.config.context} tokens"):
-        model.logits([Feed.straight(model.open(), [1], llama.config.context)])
+        model.logits([Feed.from_run(model.open(), [1], llama.config.context)])
 
 
 # --- the pool ---------------------------------------------------------------------------------------------------
@@ -264,9 +266,9 @@ def test_a_padded_pass_is_the_same_pass(checkpoint):
     session = Session([model], checkpoint.config.vocab_size, seed=2)
     with torch.inference_mode():
         for [feeds] in session.passes(60):
-            expected = model.forward(planned(feeds, CPU))
-            numbers, wanted = padded(feeds, shape_of(feeds))
-            found = model.forward(shape_of(feeds).plan(numbers))
+            expected = model.forward(build_plan(feeds, CPU))
+            numbers, wanted = pad_plan(feeds, choose_shape(feeds))
+            found = model.forward(choose_shape(feeds).build_plan(numbers))
             assert len(found) >= len(wanted) == len(expected)
             assert difference(found[wanted], expected) < CLOSE
 
@@ -291,8 +293,8 @@ class Rehearsed(Graphs):
             return super()._record(shape, numbers, forward)
         self.recordings += 1
         held = numbers.clone()
-        logits = forward(shape.plan(held))
-        return Recorded(Played(forward, shape.plan(held), logits), held, logits)
+        logits = forward(shape.build_plan(held))
+        return RecordedGraph(Played(forward, shape.build_plan(held), logits), held, logits)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -326,7 +328,7 @@ def test_graphs_do_not_keep_their_model(llama):
     model = exact(llama)
     model._graphs = Graphs(model.pool)
     seen = weakref.ref(model)
-    scores(model, Feed.straight(model.open(), TOKENS[:3]))
+    scores(model, Feed.from_run(model.open(), TOKENS[:3]))
     gc.disable()
     del model
     try:
@@ -344,7 +346,7 @@ def test_a_shape_too_large_to_record_runs_without_a_graph(llama):
             return super()._record(shape, numbers, forward)
 
     model = exact(llama)
-    feeds = [[Feed.straight(model.open(), TOKENS[:n])] for n in (1, 3)]
+    feeds = [[Feed.from_run(model.open(), TOKENS[:n])] for n in (1, 3)]
     expected = [scores(model, *feed) for feed in feeds]
     model._graphs = Full(model.pool)
     for _ in range(5):
@@ -399,8 +401,8 @@ def test_graphs_are_recorded_on_the_device_of_their_model_in_memory_that_they_sh
     graphs, passes = Graphs(model.pool), []
     with torch.inference_mode():
         for count in (2, 3):
-            feeds = [Feed.straight(model.open(), TOKENS[:count])]
-            numbers, shape = padded(feeds, shape_of(feeds))[0], shape_of(feeds)
+            feeds = [Feed.from_run(model.open(), TOKENS[:count])]
+            numbers, shape = pad_plan(feeds, choose_shape(feeds))[0], choose_shape(feeds)
             graphs._recorded[shape] = graphs._record(
                 shape, numbers, lambda plan: passes.append(cuda.device_now) or model.forward(plan)
             )
@@ -410,7 +412,7 @@ def test_graphs_are_recorded_on_the_device_of_their_model_in_memory_that_they_sh
     assert cuda.done == [*recorded, "wait", (CPU, "shared", True, "thread_local"), "wait", "wait"]
     assert passes == [CPU] * 4  # each once before it is recorded
     assert (cuda.streams, cuda.stream_now) == (1, None)
-    assert not graphs_module.ONE_AT_A_TIME.locked()
+    assert not graphs_module.RECORDING.locked()
 
 
 def capture_fails(plan):
@@ -420,12 +422,12 @@ def capture_fails(plan):
 def test_a_long_prompt_is_no_graph(llama):
     model = exact(llama)
     graphs = Rehearsed(model.pool)
-    feeds = [Feed.straight(model.open(), TOKENS[:3] * 6)]
-    assert [graphs.logits(feeds, model.forward) for _ in range(3)] == [None, None, None]
-    few = [Feed.straight(model.open(), TOKENS[:3])]
+    feeds = [Feed.from_run(model.open(), TOKENS[:3] * 6)]
+    assert [graphs.run(feeds, model.forward) for _ in range(3)] == [None, None, None]
+    few = [Feed.from_run(model.open(), TOKENS[:3])]
     with torch.inference_mode():
-        assert graphs.logits(few, model.forward) is None  # a shape that comes once is not worth one
-        assert graphs.logits(few, model.forward).shape == (3, llama.config.vocab_size)
+        assert graphs.run(few, model.forward) is None  # a shape that comes once is not worth one
+        assert graphs.run(few, model.forward).shape == (3, llama.config.vocab_size)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------
@@ -434,7 +436,7 @@ def test_a_long_prompt_is_no_graph(llama):
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "meta", 0, "cpu:1"])
 def test_a_device_that_does_not_exist_is_an_error(device):
     with pytest.raises(ValueError, match=r"device must be one of cpu.* on this machine, got"):
-        chosen(device)
+        choose_device(device)
 
 
 def test_a_device_is_for_torch_alone():
@@ -475,19 +477,19 @@ def test_a_pass_on_a_gpu_sends_its_plan_in_one_copy_and_waits_for_nothing(name, 
         tensors = {
             name: torch.empty(tensor.shape, dtype=dtype, device=cuda) for name, tensor in checkpoint.tensors.items()
         }
-        model = LlamaTorch(checkpoint.config, borrowed(checkpoint.config, tensors))
+        model = LlamaTorch(checkpoint.config, borrow_weights(checkpoint.config, tensors))
         model.pool.layers[:] = [tuple(each.new_empty(each.shape) for each in both) for both in model.pool.layers]
         feeds = [
-            Feed.straight(model.open(), TOKENS[:3] * 8),
-            Feed.straight(model.open(), TOKENS[:2]),
+            Feed.from_run(model.open(), TOKENS[:3] * 8),
+            Feed.from_run(model.open(), TOKENS[:2]),
             Feed(model.open(), [1, 2, 3], [6, 7, 8], [6, 6, 6], [(6,), (7,), (6, 8)], [0, 1, 2]),
         ]
         with Watched() as device, torch.no_grad():
-            logits = model.forward(planned(feeds, model.device))
+            logits = model.forward(build_plan(feeds, model.device))
         assert (logits.shape, logits.dtype, logits.device.type) == ((29, model.vocab_size), torch.float32, "cuda")
         assert (sum(device.copies.values()), device.waits, device.hasty) == (1, [], 0)
-        shape = shape_of(feeds[1:])
-        numbers = padded(feeds[1:], shape)[0].to(model.device)
+        shape = choose_shape(feeds[1:])
+        numbers = pad_plan(feeds[1:], shape)[0].to(model.device)
         with Watched() as device, torch.no_grad():
-            logits = model.forward(shape.plan(numbers))  # what a graph records: it may not copy or wait at all
+            logits = model.forward(shape.build_plan(numbers))  # what a graph records: it may not copy or wait at all
         assert (len(logits), sum(device.copies.values()), device.waits) == (shape.feeds * shape.rows, 0, [])

@@ -295,7 +295,7 @@ def test_the_logits_stay_as_they_are_and_may_come_from_training_or_from_a_wider_
 def test_the_noise_is_the_references_bit_for_bit(device):
     seeds, ids = [0, 1, 7, 2**63, 2**64 - 1, 3**50], np.arange(-1, 5000)
     keys = np.array([reference_noise.key(seed, 12) for seed in seeds], np.uint64).view(np.int64)
-    found = noise.uniform(torch.from_numpy(keys).to(device)[:, None], torch.from_numpy(ids).to(device))
+    found = noise.draw_uniform(torch.from_numpy(keys).to(device)[:, None], torch.from_numpy(ids).to(device))
     assert np.array_equal(found.cpu().numpy(), [reference_noise.uniform(seed, 12, ids) for seed in seeds])
 
 
@@ -363,7 +363,7 @@ READS += [Pick(Sampler(chain, noisy)) for chain in SAMPLERS for noisy in (False,
 
 def test_what_is_sent_without_waiting_lies_in_pinned_memory(monkeypatch):
     """Negative control: the copies of the readout, from where numpy put the numbers."""
-    monkeypatch.setattr(passes, "staged", lambda numbers, device: numbers)
+    monkeypatch.setattr(passes, "pin_memory", lambda numbers, device: numbers)
     with pytest.raises(AssertionError, match="hasty"):
         watched([Row(0, Top(4, (TopK(5),)), 0, 1)], monkeypatch)
 

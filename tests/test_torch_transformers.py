@@ -16,7 +16,7 @@ from nextok.hub import resolve
 from nextok.models.base import Feed
 from nextok.models.torch.huggingface import HuggingFace
 from test_distribution import filtered, fits
-from toys import SAMPLINGS, asked
+from toys import SAMPLINGS, FreeTiming, asked
 from transformers_models import (
     BACKENDS,
     LLAMAS,
@@ -74,12 +74,12 @@ def test_caches_that_grow_in_a_pass_can_be_moved_and_forked_after_it(backend, ki
     model, path = ours(backend, kind), [(11 * i + 1) % 40 for i in range(64)]
     caches, growths = [model.open() for _ in range(80)], model.pool.growths
     for each in caches:  # more than the pool has had room for
-        model.logits([Feed.straight(each, path[:60])])
+        model.logits([Feed.from_run(each, path[:60])])
     assert model.pool.growths > growths
     forked = caches[7].fork(60)
     forked.move([58, 59], [59, 58])
     forked.move([58, 59], [59, 58])
-    found = model.logits([Feed.straight(each, path[60:], 60) for each in (forked, caches[3])])
+    found = model.logits([Feed.from_run(each, path[60:], 60) for each in (forked, caches[3])])
     expected = plain_logits(tiny(kind), path)[60:]
     assert (found.view(2, 4, -1) - expected).abs().max() < NEAR
 
@@ -139,7 +139,7 @@ def test_transformers_refuses_to_assist_a_batch():
 def test_drafts_of_different_lengths_share_a_pass(backend, kind):
     model, shapes = ours(backend, kind), []
     lent = type("Lent", (), {"model": drafter(backend, kind)})
-    engine = Engine(Watched(model, shapes))
+    engine = Engine(Watched(model, shapes), timing=FreeTiming())
     drafts = [nt.DraftModel(lent, max_draft=5), nt.PromptLookup(max_draft=3, shortest=1)]
     for index, prompt in enumerate(PROMPTS):
         request = asked(prompt, max_tokens=AT_MOST, stop_ids=frozenset(ENDS))

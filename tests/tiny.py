@@ -1,10 +1,10 @@
 """A language model of bytes, small enough to know by heart: 256 byte tokens, two spaces, `<eos>` and `<user>`."""
 
 from nextok.lm import LM
-from nextok.models.toy import Scores, ToyModel, hashed
-from nextok.text.from_gguf import tokenizer_from_metadata
+from nextok.models.toy import Scores, ToyModel, make_scores
+from nextok.text.from_gguf import build_tokenizer
 from nextok.text.tokenizer import Tokenizer
-from nextok.text.vocabulary import byte_alphabet
+from nextok.text.vocabulary import build_byte_alphabet
 from toys import FreeTiming
 
 EOS, USER = 257, 258
@@ -17,7 +17,7 @@ TEMPLATE = (
 
 def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
     """One token a byte, and two control tokens."""
-    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+    letters = {byte: letter for letter, byte in build_byte_alphabet().items()}
     metadata = {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
@@ -26,7 +26,7 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
         "tokenizer.ggml.merges": ["Ġ Ġ"],
         "tokenizer.ggml.eos_token_id": EOS,
     }
-    return tokenizer_from_metadata(metadata | ({"tokenizer.chat_template": template} if template else {}))
+    return build_tokenizer(metadata | ({"tokenizer.chat_template": template} if template else {}))
 
 
 def saying(text: str | bytes) -> Scores:
@@ -44,6 +44,5 @@ def saying(text: str | bytes) -> Scores:
 
 def tiny_lm(scores: Scores | None = None, *, template: str | None = TEMPLATE, context: int = 512) -> LM:
     """A loaded model with these scores; by default they look random."""
-    return LM(
-        ToyModel(VOCAB, scores or hashed(VOCAB, 5), context), tiny_tokenizer(template), "tiny", timing=FreeTiming()
-    )
+    model = ToyModel(VOCAB, scores or make_scores(VOCAB, 5), context)
+    return LM(model, tiny_tokenizer(template), "tiny", timing=FreeTiming())

@@ -15,7 +15,7 @@ from nextok.drafts.token_tree import TokenTree
 from nextok.engine.engine import Engine
 from nextok.engine.reference import drive
 from nextok.engine.timing import Timing
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from nextok.sampling.penalties import DRY, Mirostat, RepetitionPenalty
 from nextok.sampling.transforms import XTC, Custom, DynamicTemperature, Temperature, TopK, TopP
 from nextok.strategies.beam.beam import Beam
@@ -42,12 +42,14 @@ class FreeTiming(Timing):
         return constant_speed
 
 
-TARGET = ToyModel(VOCAB, hashed(VOCAB, seed=1))
+TARGET = ToyModel(VOCAB, make_scores(VOCAB, seed=1))
 SIMILAR = Lent(
-    ToyModel(VOCAB, lambda path: [a + 0.2 * b for a, b in zip(hashed(VOCAB, 1)(path), hashed(VOCAB, 2)(path))])
+    ToyModel(
+        VOCAB, lambda path: [a + 0.2 * b for a, b in zip(make_scores(VOCAB, 1)(path), make_scores(VOCAB, 2)(path))]
+    )
 )
-UNRELATED = Lent(ToyModel(VOCAB, hashed(VOCAB, seed=3)))
-SHORT_SIGHTED = Lent(ToyModel(VOCAB, hashed(VOCAB, seed=1), context=6))
+UNRELATED = Lent(ToyModel(VOCAB, make_scores(VOCAB, seed=3)))
+SHORT_SIGHTED = Lent(ToyModel(VOCAB, make_scores(VOCAB, seed=1), context=6))
 
 
 @dataclass(frozen=True)

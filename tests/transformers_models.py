@@ -19,7 +19,7 @@ from nextok.formats.tensor import Checkpoint
 from nextok.models.base import Feed, Model
 from nextok.models.torch.huggingface import HuggingFace
 from nextok.models.torch.llama import LlamaTorch
-from nextok.models.torch.weights import loaded
+from nextok.models.torch.weights import load_weights
 from nextok.models.toy import ToyModel
 from toys import asked
 
@@ -135,7 +135,7 @@ def from_checkpoint(
     checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, device: torch.device = CPU
 ) -> LlamaTorch:
     """nextok's own module of a checkpoint."""
-    return LlamaTorch(checkpoint.config, loaded(checkpoint, dtype, device))
+    return LlamaTorch(checkpoint.config, load_weights(checkpoint, dtype, device))
 
 
 def of_transformers(checkpoint: Checkpoint) -> LlamaForCausalLM:
@@ -160,7 +160,7 @@ def of_transformers(checkpoint: Checkpoint) -> LlamaForCausalLM:
     for name, tensor in checkpoint.tensors.items():
         for theirs, ours in NAMES.items():
             name = name.replace(theirs, ours)
-        weight = torch.from_numpy(tensor.float32())
+        weight = torch.from_numpy(tensor.to_float32())
         if "q_proj" in name or "k_proj" in name:  # whose rows lie in pairs in this file, and in halves there
             weight = weight.view(-1, config.head_width // 2, 2, config.width).transpose(1, 2).reshape(weight.shape)
         state[name] = weight
@@ -243,4 +243,4 @@ def written(
 
 def straight_logits(model: Any, path: list[int]) -> torch.Tensor:
     """What a backend says after each token of a text, in one pass."""
-    return model.logits([Feed.straight(model.open(), path)])
+    return model.logits([Feed.from_run(model.open(), path)])

@@ -32,8 +32,8 @@ class Side:
 
     def rows(self, count):
         model, cache, start = self.lm.model, self.lm.model.open(), len(self.prompt)
-        model.answer([Feed.straight(cache, self.prompt, rows=[start - 1])], [Row(0, GREEDY, 0, start)])
-        feed = Feed.straight(cache, filler(count), start)
+        model.answer([Feed.from_run(cache, self.prompt, rows=[start - 1])], [Row(0, GREEDY, 0, start)])
+        feed = Feed.from_run(cache, filler(count), start)
         rows = [Row(index, GREEDY, 0, start + index + 1) for index in range(count)]
         return lambda: [[choice.token] for choice in model.answer([feed], rows)]
 

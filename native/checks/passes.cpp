@@ -20,7 +20,7 @@ constexpr int kVocab = 77, kWidth = 256, kLayers = 2, kHidden = 288, kHead = 64,
 struct Kind {
     const char* name;
     int length, bytes;
-    std::vector<int> halves;  // where a block holds binary16 scales
+    std::vector<int> halves;  // Offsets of the binary16 scales in a block.
 };
 
 const std::vector<Kind> kKinds = {
@@ -131,7 +131,7 @@ bool equal(const Answer& one, const Answer& other) {
            one.processed.logprob == other.processed.logprob;
 }
 
-// Whether rows say the same on any thread; those that cannot be read, and those with little in them, as well.
+// Whether a row gives the same answers on any thread; also one that cannot be read, and one with few tokens left.
 bool readouts_hold(Pool& pool, std::vector<float> scores) {
     std::vector<float> wide(5000), bare(70, -INFINITY), broken = scores, gone(9, -INFINITY);
     for (float& score : wide) score = float(dice() % 4001) / 200;
@@ -205,7 +205,7 @@ int main() {
                 failed = 1;
             }
     if (!failed)
-        std::printf("%zu instruction sets, %zu storage formats, both precisions: all rows are their own\n",
+        std::printf("%zu instruction sets, %zu storage formats, both precisions: no row depends on its pass\n",
                     instruction_sets().size(), kKinds.size());
     return failed;
 }

@@ -27,7 +27,7 @@ uint8_t* Arena::take(size_t bytes) {
         chunks_.push_back(next_);
         left_ = size;
 #if defined(__linux__)
-        madvise(next_, size, MADV_HUGEPAGE);  // fewer address translations: a sixth more speed
+        madvise(next_, size, MADV_HUGEPAGE);  // Fewer address translations make decoding a sixth faster.
 #endif
     }
     uint8_t* taken = next_;

@@ -14,9 +14,11 @@ class Arena {
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
-    uint8_t* take(size_t bytes);  // aligned to 64; a little behind the end may be read. Throws std::bad_alloc
+    // Memory aligned to 64 bytes, which may be read up to 64 bytes beyond its end. Throws std::bad_alloc.
+    uint8_t* take(size_t bytes);
 
   private:
+    // Bytes of a huge page, of a chunk at least, and that may be read beyond the end of a piece.
     static constexpr size_t kHuge = size_t(2) << 20, kChunk = size_t(32) << 20, kTail = 64;
 
     std::vector<uint8_t*> chunks_;

@@ -7,9 +7,10 @@
 namespace nextok {
 namespace {
 
-// NaN if there is one.
+// The largest value, or NaN if there is one.
 float largest_of(const float* x, int n) {
-    constexpr int lanes = 32;  // enough that the compiler keeps a loop over them, in vectors
+    // Values that are compared at once: enough that the compiler keeps the loops over them and makes vectors of them.
+    constexpr int lanes = 32;
     float top[lanes];
     int odd[lanes] = {};
     std::fill_n(top, lanes, -std::numeric_limits<float>::infinity());

@@ -1,5 +1,5 @@
 // Attention over pages of the cache, in float32 whatever the pages hold. A query's result never depends on which others
-// share the reading: each lane has its own sum, over the width or over the slots in their order.
+// share the reading: each lane has a sum of its own, over the width or over the slots in their order.
 
 inline Floats numbers(const uint16_t* p) { return halves(p); }
 inline Floats numbers(const float* p) { return load(p); }

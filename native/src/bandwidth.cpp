@@ -17,8 +17,13 @@
 namespace nextok {
 namespace {
 
+// Reads of the memory, of which the fastest counts.
 constexpr int kReads = 5;
-constexpr int kSums = 16;  // that do not wait for each other
+
+// Sums that are added to at once, so that none waits for another.
+constexpr int kSums = 16;
+
+// Bytes of a huge page.
 constexpr std::align_val_t kHugePage{size_t(2) << 20};
 
 struct Free {
@@ -26,7 +31,7 @@ struct Free {
 };
 using Buffer = std::unique_ptr<uint64_t[], Free>;
 
-// In huge pages where the system has them, or looking up addresses would be measured as well.
+// In huge pages where the system has them: with small ones, address lookups would be measured as well.
 Buffer buffer_of(size_t bytes) {
     Buffer buffer(static_cast<uint64_t*>(::operator new(bytes, kHugePage)));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
@@ -44,7 +49,7 @@ uint64_t sum(const uint64_t* words, size_t count) {
     return total;
 }
 
-// Calls work(thread, first, last) on equal shares of the words, each in a thread of its own.
+// Call work(thread, first, last) on equal shares of the words, each in a thread of its own.
 template <class Work>
 void share(int threads, size_t words, Work work) {
     std::vector<std::thread> others;
@@ -63,7 +68,7 @@ double read_bandwidth(int threads, int megabytes) {
     const size_t bytes = size_t(megabytes) << 20, words = bytes / sizeof(uint64_t);
     const Buffer buffer = buffer_of(bytes);
     uint64_t* const data = buffer.get();
-    // Written by who will read it, so that it lies in the memory nearest to that thread.
+    // Each thread writes what it will read, so that it lies in the memory nearest to it.
     share(threads, words, [&](int, size_t first, size_t last) { std::fill(data + first, data + last, uint64_t(1)); });
     double best = 0;
     for (int read = 0; read < kReads; read++) {
@@ -74,8 +79,8 @@ double read_bandwidth(int threads, int megabytes) {
         const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
         uint64_t total = 0;
         for (uint64_t each : sums) total += each;
-        if (total != words)
-            throw std::runtime_error("memory did not keep what was written to it");  // and so every word is read
+        // The check also keeps the compiler from leaving reads out.
+        if (total != words) throw std::runtime_error("memory did not keep what was written to it");
         best = std::max(best, double(bytes) / seconds.count() / 1e9);
     }
     return best;

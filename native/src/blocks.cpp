@@ -7,7 +7,7 @@
 namespace nextok {
 namespace {
 
-// -factor * h for a power of two, exact but for overflow, which becomes infinite as it would in any arithmetic.
+// -(2^power) * h as binary16, exact but for overflow, which becomes infinite.
 uint16_t minus_times(uint16_t h, int power) {
     uint32_t exponent = (h >> 10) & 31, fraction = h & 1023, sign = (h & 0x8000) ^ 0x8000;
     if (exponent == 31) return uint16_t(sign | (h & 0x7fff));
@@ -38,7 +38,7 @@ void fifth_bits(const uint8_t* q, uint8_t* codes) {
     for (int i = 0; i < 32; i++) codes[i] = uint8_t(codes[i] | ((q[i / 8] >> (i % 8)) & 1) << 4);
 }
 
-void read_scales_k(const uint8_t* p, BlockK& b) {  // 8 scales and 8 offsets of 6 bits in 12 bytes
+void read_scales_k(const uint8_t* p, BlockK& b) {  // 8 scales and 8 offsets of 6 bits, in 12 bytes.
     for (int i = 0; i < 4; i++) {
         b.scale[i] = p[i] & 63;
         b.offset[i] = p[i + 4] & 63;

@@ -1,13 +1,13 @@
-// The blocks of quantised weights as model files store them, taken apart.
+// The blocks of quantised weights in model files, as codes, scales and offsets.
 #pragma once
 #include <cstdint>
 
 namespace nextok {
 
-// A run of 32 weights of one row, whatever the file called them: value = scale * code + offset, or code less a centre.
+// A run of 32 weights of one row: value = scale * code + offset, or scale * (code - centre).
 struct Block {
     uint8_t codes[32];
-    uint16_t scale, offset;  // binary16
+    uint16_t scale, offset;  // As binary16.
 };
 
 // K formats: 8 runs of 32, or 16 runs of 16, with integer scales below those of the block of 256.
@@ -16,7 +16,8 @@ struct BlockK {
     uint16_t per_scale, per_offset;
 };
 
-float from_half(uint16_t h);  // IEEE 754 binary16
+// The number that an IEEE 754 binary16 stands for.
+float from_half(uint16_t h);
 
 void read_q4_0(const uint8_t* p, Block& b);
 void read_q4_1(const uint8_t* p, Block& b);

@@ -8,7 +8,7 @@ namespace nextok {
 Cache::Cache(int planes, int width, const Paging& paging) : planes_(planes), width_(width), paging_(paging) {}
 
 Cache::Page Cache::fresh() const {
-    return Page(new uint8_t[page_bytes()]());  // zeros: what has not been written is a number all the same
+    return Page(new uint8_t[page_bytes()]());  // Zeros: what is read before it was written must be a number.
 }
 
 void Cache::reserve(int end) {

@@ -9,25 +9,31 @@ namespace nextok {
 
 class Cache {
   public:
-    // `planes`: layers times key-value heads; `width`: of a head, a multiple of 16.
+    // `planes`: layers times key-value heads; `width`: floats of a padded head, a multiple of 16.
     Cache(int planes, int width, const Paging& paging);
     Cache(const Cache&) = delete;
     Cache& operator=(const Cache&) = delete;
 
-    void reserve(int end);  // have the slots below `end`
-    void own(int slot);     // have it, in a page that nobody else sees: to be called before anything is written there
-    std::unique_ptr<Cache> fork(int end) const;  // a cache that begins with the slots below `end`, in shared pages
+    // Make sure that there are pages for the slots below `end`.
+    void reserve(int end);
+    // Make sure that a slot lies in a page that no other cache shares: to be called before it is written.
+    void own(int slot);
+    // A cache that begins with the slots below `end`, in shared pages.
+    std::unique_ptr<Cache> fork(int end) const;
+    // Copy slots; all are read before any is written.
     void move(const std::vector<int>& sources, const std::vector<int>& targets);
 
-    void* keys(int plane, int slot) { return at(2 * plane, slot); }        // of the whole page: [width, 64]
-    void* values(int plane, int slot) { return at(2 * plane + 1, slot); }  // [64, width]
+    // The page in which a slot lies: keys are [width, 64], values [64, width].
+    void* keys(int plane, int slot) { return at(2 * plane, slot); }
+    void* values(int plane, int slot) { return at(2 * plane + 1, slot); }
     void put(int plane, int slot, const float* key, const float* value) {
         paging_.put(key, value, width_, slot % kSlots, keys(plane, slot), values(plane, slot));
     }
-    const void* keys_of_sixteen(int plane, int group) {  // slots from 16 * group on, in the middle of their page
+    // The keys of the slots from 16 * group on, in the middle of their page.
+    const void* keys_of_sixteen(int plane, int group) {
         return static_cast<const uint8_t*>(keys(plane, 16 * group)) + size_t(16 * group % kSlots) * paging_.bytes;
     }
-    // Copy a slot into a page of the caller.
+    // Copy the value of a slot into a page of the caller.
     void copy_value(int plane, int slot, void* page, int to) {
         paging_.copy_value(values(plane, slot), slot % kSlots, page, to, width_);
     }

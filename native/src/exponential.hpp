@@ -1,17 +1,17 @@
-// e^x in loops that the compiler makes vectors of.
+// e^x for loops that the compiler makes vectors of.
 #pragma once
 #include <cstdint>
 #include <cstring>
 
 namespace nextok {
 
-// Below this, e^x is no normal number any more, and nothing next to e^0.
+// Below this, e^x is not a normal number, and adding it to e^0 changes nothing.
 constexpr double kFloor = -708;
 inline double floored(double x) { return x > kFloor ? x : kFloor; }
 
 // e^x for x from kFloor to 0, to the last bit or two.
 inline double exponential(double x) {
-    constexpr double round = 6755399441055744.0;  // 1.5 * 2^52: what is added to it loses its fraction
+    constexpr double round = 6755399441055744.0;  // 1.5 * 2^52: a sum with it has no fraction.
     double shifted = x * 1.4426950408889634 + round, power = shifted - round;
     double r = x - power * 0.693147180369123816490 - power * 1.90821492927058770002e-10;
     // Taylor's series to the twelfth power; |r| is at most 0.35.

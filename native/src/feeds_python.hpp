@@ -3,23 +3,16 @@
 #pragma once
 #include <nanobind/nanobind.h>
 
-#include <vector>
-
-#include "model.hpp"
+#include "batch.hpp"
+#include "weights.hpp"
 
 namespace nextok {
 
-struct Pass {
-    std::vector<Token> tokens;
-    std::vector<int> tails;   // of all tokens, which point into it
-    std::vector<int> wanted;  // whose logits are to be read
-};
+// The tokens of all feeds; what is out of range raises ValueError. The caller holds the feeds, and with them their
+// caches, until the pass is over.
+Batch batch_of(nanobind::handle feeds, const Config& config);
 
-// What is out of range raises ValueError. The caller holds the feeds, and with them their caches, until the pass is
-// over.
-Pass pass_of(nanobind::handle feeds, const Config& config);
-
-// A slot's number; ValueError if no tree could be so large.
+// A slot's number; ValueError if it is larger than any slot of a tree.
 int slot_of(nanobind::handle number);
 
 }  // namespace nextok

@@ -15,8 +15,8 @@ constexpr float kLowest = std::numeric_limits<float>::lowest(), kEndless = std::
 // Cut `items` to the smallest number of the best ones whose weights reach `enough`; false if all together do not.
 template <class Weight>
 bool cut(std::vector<Item>& items, double enough, const Weight& weight) {
-    auto first = items.begin(), last = items.end();  // within these the sum reaches it
-    double sum = 0;                                  // of all before `first`
+    auto first = items.begin(), last = items.end();  // The sum reaches `enough` within these.
+    double sum = 0;                                  // The weight of all items before `first`.
     while (last - first > 64) {
         const auto middle = first + (last - first) / 2;
         std::nth_element(first, middle, last);
@@ -53,7 +53,7 @@ struct Apply {
         if (each.k < row.size()) row.keep(row.largest(each.k));
     }
 
-    // All is looked at only if less is not enough.
+    // The largest are tried first; all tokens are read only where those are not enough.
     void operator()(const TopP& each) const {
         if (each.p == 1) return;
         const double enough = each.p * row.mass().sum, most = row.top();

@@ -7,8 +7,10 @@
 
 namespace nextok {
 
-std::vector<std::string> instruction_sets();  // best first
-const Kernels& kernels_named(
-    const std::string& isa);  // throws std::invalid_argument if this processor does not run them
+// Those that this processor runs, best first.
+std::vector<std::string> instruction_sets();
+
+// Throws std::invalid_argument if this processor does not run them.
+const Kernels& kernels_named(const std::string& isa);
 
 }  // namespace nextok

@@ -13,7 +13,7 @@ namespace {
 
 using namespace lanes;
 
-#include "weights.inl"
+#include "panels.inl"
 #include "products.inl"
 #include "rows.inl"
 #include "attention.inl"

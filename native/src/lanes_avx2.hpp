@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <cstring>
 
-namespace {  // own to each translation unit: the same names mean other types in another one
+namespace {  // The same names mean other types in another translation unit.
 namespace lanes {
 
-constexpr int kTile = 3;             // rows of activations that share one reading of a panel
-constexpr int kQueriesAtOnce = 1;    // queries that share one reading of a page
-constexpr bool kCheapHalves = true;  // so that it pays to keep the cache in them
+constexpr int kTile = 3;             // Rows of activations that share one reading of a panel.
+constexpr int kQueriesAtOnce = 1;    // Queries that share one reading of a page.
+constexpr bool kCheapHalves = true;  // Whether float16 costs no time, so that the cache is kept in it.
 
 struct Floats {
     __m256 a, b;
@@ -43,7 +43,7 @@ inline __m256 power_half(__m256 power) {
     return _mm256_castsi256_ps(
         _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(power), _mm256_set1_epi32(127)), 23));
 }
-inline Floats times_power_of_two(Floats x, Floats power) {  // of a normal result only
+inline Floats times_power_of_two(Floats x, Floats power) {  // The result must be a normal number.
     return {_mm256_mul_ps(x.a, power_half(power.a)), _mm256_mul_ps(x.b, power_half(power.b))};
 }
 inline Floats halves(const uint16_t* p) {
@@ -56,7 +56,7 @@ inline __m256 keep_half(__m256 a, __m256 x, float least) {
 inline Floats keep_above(Floats a, Floats x, float least) {
     return {keep_half(a.a, x.a, least), keep_half(a.b, x.b, least)};
 }
-inline void store(uint16_t* p, Floats x) {  // as binary16
+inline void store(uint16_t* p, Floats x) {  // As binary16.
     _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -77,7 +77,7 @@ inline float greatest(Floats x) {
     store(lanes, x);
     return *std::max_element(lanes, lanes + 16);
 }
-inline float greatest_size(Floats x, Floats y) {  // as integers, what is no number is above all numbers
+inline float greatest_size(Floats x, Floats y) {  // As integers, NaN is above all numbers.
     const __m256i size = _mm256_set1_epi32(0x7fffffff);
     auto bits = [&](__m256 z) { return _mm256_and_si256(_mm256_castps_si256(z), size); };
     __m256i eight = _mm256_max_epi32(_mm256_max_epi32(bits(x.a), bits(x.b)), _mm256_max_epi32(bits(y.a), bits(y.b)));
@@ -109,7 +109,7 @@ inline Ints bits(Ints x) {
     return {_mm256_and_si256(x.a, mask), _mm256_and_si256(x.b, mask)};
 }
 template <int Left>
-inline Ints shifted(Ints x) {  // within pairs of bytes
+inline Ints shifted(Ints x) {  // Bits cross within pairs of bytes: the caller masks them.
     if constexpr (Left > 0) return {_mm256_slli_epi16(x.a, Left), _mm256_slli_epi16(x.b, Left)};
     if constexpr (Left < 0) return {_mm256_srli_epi16(x.a, -Left), _mm256_srli_epi16(x.b, -Left)};
     return x;

@@ -5,15 +5,15 @@
 #include <cstdint>
 #include <cstring>
 
-namespace {  // own to each translation unit: the same names mean other types in another one
+namespace {  // The same names mean other types in another translation unit.
 namespace lanes {
 
 using Floats = __m512;
 using Ints = __m512i;
 
-constexpr int kTile = 8;             // rows of activations that share one reading of a panel
-constexpr int kQueriesAtOnce = 6;    // queries that share one reading of a page
-constexpr bool kCheapHalves = true;  // so that it pays to keep the cache in them
+constexpr int kTile = 8;             // Rows of activations that share one reading of a panel.
+constexpr int kQueriesAtOnce = 6;    // Queries that share one reading of a page.
+constexpr bool kCheapHalves = true;  // Whether float16 costs no time, so that the cache is kept in it.
 
 inline Floats zero() { return _mm512_setzero_ps(); }
 inline Floats all(float x) { return _mm512_set1_ps(x); }
@@ -31,7 +31,7 @@ inline Floats halves(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si
 inline Floats keep_above(Floats a, Floats x, float least) {
     return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(x, all(least), _CMP_LT_OQ), zero());
 }
-inline void store(uint16_t* p, Floats x) {  // as binary16
+inline void store(uint16_t* p, Floats x) {  // As binary16.
     _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
 inline Floats brains(const uint16_t* p) {
@@ -44,7 +44,7 @@ inline Floats signed_bytes(const int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
 }
 inline float greatest(Floats x) { return _mm512_reduce_max_ps(x); }
-inline float greatest_size(Floats x, Floats y) {  // as integers, what is no number is above all numbers
+inline float greatest_size(Floats x, Floats y) {  // As integers, NaN is above all numbers.
     const __m512i size = _mm512_set1_epi32(0x7fffffff);
     int32_t bits = _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(x), size),
                                                             _mm512_and_si512(_mm512_castps_si512(y), size)));
@@ -65,7 +65,7 @@ inline Ints bits(Ints x) {
     return _mm512_and_si512(x, _mm512_set1_epi8(Mask));
 }
 template <int Left>
-inline Ints shifted(Ints x) {  // within pairs of bytes
+inline Ints shifted(Ints x) {  // Bits cross within pairs of bytes: the caller masks them.
     if constexpr (Left > 0) return _mm512_slli_epi16(x, Left);
     if constexpr (Left < 0) return _mm512_srli_epi16(x, -Left);
     return x;

@@ -19,10 +19,10 @@ inline uint64_t noise_key(uint64_t seed, uint64_t position) { return mix((mix(se
 // The noise of a token as a whole number; token -1 is for what concerns the whole row.
 inline uint64_t noise_bits(uint64_t key, int token) { return mix(key + (uint64_t(int64_t(token)) + 1) * kGamma); }
 
-// The same in (0, 1).
+// Noise as a number in (0, 1).
 inline double uniform(uint64_t bits) { return (double(int64_t(bits >> 12)) + 0.5) * 0x1p-52; }
 
-// The same as standard Gumbel noise.
+// Noise as standard Gumbel noise.
 inline double gumbel(uint64_t bits) { return -std::log(-std::log(uniform(bits))); }
 
 // No less than `gumbel`, but without logarithms: it is at most -log(1 - u), whose power of two the leading ones tell.

@@ -67,7 +67,7 @@ void place(Panel6K& panel, int lane, const BlockK& b) {
     panel.per_scale[lane] = b.per_scale;
 }
 
-// A row's blocks or numbers, from a file into the panels of its sixteen rows.
+// Copy a row's blocks or numbers from a file into the panels of its sixteen rows.
 template <class Panel, class Raw, void (*Read)(const uint8_t*, Raw&)>
 void take_blocks(const uint8_t* data, size_t block_bytes, size_t count, void* panels, int lane) {
     for (size_t b = 0; b < count; b++) {
@@ -85,9 +85,9 @@ void take_numbers(const uint8_t* data, size_t, size_t count, void* panels, int l
 struct Format {
     const char* kind;
     Layout layout;
-    int length;          // values of a row that lie together in the file
-    size_t block_bytes;  // of those
-    size_t panel_bytes;  // of as many columns of sixteen rows
+    int length;          // The columns of a block: values of a row that lie together in the file.
+    size_t block_bytes;  // Bytes of a block in the file.
+    size_t panel_bytes;  // Bytes of the same columns of sixteen rows in a panel.
     void (*take)(const uint8_t* data, size_t block_bytes, size_t count, void* panels, int lane);
 };
 

@@ -17,9 +17,11 @@ class Packed {
     Packed(const std::string& kind, const uint8_t* data, size_t size, int rows, int columns, Arena& arena, Pool& pool);
 
     const Matrix& matrix() const { return matrix_; }
+    // The bytes of the panels, and the rows of the matrix before they were padded.
     size_t bytes() const { return bytes_; }
     int rows() const { return rows_; }
-    void row(int index, float* out) const;  // one row as float32, [columns]
+    // One row as float32, [columns].
+    void row(int index, float* out) const;
 
   private:
     int rows_;

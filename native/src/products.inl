@@ -3,17 +3,20 @@
 // A row's result never depends on the other rows: integer dot products are exact, and the float32 sums run over the
 // column blocks in the same order for every number of rows.
 
-constexpr size_t kSoon = 1536, kLater = 24 * 1024;  // bytes ahead of use: into the first cache, into a farther one
-constexpr size_t kNear = 24 * 1024;  // bytes of activations that stay in the first cache while panels pass by
+// How many bytes ahead of use weights are requested into the first cache, and into a farther one.
+constexpr size_t kSoon = 1536, kLater = 24 * 1024;
 
-// Asks for weights before they are needed. Where several tiles of rows read the same panels, each of them asks for its
-// share of the next ones, so that memory is never idle.
-class Ahead {
+// Bytes of activations that stay in the first cache while panels are read.
+constexpr size_t kNear = 24 * 1024;
+
+// Requests weights before they are needed. Where several tiles of rows read the same panels, each tile requests its
+// share of the next ones, so that memory is read all the time.
+class Prefetcher {
   public:
-    Ahead(int turn, int turns, size_t bytes) : next_(turn), turns_(turns), distance_(turns == 1 ? kSoon : bytes) {}
+    Prefetcher(int turn, int turns, size_t bytes) : next_(turn), turns_(turns), distance_(turns == 1 ? kSoon : bytes) {}
 
     template <class Panel>
-    void ask(const Panel& panel, int b) {
+    void prefetch(const Panel& panel, int b) {
         if (b != next_) return;
         next_ += turns_;
         constexpr size_t size = sizeof(Panel) / Panel::kBlocks;
@@ -31,7 +34,7 @@ class Ahead {
 };
 
 template <int M, class Panel>
-inline void fast_tile(const Panel* panels, const Activations& x, int row, Ahead ahead, float* y, int stride) {
+inline void fast_tile(const Panel* panels, const Activations& x, int row, Prefetcher prefetcher, float* y, int stride) {
     const int blocks = x.columns / kColumns;
     Floats acc[M];
     for (int m = 0; m < M; m++) acc[m] = zero();
@@ -40,7 +43,7 @@ inline void fast_tile(const Panel* panels, const Activations& x, int row, Ahead 
         const int block = b % Panel::kBlocks;
         const int8_t* codes = x.codes + size_t(row) * x.columns + b * kColumns;
         const size_t at = size_t(row) * blocks + b;
-        ahead.ask(panel, b);
+        prefetcher.prefetch(panel, b);
         unrolled<0, kParts<Panel>>([&](auto part) {
             constexpr int first = 8 / kParts<Panel> * part, last = first + 8 / kParts<Panel>;
             Ints sum[M];
@@ -80,13 +83,14 @@ inline void each_column(const Panel& panel, int block, Work work) {
 }
 
 template <int M, class Panel>
-inline void exact_tile(const Panel* panels, const Activations& x, int row, Ahead ahead, float* y, int stride) {
+inline void exact_tile(const Panel* panels, const Activations& x, int row, Prefetcher prefetcher, float* y,
+                       int stride) {
     Floats acc[M];
     for (int m = 0; m < M; m++) acc[m] = zero();
     for (int b = 0; b < x.columns / kColumns; b++) {
         const Panel& panel = panels[b / Panel::kBlocks];
         const float* values = x.values + size_t(row) * x.columns + b * kColumns;
-        ahead.ask(panel, b);
+        prefetcher.prefetch(panel, b);
         each_column(panel, b % Panel::kBlocks, [&](int c, Floats weights) {
             for (int m = 0; m < M; m++) acc[m] = fma(weights, all(values[size_t(m) * x.columns + c]), acc[m]);
         });
@@ -101,9 +105,9 @@ inline void tiles(const Panel* panels, const Activations& x, int row, int last, 
     const size_t bytes = sizeof(Panel) * (x.columns / kColumns / Panel::kBlocks);
     for (; row + M <= last; row += M)
         if constexpr (Fast)
-            fast_tile<M>(panels, x, row, Ahead(turn++, turns, bytes), y, stride);
+            fast_tile<M>(panels, x, row, Prefetcher(turn++, turns, bytes), y, stride);
         else
-            exact_tile<M>(panels, x, row, Ahead(turn++, turns, bytes), y, stride);
+            exact_tile<M>(panels, x, row, Prefetcher(turn++, turns, bytes), y, stride);
     if constexpr (M > 1)
         if (row < last) tiles<M - 1, Fast>(panels, x, row, last, turn, turns, y, stride);
 }
@@ -112,7 +116,7 @@ inline void tiles(const Panel* panels, const Activations& x, int row, int last, 
     tiles<M, Fast>(panels, x, row, last, 0, (last - row + M - 1) / M, y, stride);
 }
 
-// Call work(panels of one row of panels, row, last, y) for the rows in groups that stay near.
+// Call work(panels of one row of panels, row, last, y) for the rows in groups that stay in the first cache.
 template <class Panel, class Work>
 void walk(const Panel* panels, const Matrix& matrix, const Activations& x, float* y, int first, int last, Work work) {
     const int blocks = matrix.columns / kColumns / Panel::kBlocks;
@@ -130,7 +134,7 @@ void product(const Matrix& matrix, const Activations& x, float* y, int stride, i
                 return tiles<kTile, false>(own, x, row, end, out, stride);
             else if (x.codes)
                 return tiles<kTile, true>(own, x, row, end, out, stride);
-            else  // seldom used, so not worth much code
+            else  // Rarely used, so that smaller tiles keep the code small.
                 return tiles<std::min(kTile, 4), false>(own, x, row, end, out, stride);
         });
     });

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "names_python.hpp"
 #include "noise.hpp"
 #include "numbers_python.hpp"
 #include "transforms_python.hpp"
@@ -20,7 +21,7 @@ using Logits = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 struct Names {
     nb::object pick, top, draws, score, choice, candidate, drawn, unreadable, dead_end;
 };
-const Names* names;  // set when the module is imported, and never freed
+const Names* names;  // Set when the module is imported, and never freed.
 
 // The lowest 64 bits of a whole number of any size.
 uint64_t word(nb::handle number) {
@@ -130,11 +131,9 @@ nb::list replies_of(const std::vector<Question>& questions, const std::vector<An
 
 void bind_readout(nb::module_& module) {
     bind_transforms();
-    const nb::module_ query = nb::module_::import_("nextok.core.query");
-    const nb::module_ readout = nb::module_::import_("nextok.readout.readout");
-    names = new Names{query.attr("Pick"),  query.attr("Top"),          query.attr("Draws"),
-                      query.attr("Score"), query.attr("Choice"),       query.attr("Candidate"),
-                      query.attr("Drawn"), readout.attr("unreadable"), readout.attr("dead_end")};
+    using namespace python;
+    names = new Names{fetch(kPick),      fetch(kTop),   fetch(kDraws),      fetch(kScore),  fetch(kChoice),
+                      fetch(kCandidate), fetch(kDrawn), fetch(kUnreadable), fetch(kDeadEnd)};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,
                "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as "
                "readout/readout.py does.");

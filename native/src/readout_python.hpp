@@ -1,5 +1,5 @@
-// Rows of a pass (nextok/query.py) into records, and answers back: reads_of, then read_row for each without the
-// interpreter's lock and on any thread, then replies_of.
+// Rows of a pass into records, and answers back: questions_of, then read_row for each without the interpreter's lock
+// and on any thread, then replies_of.
 #pragma once
 #include <nanobind/nanobind.h>
 
@@ -7,8 +7,8 @@
 
 namespace nextok {
 
-// A row's reading, or that Python has to see to it: the core does not know a transform, or mirostat has to learn first
-// what an earlier row of the pass has chosen.
+// How a row is read, and whether it is read apart, in Python's order: the core does not know one of its transforms, or
+// mirostat needs the answer to an earlier row of the pass.
 struct Question : Read {
     bool unknown, follows;
 

@@ -1,8 +1,8 @@
-// What is done to single rows.
+// Kernels that work on single rows.
 
 // e^x for x <= 88, within two units in the last place; below -87 it is 0. Cody and Waite's reduction.
 inline Floats exponential(Floats x) {
-    Floats clipped = greater(all(-87.0f), x);  // in this order, what is no number stays none
+    Floats clipped = greater(all(-87.0f), x);  // In this order NaN stays NaN.
     Floats power = nearest(mul(clipped, all(1.44269504088896341f)));
     Floats rest = fma(power, all(-0.693359375f), clipped);
     rest = fma(power, all(2.12194440e-4f), rest);
@@ -13,13 +13,13 @@ inline Floats exponential(Floats x) {
     return keep_above(result, x, -87.0f);
 }
 
-// int8 codes with a scale for each block of 32: what the fast products are made of.
+// int8 codes with a scale for each block of 32, which the fast products take.
 void quantize(const float* x, int columns, Quantised out) {
     for (int b = 0; b < columns / kColumns; b++) {
         const Floats low = load(x + b * kColumns), high = load(x + b * kColumns + 16);
         const float largest = greatest_size(low, high);
         const bool sound = largest <= std::numeric_limits<float>::max();
-        // Infinite or not a number: no code can say so, but the scale can.
+        // Infinity and NaN have no code, so the scale becomes NaN.
         const float scale = sound ? largest / 127.0f : std::numeric_limits<float>::quiet_NaN();
         const Floats inverse = all(sound && largest > 0 ? 127.0f / largest : 0.0f);
         const Ints first = to_ints(mul(sound ? low : zero(), inverse)),

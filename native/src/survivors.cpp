@@ -15,7 +15,8 @@ namespace nextok {
 namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
-constexpr int kBlock = 64;  // logits that are passed over together where none of them counts
+// Logits that are skipped together where none of them counts.
+constexpr int kBlock = 64;
 
 // Compiled for wider vectors as well, and chosen when the program starts; without contraction all give the same bits.
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__) && \
@@ -151,7 +152,7 @@ std::vector<Drawn> Survivors::draws(int count, uint64_t key) const {
     const auto better = [](const Drawn& a, const Drawn& b) {
         return a.perturbed > b.perturbed || (a.perturbed == b.perturbed && a.token < b.token);
     };
-    std::vector<Drawn> found;  // a heap with the worst of them in front
+    std::vector<Drawn> found;  // A heap with the worst of them in front.
     double least = count ? kNever : -kNever;
     uint64_t bits[kChunk];
     chunks([&](int first, int n, const double* values) {
@@ -201,7 +202,7 @@ void Survivors::keep_where(const Holds& holds) {
     };
     const int all = number(0, size_);
     if (all == size_) return;
-    std::vector<int> ids(all + 1);  // one more, as each is written before it is known to count
+    std::vector<int> ids(all + 1);  // One more, as each is written before it is known to count.
     std::vector<float> logits(all + 1);
     for (int first = 0, found = 0; first < size_; first += kBlock) {
         const int n = std::min(kBlock, size_ - first);

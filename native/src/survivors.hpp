@@ -8,7 +8,8 @@
 
 namespace nextok {
 
-constexpr double kNever = -std::numeric_limits<double>::infinity();  // the value of a token that was removed
+// The value of a token that was removed.
+constexpr double kNever = -std::numeric_limits<double>::infinity();
 
 struct Candidate {
     int token;
@@ -24,7 +25,7 @@ struct Item {
     double value;
     float logit;
     int token;
-    bool operator<(const Item& other) const {  // the better one first
+    bool operator<(const Item& other) const {  // The better one comes first.
         return value > other.value || (value == other.value && token < other.token);
     }
 };
@@ -33,20 +34,20 @@ struct Item {
 struct Span {
     float low, high;
 
-    bool holds(float logit) const { return (logit >= low) & (logit < high); }  // without a branch, for vectors
+    bool holds(float logit) const { return (logit >= low) & (logit < high); }  // No branch: loops become vectors.
 };
 
 // Sums over the survivors of e^x and of x e^x, where x is how far a value is above the largest.
 struct Mass {
     double sum, weighted;
 
-    double log() const;      // of the sum
-    double entropy() const;  // in nats
+    double log() const;      // The logarithm of the sum.
+    double entropy() const;  // The entropy in nats.
 };
 
 // Filters and temperatures map logits to values by a function that never falls, so that float32 can be scanned for what
 // float64 decides; two logits may have the same value, though. After each change ask for `best` first: all else, but
-// another edit, wants it to be finite.
+// another edit, needs it to be finite.
 class Survivors {
   public:
     // The largest logit is finite, and the first one of that size is at `first`.
@@ -57,17 +58,18 @@ class Survivors {
     // The largest logit: -infinity if nothing is left, NaN or +infinity if an edit made one.
     float best();
 
-    int size() const { return size_; }  // tokens that may be left; those of -infinity among them are not
+    // The number of tokens that may be left: those of -infinity among them are not.
+    int size() const { return size_; }
     int vocab() const { return vocab_; }
     double top() const { return value(largest_); }
     double value(double logit) const {
         for (const Step& step : steps_) logit = (logit - step.shift) / step.scale;
         return logit;
     }
-    int first() const;           // of the largest value, the lowest id
-    double of(int token) const;  // the token's value; kNever if it is not left
-    int count() const;           // of tokens that are left
-    double deviation() const;    // the standard deviation of their values
+    int first() const;           // The lowest id among the tokens of the largest value.
+    double of(int token) const;  // The token's value; kNever if it was removed.
+    int count() const;           // The number of tokens that are left.
+    double deviation() const;    // The standard deviation of their values.
     Mass mass() const;
 
     // Call use(first, n, values) on all survivors, in chunks.
@@ -114,11 +116,12 @@ class Survivors {
     // Values become log-probabilities.
     void normalise();
 
-    void map(double shift, double scale) { steps_.push_back({shift, scale}); }  // x -> (x - shift) / scale
-    void keep(const std::vector<Item>& items);                                  // at least one
+    // A value x becomes (x - shift) / scale.
+    void map(double shift, double scale) { steps_.push_back({shift, scale}); }
+    void keep(const std::vector<Item>& items);  // There is at least one.
     void keep_from(float border);
-    void keep_below(float border, int token);                             // and this one
-    void keep_within(const Span& span, const std::vector<Item>& others);  // which lie outside
+    void keep_below(float border, int token);                             // This token is kept as well.
+    void keep_within(const Span& span, const std::vector<Item>& others);  // These lie outside and are kept as well.
 
     // Single values, rounded to float32 first.
     void change(const Edit& edit);
@@ -145,10 +148,10 @@ class Survivors {
     const float* logits_;
     int size_;
     float largest_;
-    bool changed_ = false;  // since `largest_` was looked up
+    bool changed_ = false;  // Whether logits have changed since `largest_` was found.
     std::vector<Step> steps_;
-    std::vector<int> ids_;    // empty: the whole vocabulary
-    std::vector<float> own_;  // where `logits_` lie, unless nothing has been done to them
+    std::vector<int> ids_;    // Empty for the whole vocabulary.
+    std::vector<float> own_;  // The memory of `logits_` once they were changed.
 };
 
 }  // namespace nextok

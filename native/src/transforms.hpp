@@ -14,7 +14,7 @@ struct Forbid {
 };
 struct Add {
     std::vector<int> tokens;
-    std::vector<float> amounts;  // as many
+    std::vector<float> amounts;  // As many as tokens.
 };
 struct Scale {
     std::vector<int> tokens;
@@ -59,6 +59,7 @@ struct Surprise {
 using Edit = std::variant<Allow, Forbid, Add, Scale>;
 using Filter = std::variant<Temperature, DynamicTemperature, TopK, TopP, MinP, TypicalP, EpsilonCutoff, EtaCutoff,
                             TopNSigma, XTC, Surprise>;
-using Transform = std::variant<Edit, Filter>;  // of tokens 0 .. vocab only
+// Its tokens are below the size of the vocabulary.
+using Transform = std::variant<Edit, Filter>;
 
 }  // namespace nextok

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "names_python.hpp"
 #include "numbers_python.hpp"
 
 namespace nextok {
@@ -21,7 +22,7 @@ struct Known {
     nb::object surprise;
     std::vector<Parser> parsers;
 };
-const Known* known;  // set when the module is imported, and never freed
+const Known* known;  // Set when the module is imported, and never freed.
 
 std::vector<int> tokens_of(nb::handle tokens, int vocab) {
     std::vector<int> found;
@@ -122,26 +123,23 @@ bool knows(nb::handle type) {
 }
 
 void bind_transforms() {
-    const nb::module_ transforms = nb::module_::import_("nextok.sampling.transforms");
-    const nb::module_ edits = nb::module_::import_("nextok.sampling.edits");
-    const auto named = [&](const char* name) { return nb::object(transforms.attr(name)); };
-    const auto edit = [&](const char* name) { return nb::object(edits.attr(name)); };
-    known = new Known{named("Surprise"),
-                      {{named("Temperature"), parsed<temperature>},
-                       {named("TopK"), parsed<top_k>},
-                       {named("TopP"), parsed<top_p>},
-                       {named("MinP"), parsed<min_p>},
-                       {edit("Scale"), parsed<scale>},
-                       {edit("Add"), parsed<add>},
-                       {edit("Forbid"), parsed<forbid>},
-                       {edit("Allow"), parsed<allow>},
-                       {named("DynamicTemperature"), parsed<dynamic_temperature>},
-                       {named("TypicalP"), parsed<typical_p>},
-                       {named("EpsilonCutoff"), parsed<epsilon_cutoff>},
-                       {named("EtaCutoff"), parsed<eta_cutoff>},
-                       {named("TopNSigma"), parsed<top_n_sigma>},
-                       {named("XTC"), parsed<xtc>},
-                       {named("Surprise"), parsed<surprise>}}};
+    using namespace python;
+    known = new Known{fetch(kSurprise),
+                      {{fetch(kTemperature), parsed<temperature>},
+                       {fetch(kTopK), parsed<top_k>},
+                       {fetch(kTopP), parsed<top_p>},
+                       {fetch(kMinP), parsed<min_p>},
+                       {fetch(kScale), parsed<scale>},
+                       {fetch(kAdd), parsed<add>},
+                       {fetch(kForbid), parsed<forbid>},
+                       {fetch(kAllow), parsed<allow>},
+                       {fetch(kDynamicTemperature), parsed<dynamic_temperature>},
+                       {fetch(kTypicalP), parsed<typical_p>},
+                       {fetch(kEpsilonCutoff), parsed<epsilon_cutoff>},
+                       {fetch(kEtaCutoff), parsed<eta_cutoff>},
+                       {fetch(kTopNSigma), parsed<top_n_sigma>},
+                       {fetch(kXTC), parsed<xtc>},
+                       {fetch(kSurprise), parsed<surprise>}}};
 }
 
 }  // namespace nextok

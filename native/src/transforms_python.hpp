@@ -9,9 +9,9 @@
 namespace nextok {
 
 struct Transforms {
-    std::vector<Transform> list;  // unusable if one of them is unknown
-    bool unknown = false;         // the core has no code for one of them: the row is read in Python
-    bool surprise = false;        // mirostat is among them: the answer tells how surprising the token was
+    std::vector<Transform> list;  // Incomplete if one of them is unknown.
+    bool unknown = false;         // Whether the core has no code for one of them.
+    bool surprise = false;        // Whether mirostat is among them: the answer tells how surprising its token was.
 };
 
 // ValueError if one of them is out of range for this vocabulary.

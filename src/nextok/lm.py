@@ -147,8 +147,8 @@ class LM:
         text = render_chat(
             tokenizer.chat_template,
             messages,
-            bos_token="" if tokenizer.bos_id is None else tokenizer.name(tokenizer.bos_id),
-            eos_token="" if tokenizer.eos_id is None else tokenizer.name(tokenizer.eos_id),
+            bos_token="" if tokenizer.bos_id is None else tokenizer.spell(tokenizer.bos_id),
+            eos_token="" if tokenizer.eos_id is None else tokenizer.spell(tokenizer.eos_id),
         )
         return tokenizer.encode_chat(text)
 

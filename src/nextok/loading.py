@@ -7,11 +7,11 @@ from pathlib import Path
 from nextok.errors import ModelFileError, NextokError
 from nextok.extras import needed_for
 from nextok.formats import Checkpoint, is_torch_file, open_model
-from nextok.formats.quantize import PACKERS, quantized
-from nextok.hub import progress_bar, resolve
+from nextok.formats.quantize import PACKERS, quantize_checkpoint
+from nextok.hub import resolve, show_progress
 from nextok.lm import LM
 from nextok.models.base import Model
-from nextok.models.processors import checked_threads
+from nextok.models.processors import check_threads
 from nextok.text import Tokenizer
 from nextok.text import load_tokenizer as read_tokenizer
 
@@ -52,14 +52,14 @@ def load(
         raise ValueError("the numpy backend has no threads option; set OPENBLAS_NUM_THREADS before Python starts")
     if device is not None and backend != "torch":
         raise ValueError(f"device is for backend='torch', got device={device!r} with backend={backend!r}")
-    checked_threads(threads)
+    check_threads(threads)
     if quantize is not None and quantize not in PACKERS:
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
-    with progress_bar() as report:
+    with show_progress() as report:
         source = resolve(model, report=report)
     checkpoint = open_model(source.path)
     if quantize is not None:
-        checkpoint = quantized(checkpoint, quantize)
+        checkpoint = quantize_checkpoint(checkpoint, quantize)
     read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer)
     check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
     return LM(_model(checkpoint, backend, device, precision, threads), read, source.name, source.origin)
@@ -67,7 +67,7 @@ def load(
 
 def load_tokenizer(model: str | os.PathLike[str]) -> Tokenizer:
     """Only the tokenizer of a model; a GGUF file with nothing but a vocabulary is enough."""
-    with progress_bar() as report:
+    with show_progress() as report:
         return read_tokenizer(resolve(model, report=report).path)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `nextok "prompt"` and its sisters. Nothing heavy is imported before a command needs it."""
+"""The command line: `nextok "prompt"` and other commands. Large modules are imported when a command needs them."""
 
 import sys
 from collections.abc import Sequence
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, by default the process's own; return its exit code (see docs/cli.md)."""
     try:
-        from nextok.cli.arguments import before_dashes, routed
-        from nextok.cli.failures import failed, settle
-        from nextok.cli.terminal import prepare
+        from nextok.cli.arguments import cut_at_dashes, route
+        from nextok.cli.failures import flush_streams, report_failure
+        from nextok.cli.terminal import prepare_streams
     except KeyboardInterrupt:
         return 130
 
     given = list(sys.argv[1:] if arguments is None else arguments)
-    flags = before_dashes(given)
+    flags = cut_at_dashes(given)
     try:
-        prepare(color="--no-color" not in flags)
+        prepare_streams(color="--no-color" not in flags)
         from nextok.cli.app import run
 
-        code = run(routed(given))
+        code = run(route(given))
         sys.stdout.flush()
     except BaseException as error:
-        code = failed(error, as_json="--json" in flags, debug="--debug" in flags)
+        code = report_failure(error, as_json="--json" in flags, debug="--debug" in flags)
     finally:
-        settle()
+        flush_streams()
     return code

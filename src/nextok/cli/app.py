@@ -1,4 +1,4 @@
-"""All commands, put together."""
+"""The application with all commands."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,31 +7,31 @@ import typer
 
 from nextok.cli.bench import bench
 from nextok.cli.chat import chat
-from nextok.cli.command import command
+from nextok.cli.command import build_command
 from nextok.cli.compare import compare
 from nextok.cli.doctor import doctor
 from nextok.cli.failures import EXIT_CODES
 from nextok.cli.generate import generate
-from nextok.cli.models import models
+from nextok.cli.models import build_group
 from nextok.cli.tokenize import tokenize
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line whose first word is a command; every failure comes out as its exception."""
-    group = typer.main.get_command(_application())
+    """Run a command line whose first word is a command; raises the exception of any failure."""
+    group = typer.main.get_command(_build_application())
     with group.make_context("nextok", list(arguments)) as context:
         group.invoke(context)
     return 0
 
 
-def _application() -> typer.Typer:
+def _build_application() -> typer.Typer:
     app = typer.Typer(add_completion=False, context_settings=_SETTINGS, epilog=EXIT_CODES)
-    app.callback(epilog=EXIT_CODES)(_program)
+    app.callback(epilog=EXIT_CODES)(_describe_program)
     for function in (generate, chat, compare, tokenize, doctor, bench):
-        app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(command(function))
-    app.add_typer(models(_SETTINGS), name="models")
+        app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(build_command(function))
+    app.add_typer(build_group(_SETTINGS), name="models")
     return app
 
 
@@ -43,7 +43,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit()
 
 
-def _program(
+def _describe_program(
     version: Annotated[
         bool,
         typer.Option(

@@ -1,12 +1,14 @@
-"""What is done to the words of a command line before they are parsed."""
+"""Changes to the words of a command line before they are parsed."""
 
 from collections.abc import Sequence
 
 COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "doctor", "bench")
-OF_THE_PROGRAM = ("-h", "--help", "--version")
-EVERYWHERE = ("--debug", "--no-color")
+PROGRAM_OPTIONS = ("-h", "--help", "--version")
+"""Options that stand for a command."""
+COMMON_OPTIONS = ("--debug", "--no-color")
+"""Options that every command takes, also before its name."""
 
-# How other programs spell our options; understood, but not shown in the help.
+# Names that other programs give to the options; they are accepted, but not shown in the help.
 SPELLINGS = {
     "--temp": "--temperature",
     "--n-predict": "--max-tokens",
@@ -17,21 +19,21 @@ SPELLINGS = {
 }
 
 
-def before_dashes(arguments: Sequence[str]) -> list[str]:
+def cut_at_dashes(arguments: Sequence[str]) -> list[str]:
     """The arguments that may be options: those before `--`."""
     return list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
 
 
-def routed(arguments: Sequence[str]) -> list[str]:
+def route(arguments: Sequence[str]) -> list[str]:
     """The arguments with their command in front, which is `generate` unless another one comes first."""
-    options = before_dashes(arguments)
-    words = [*map(_spelled, options), *arguments[len(options) :]]
-    first = next((index for index, word in enumerate(words) if word not in EVERYWHERE), len(words))
-    if words[first:] and words[first] in (*COMMANDS, *OF_THE_PROGRAM):
+    options = cut_at_dashes(arguments)
+    words = [*map(_translate, options), *arguments[len(options) :]]
+    first = next((index for index, word in enumerate(words) if word not in COMMON_OPTIONS), len(words))
+    if words[first:] and words[first] in (*COMMANDS, *PROGRAM_OPTIONS):
         return [words[first], *words[:first], *words[first + 1 :]]
     return ["generate", *words]
 
 
-def _spelled(word: str) -> str:
+def _translate(word: str) -> str:
     name, equals, value = word.partition("=")
     return SPELLINGS.get(name, name) + equals + value

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from nextok.cli.failures import explained
+from nextok.cli.failures import explain
 from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System
 from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
-from nextok.cli.report import draws, in_words
+from nextok.cli.report import describe_output, uses_seed
 from nextok.cli.strategy import StrategyFlags
-from nextok.cli.terminal import Page, note
+from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
@@ -47,29 +47,29 @@ def chat(
         "max_tokens": max_tokens,
         "stop": tuple(stop or ()),
         "seed": strategy.seed,
-        **rules.wishes(),
+        **rules.read_options(),
     }
-    Options(**wishes)  # refused before anything is loaded
+    Options(**wishes)  # raises for wrong options before a model is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
-    told = None if system is None else clean(system)
-    talk = Talk(how.load(model, quiet=quiet), chosen, told, wishes, stats, quiet)
-    read(talk.lm, "?", told, raw=False)  # refused now, not later
-    person = sys.stdin is not None and sys.stdin.isatty()
-    if person and not quiet:
-        note(f"{talk.lm.name}: say something; /help lists what else you can do")
-    while (line := _line(person)) is not None:
+    message = None if system is None else clean(system)
+    talk = ChatSession(how.load(model, quiet=quiet), chosen, message, wishes, stats, quiet)
+    read(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
+    interactive = sys.stdin is not None and sys.stdin.isatty()
+    if interactive and not quiet:
+        print_note(f"{talk.lm.name}: say something; /help lists what else you can do")
+    while (line := _read_turn(interactive)) is not None:
         if line.rstrip() == "/quit":
             return
         try:
-            talk.hear(line)
+            talk.handle(line)
         except (Exception, KeyboardInterrupt) as error:
-            if not person:
+            if not interactive:
                 raise
-            note(f"nextok: {explained(error)[1]}")
+            print_note(f"nextok: {explain(error)[1]}")
 
 
 @dataclass
-class Talk:
+class ChatSession:
     """One conversation and how its answers are written."""
 
     lm: "LM"
@@ -89,15 +89,15 @@ class Talk:
 
         self.conversation = Conversation(self.lm, self.system)
 
-    def hear(self, line: str) -> None:
-        """Obey a command, or answer; KeyboardInterrupt once a cut answer has been kept."""
+    def handle(self, line: str) -> None:
+        """Run a command, or answer; raises KeyboardInterrupt after Ctrl-C, once the cut answer is kept."""
         if not line.startswith("/"):
             if line.strip():
                 self._answer(line.strip())
             return
         match line.split():
             case ["/help"]:
-                note(HELP)
+                print_note(HELP)
             case ["/clear"]:
                 self.clear()
                 self._remark("forgotten")
@@ -106,13 +106,13 @@ class Talk:
             case ["/seed", number] if number.removeprefix("-").isdecimal():
                 self._reseed(int(number), f"seed {int(number)}")
             case ["/stats"]:
-                note(self._costs())
+                print_note(self._describe_costs())
             case _:
                 raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
 
     def _reseed(self, seed: int | None, text: str) -> None:
         self.wishes["seed"] = seed
-        self._remark(text if draws(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
+        self._remark(text if uses_seed(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError
@@ -122,7 +122,7 @@ class Talk:
             stream = ask(text, self.strategy, **self.wishes)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
-        page = Page()
+        page = StdoutWriter()
         finished = followed(stream, page)
         self.last = output = stream.output()
         page.write(output.text[page.length :])
@@ -130,42 +130,44 @@ class Talk:
             page.end()
         self.conversation.keep(text, output.text)
         if self.stats:
-            note(in_words(output, self.strategy))
+            print_note(describe_output(output, self.strategy))
         if not self.quiet:
             remark_on_ending(output, self.lm, self.wishes["max_tokens"])
         if not finished:
             raise KeyboardInterrupt
 
-    def _costs(self) -> str:
+    def _describe_costs(self) -> str:
         if self.last is None:
             return "nothing has been said yet"
         used = self.last.stats.prompt_tokens + self.last.stats.generated_tokens
-        return f"{in_words(self.last, self.strategy)}\n{used} of {self.lm.model.context} tokens of context in use"
+        return (
+            f"{describe_output(self.last, self.strategy)}\n{used} of {self.lm.model.context} tokens of context in use"
+        )
 
     def _remark(self, text: str) -> None:
         if not self.quiet:
-            note(text)
+            print_note(text)
 
 
-def _line(person: bool) -> str | None:
-    """What is said next; None at the end. A person gets a prompt, and Ctrl-C only drops the line."""
+def _read_turn(interactive: bool) -> str | None:
+    """The user's next line; None at the end. In a terminal there is a prompt, and Ctrl-C only drops the line."""
     while True:
         try:
-            if person and sys.stdout.isatty():
+            if interactive and sys.stdout.isatty():
                 import readline  # noqa: F401  # input() edits lines with it
 
                 return input("> ")
-            if person:
+            if interactive:
                 print("> ", end="", file=sys.stderr, flush=True)
             return _read_line()
         except EOFError:
-            if person:
-                note("")
+            if interactive:
+                print_note("")
             return None
         except KeyboardInterrupt:
-            if not person:
+            if not interactive:
                 raise
-            note("\n(Ctrl-D or /quit leaves)")
+            print_note("\n(Ctrl-D or /quit leaves)")
 
 
 def _read_line() -> str:

@@ -16,9 +16,9 @@ from nextok.cli.flags import (
 )
 from nextok.cli.generate import Raw, asked, read
 from nextok.cli.loaded import LoadFlags
-from nextok.cli.report import choice_json, cost_json, timings_json
+from nextok.cli.report import build_choice_json, build_cost_json, build_timings_json
 from nextok.cli.strategy import draft_named
-from nextok.cli.terminal import console, json_text, passing, visible
+from nextok.cli.terminal import escape_controls, format_json, make_console, show_activity
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -47,21 +47,22 @@ def compare(
     question = asked(prompt, system, raw)
     options = Options(max_tokens=max_tokens, seed=seed)
     lm = how.load(model, quiet=quiet)
-    strategies = _strategies(draft, partial(how.load_draft, quiet=quiet))
-    outputs = _outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
+    strategies = _list_strategies(draft, partial(how.load_draft, quiet=quiet))
+    outputs = _write_outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
     if json:
         rows = [
-            {"strategy": repr(s), **_facts(output, s, outputs)} for s, output in zip(strategies.values(), outputs)
+            {"strategy": repr(s), **_collect_facts(output, s, outputs)}
+            for s, output in zip(strategies.values(), outputs)
         ]
-        print(json_text({"prompt": question, "model": lm.name, "origin": lm.origin, "results": rows}))
+        print(format_json({"prompt": question, "model": lm.name, "origin": lm.origin, "results": rows}))
     elif outputs:
         _show(list(strategies), outputs)
     if len(outputs) < len(strategies):
         raise KeyboardInterrupt
 
 
-def _strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[str, Strategy]":
-    """Each strategy under what it is called in the table."""
+def _list_strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[str, Strategy]":
+    """The strategies by their names in the table."""
     import nextok as nt
 
     strategies: dict[str, Strategy] = {
@@ -75,10 +76,10 @@ def _strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[str, St
     return strategies
 
 
-def _outputs(
+def _write_outputs(
     lm: "LM", ids: list[int], strategies: "dict[str, Strategy]", options: "Options", quiet: bool
 ) -> "list[Output]":
-    """One after another, each with the machine to itself and its prompt unread; those done before Ctrl-C."""
+    """The outputs of all strategies, one after another on the same engine; those done before Ctrl-C."""
     from nextok.generation.options import Options
     from nextok.strategies.sample import Greedy
 
@@ -86,7 +87,7 @@ def _outputs(
     outputs = []
     for name, strategy in strategies.items():
         try:
-            with passing(name.replace("\n", ", "), quiet=quiet):
+            with show_activity(name.replace("\n", ", "), quiet=quiet):
                 output = lm.start(ids, strategy, options).wait()
         except KeyboardInterrupt:
             break
@@ -96,16 +97,16 @@ def _outputs(
     return outputs
 
 
-def _facts(output: "Output", strategy: "Strategy", outputs: "list[Output]") -> dict[str, Any]:
+def _collect_facts(output: "Output", strategy: "Strategy", outputs: "list[Output]") -> dict[str, Any]:
     return {
-        **choice_json(output.choices[0], strategy),
+        **build_choice_json(output.choices[0], strategy),
         "same_as_greedy": output.tokens == outputs[0].tokens,
         "usage": {
             "prompt_tokens": output.stats.prompt_tokens,
             "generated_tokens": output.stats.generated_tokens,
         },
-        **cost_json(output.stats),
-        "timings": timings_json(output.stats),
+        **build_cost_json(output.stats),
+        "timings": build_timings_json(output.stats),
     }
 
 
@@ -117,23 +118,23 @@ def _show(names: list[str], outputs: "list[Output]") -> None:
     table.add_column("text", ratio=1)
     table.add_column("cost", justify="right", no_wrap=True)
     for index, (name, output) in enumerate(zip(names, outputs)):
-        title, _, detail = visible(name).partition("\n")
+        title, _, detail = escape_controls(name).partition("\n")
         label = Text.assemble((title, "bold"), "\n" + detail)
         if title == "sampling":
             label.append(f"\nseed {output.seed}")
         same = index > 0 and output.tokens == outputs[0].tokens
-        text = Text("= greedy", "green") if same else _text(output)
-        table.add_row(label, text, _cost(output.stats))
-    console().print(table)
+        text = Text("= greedy", "green") if same else _format_text(output)
+        table.add_row(label, text, _format_cost(output.stats))
+    make_console().print(table)
 
 
-def _text(output: "Output") -> "Text":
+def _format_text(output: "Output") -> "Text":
     from rich.text import Text
 
-    return Text(visible(output.text) + ("" if output.finish_reason == "stop" else " …"))
+    return Text(escape_controls(output.text) + ("" if output.finish_reason == "stop" else " …"))
 
 
-def _cost(stats: "Stats") -> str:
+def _format_cost(stats: "Stats") -> str:
     lines = [f"{stats.seconds:.2f} s", f"{stats.tokens_per_second:.1f} tokens/s"]
     lines += [f"{stats.generated_tokens} tokens", f"{stats.passes} passes"]
     if stats.verifications:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from nextok.cli.flags import Quiet, TokenizerName, option
-from nextok.cli.terminal import note, passing, size_text, visible
+from nextok.cli.terminal import escape_controls, format_size, print_note, show_activity
 
 In = Annotated[str, typer.Argument(metavar="IN", help="A known name, a path or a hub id (owner/name).")]
 Out = Annotated[str, typer.Argument(metavar="OUT", help="A GGUF file (its name ends in .gguf), or a folder.")]
@@ -22,9 +22,9 @@ def convert(
     """Write a model as a GGUF file, or as a folder for transformers; print where it lies."""
     from nextok.tools.convert import write_model
 
-    with passing("converting"):
+    with show_activity("converting"):
         done = write_model(model, out, to=to, tokenizer=tokenizer, force=force)
     if not quiet:
-        told = f"; {done.note}" if done.note else ""
-        note(f"{done.name}: {done.tensors} tensors as {done.kind}, {size_text(done.bytes)}{told}")
-    print(visible(str(done.path)))
+        remark = f"; {done.note}" if done.note else ""
+        print_note(f"{done.name}: {done.tensors} tensors as {done.kind}, {format_size(done.bytes)}{remark}")
+    print(escape_controls(str(done.path)))

@@ -1,4 +1,4 @@
-"""`nextok doctor`: is everything here, and does it tell the truth?"""
+"""`nextok doctor`: the environment, and whether a model's file and the laws of decoding are intact."""
 
 import sys
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nextok.cli.failures import FAILED, explained
+from nextok.cli.failures import FAILED, explain
 from nextok.cli.flags import Json, option
 from nextok.cli.loaded import LoadFlags
-from nextok.cli.terminal import console, json_text, passing, size_text, visible
+from nextok.cli.terminal import escape_controls, format_json, format_size, make_console, show_activity
 from nextok.errors import DownloadError
-from nextok.tools.machine import environment
+from nextok.tools.machine import describe_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,50 +24,50 @@ if TYPE_CHECKING:
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to check.", envvar="NEXTOK_MODEL")]
 Seconds = Annotated[float, option("--seconds", metavar="S", text="Spend about so many on the laws at most.")]
 WIDTH = len("prompt in chunks = whole")
+"""Number of columns of the names."""
 
 
 def doctor(how: LoadFlags, model: Name = "smollm2", seconds: Seconds = 60.0, json: Json = False) -> None:
     """Report the environment, then put a model that is here to the test: its file, and the laws of decoding."""
     if not seconds > 0:
         raise ValueError(f"--seconds must be above 0, got {seconds:g}; 60 is usual")
-    facts = environment(how.threads)
-    checks = _checks(model, how, seconds, facts["memory_available_bytes"])
+    facts = describe_environment(how.threads)
+    checks = _run_checks(model, how, seconds, facts["memory_available_bytes"])
     if json:
         done = list(checks)
-        print(json_text({"environment": facts, "model": model, "checks": [_check_json(check) for check in done]}))
+        print(format_json({"environment": facts, "model": model, "checks": [_to_json(check) for check in done]}))
     else:
-        done = _shown(facts, checks)
+        done = _show(facts, checks)
     if any(check.passed is False for check in done):
         raise typer.Exit(FAILED)
 
 
-def _checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "Iterator[Verdict]":
-    from nextok.tools.laws import Verdict, reference_of, verdicts
+def _run_checks(model: str, how: LoadFlags, seconds: float, memory: int | None) -> "Iterator[Verdict]":
+    from nextok.tools.laws import Verdict, build_reference, check_laws
 
     try:
-        found = _file(model)
+        found = _open_checked(model)
     except DownloadError:
         yield Verdict("model file", None, f"not fetched: nextok models pull {model}")
         return
     except Exception as error:
-        yield Verdict("model file", False, explained(error)[1])
+        yield Verdict("model file", False, explain(error)[1])
         return
     origin, checkpoint = found
     yield Verdict("model file", True, origin)
     try:
-        with passing("loading"):
+        with show_activity("loading"):
             lm = how.load(model)
     except Exception as error:
-        yield Verdict("model runs", False, explained(error)[1])
+        yield Verdict("model runs", False, explain(error)[1])
         return
-    compared = partial(reference_of, checkpoint, memory)
-    is_reference = getattr(lm.model, "backend", None) == "numpy"
-    precision = getattr(lm.model, "precision", how.precision)
-    yield from verdicts(lm, precision, None if is_reference else compared, seconds, passing)
+    compared = partial(build_reference, checkpoint, memory)
+    is_reference = lm.model.backend == "numpy"
+    yield from check_laws(lm, lm.model.precision, None if is_reference else compared, seconds, show_activity)
 
 
-def _file(model: str) -> "tuple[str, Checkpoint]":
-    """Where a model that is here came from, and its weights; a known one is hashed in full."""
+def _open_checked(model: str) -> "tuple[str, Checkpoint]":
+    """The origin and the weights of a model that is on this machine; a known one is hashed in full."""
     from nextok import hub
     from nextok.formats import open_model
 
@@ -78,33 +78,35 @@ def _file(model: str) -> "tuple[str, Checkpoint]":
     return source.origin, open_model(source.path)
 
 
-def _check_json(check: "Verdict") -> dict[str, Any]:
-    """A check; where two texts differ only if they do."""
+def _to_json(check: "Verdict") -> dict[str, Any]:
+    """A check as a mapping, without `difference` where there is none."""
     return {name: value for name, value in asdict(check).items() if name != "difference" or value is not None}
 
 
-def _shown(facts: dict[str, Any], checks: "Iterator[Verdict]") -> "list[Verdict]":
+def _show(facts: dict[str, Any], checks: "Iterator[Verdict]") -> "list[Verdict]":
     """The environment, then each check as soon as it is done."""
-    out, done = console(sys.stdout), []
-    shown = {key.removesuffix("_bytes").replace("_", " "): _in_words(key, value) for key, value in facts.items()}
+    out, done = make_console(sys.stdout), []
+    shown = {key.removesuffix("_bytes").replace("_", " "): _format_value(key, value) for key, value in facts.items()}
     for key, value in shown.items():
-        _line(out, key, value, "")
+        _print_line(out, key, value, "")
     for check in checks:
         done.append(check)
-        _line(out, check.name, visible(check.detail), {True: "pass", False: "FAIL", None: "skip"}[check.passed])
+        _print_line(
+            out, check.name, escape_controls(check.detail), {True: "pass", False: "FAIL", None: "skip"}[check.passed]
+        )
     return done
 
 
-def _in_words(key: str, value: Any) -> str:
+def _format_value(key: str, value: Any) -> str:
     if value is None:
         return "unknown"
     if key.endswith("_bytes"):
-        return size_text(value)
-    return visible(" ".join(value) if isinstance(value, list) else str(value))
+        return format_size(value)
+    return escape_controls(" ".join(value) if isinstance(value, list) else str(value))
 
 
-def _line(out: "Console", name: str, text: str, mark: str) -> None:
-    """One line of a table that is drawn while it grows."""
+def _print_line(out: "Console", name: str, text: str, mark: str) -> None:
+    """Print one line of a table whose lines are printed as they come."""
     from rich.table import Table
     from rich.text import Text
 

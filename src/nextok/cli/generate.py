@@ -12,10 +12,10 @@ from nextok.cli.failures import INTERRUPTED
 from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, option
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.logprobs import show_logprobs
-from nextok.cli.prompts import clean, prompt_text
-from nextok.cli.report import as_json, draws, in_words
+from nextok.cli.prompts import clean, read_prompt
+from nextok.cli.report import build_json, describe_output, uses_seed
 from nextok.cli.strategy import StrategyFlags
-from nextok.cli.terminal import Page, json_text, note
+from nextok.cli.terminal import StdoutWriter, format_json, print_note
 from nextok.cli.text import RuleFlags, TextFlags
 from nextok.errors import TemplateError
 
@@ -50,19 +50,19 @@ def generate(
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
     question = asked(prompt, system, raw)
-    options = text.options(strategy, rules)
+    options = text.build_options(strategy, rules)
     chosen = strategy.strategy(text.n, partial(how.load_draft, quiet=shown.quiet))
     started_at = time.perf_counter()
     lm = how.load(model, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
-    page = Page()
+    page = StdoutWriter()
     alone = strategy.texts(text.n) == 1 and not shown.json
     finished = followed(stream, page if alone else None)
     output = stream.output()
     silent = not finished and not any(choice.text for choice in output.choices)
     if shown.json:
-        print(json_text(as_json(output, lm, chosen, load_seconds)), flush=True)
+        print(format_json(build_json(output, lm, chosen, load_seconds)), flush=True)
     elif alone and not silent:
         page.write(output.text[page.length :])  # what an interruption left unsaid
         page.end()
@@ -78,7 +78,7 @@ def _remark(output: "Output", lm: "LM", strategy: "Strategy", text: TextFlags, s
     if not (shown.json or shown.quiet):
         show_logprobs(output, lm)
     if shown.stats:
-        note(in_words(output, strategy))
+        print_note(describe_output(output, strategy))
     if not shown.quiet:
         remark_on_ending(output, lm, text.max_tokens)
 
@@ -87,7 +87,7 @@ def asked(prompt: list[str] | None, system: str | None, raw: bool) -> str:
     """The prompt, if it goes together with the other two."""
     if raw and system is not None:
         raise ValueError("--raw and --system contradict each other: leave one of them out")
-    return prompt_text(prompt or ())
+    return read_prompt(prompt or ())
 
 
 def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
@@ -101,7 +101,7 @@ def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
     return ids
 
 
-def followed(stream: "Stream", page: Page | None) -> bool:
+def followed(stream: "Stream", page: StdoutWriter | None) -> bool:
     """Write the pieces as they come, if there is a page, to the end (True) or until Ctrl-C (False)."""
     try:
         for piece in stream:
@@ -122,16 +122,16 @@ def remark_on_ending(output: "Output", lm: "LM", max_tokens: int) -> None:
     """Tell the person at the terminal that a text was cut, and what to do about it."""
     reasons = {choice.finish_reason for choice in output.choices}
     if "context" in reasons:
-        note(f"nextok: cut at the model's context of {lm.model.context} tokens")
+        print_note(f"nextok: cut at the model's context of {lm.model.context} tokens")
     elif "length" in reasons and sys.stderr.isatty():
-        note(f"nextok: cut at {max_tokens} tokens; --max-tokens allows more")
+        print_note(f"nextok: cut at {max_tokens} tokens; --max-tokens allows more")
 
 
-def _write_choices(page: Page, output: "Output", strategy: "Strategy", headers: bool) -> None:
+def _write_choices(page: StdoutWriter, output: "Output", strategy: "Strategy", headers: bool) -> None:
     for number, choice in enumerate(output.choices, 1):
         if headers:
-            detail = f" · seed {choice.seed}" if draws(strategy) else ""
+            detail = f" · seed {choice.seed}" if uses_seed(strategy) else ""
             detail = detail if choice.score is None else f" · score {choice.score:.4f}"
-            note(f"── {number} of {len(output.choices)}{detail} ──")
+            print_note(f"── {number} of {len(output.choices)}{detail} ──")
         page.write(choice.text)
         page.end()

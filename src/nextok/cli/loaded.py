@@ -40,9 +40,9 @@ class LoadFlags:
 
 def _loaded(model: str, quiet: bool, options: dict[str, Any]) -> "LM":
     import nextok
-    from nextok.models.processors import checked_threads
+    from nextok.models.processors import check_threads
 
-    checked_threads(options["threads"])  # refused before anything is fetched
+    check_threads(options["threads"])  # refused before anything is fetched
     if quiet:
         from nextok.hub import resolve
 

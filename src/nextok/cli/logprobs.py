@@ -4,40 +4,40 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nextok.cli.terminal import console, visible
+from nextok.cli.terminal import escape_controls, make_console
 
 if TYPE_CHECKING:
     from nextok.generation.output import Output
     from nextok.lm import LM
 
 Top = Sequence[tuple[int, float]]
-Row = tuple[int, Sequence[float | None], Top]
-"""A token, its log-probabilities in the order of the columns, and the best tokens at its place."""
+TableRow = tuple[int, Sequence[float | None], Top]
+"""A token, its log-probabilities in the order of the columns, and the best tokens at its position."""
 
 
 def show_logprobs(output: "Output", lm: "LM") -> None:
-    """The prompt's tokens and the first text's, whichever have log-probabilities.
+    """Print the log-probabilities of the prompt's tokens and of the first text's, where there are any.
 
     Processed ones have a column only if they differ somewhere; then the alternatives are the processed ones too.
     """
-    prompt, told = output.prompt_logprobs, output.logprobs or []
+    prompt, chosen = output.prompt_logprobs, output.logprobs or []
     if prompt is not None:
         lines = zip(prompt.tokens, prompt.logprobs, prompt.top)
         _show(lm, ["prompt", "log-probability"], [(token, [raw], top) for token, raw, top in lines])
-    if not told:
+    if not chosen:
         return
-    if all((each.logprob, each.top) == (each.processed, each.processed_top) for each in told):
-        _show(lm, ["token", "log-probability"], [(each.token, [each.logprob], each.top) for each in told])
+    if all((each.logprob, each.top) == (each.processed, each.processed_top) for each in chosen):
+        _show(lm, ["token", "log-probability"], [(each.token, [each.logprob], each.top) for each in chosen])
     else:
-        both = [(each.token, [each.logprob, each.processed], each.processed_top) for each in told]
+        both = [(each.token, [each.logprob, each.processed], each.processed_top) for each in chosen]
         _show(lm, ["token", "log-probability", "processed"], both)
 
 
-def _show(lm: "LM", titles: list[str], rows: Sequence[Row]) -> None:
+def _show(lm: "LM", titles: list[str], rows: Sequence[TableRow]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    name, alternatives = lm.tokenizer.name, any(top for _, _, top in rows)
+    name, alternatives = lm.tokenizer.spell, any(top for _, _, top in rows)
     table = Table(titles[0], box=None, pad_edge=False)
     for title in titles[1:]:
         table.add_column(title, justify="right")
@@ -46,5 +46,7 @@ def _show(lm: "LM", titles: list[str], rows: Sequence[Row]) -> None:
     for token, logprobs, top in rows:
         best = "  ".join(f"{name(other)} {logprob:.3f}" for other, logprob in top)
         figures = ["" if logprob is None else f"{logprob:.4f}" for logprob in logprobs]
-        table.add_row(Text(visible(name(token))), *figures, *([Text(visible(best))] if alternatives else []))
-    console(sys.stderr).print(table)
+        table.add_row(
+            Text(escape_controls(name(token))), *figures, *([Text(escape_controls(best))] if alternatives else [])
+        )
+    make_console(sys.stderr).print(table)

@@ -1,4 +1,4 @@
-"""`nextok models`: what is on this machine, and what is in it."""
+"""`nextok models`: the models on this machine, and their contents."""
 
 import math
 from collections import Counter
@@ -7,39 +7,44 @@ from typing import Annotated, Any
 
 import typer
 
-from nextok.cli.command import command
+from nextok.cli.command import build_command
 from nextok.cli.convert import convert
 from nextok.cli.failures import EXIT_CODES
 from nextok.cli.flags import Json, TokenizerName
-from nextok.cli.terminal import console, json_text, size_text, visible
+from nextok.cli.terminal import escape_controls, format_json, format_size, make_console
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A known name, a path or a hub id (owner/name).")]
 
 
-def models(settings: dict[str, Any]) -> typer.Typer:
-    """The group of commands about models; alone it lists them."""
+def build_group(settings: dict[str, Any]) -> typer.Typer:
+    """The group of commands about models; without a command it lists them."""
     app = typer.Typer(add_completion=False, context_settings=settings, invoke_without_command=True, epilog=EXIT_CODES)
-    app.callback(help="List, fetch, check, describe, convert and remove models.")(_group)
-    functions: dict[str, Callable[..., None]] = {"list": listed, "pull": pull, "info": info, "verify": verify}
+    app.callback(help="List, fetch, check, describe, convert and remove models.")(_list_by_default)
+    functions: dict[str, Callable[..., None]] = {
+        "list": list_models,
+        "pull": pull,
+        "info": describe,
+        "verify": verify,
+    }
     functions["convert"] = convert
     for name, function in {**functions, "rm": remove}.items():
-        app.command(name, context_settings=settings, epilog=EXIT_CODES)(command(function))
+        app.command(name, context_settings=settings, epilog=EXIT_CODES)(build_command(function))
     return app
 
 
-def _group(context: typer.Context) -> None:
+def _list_by_default(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        listed()
+        list_models()
 
 
-def listed(json: Json = False) -> None:
+def list_models(json: Json = False) -> None:
     """List the known models and those in the caches."""
     from nextok import hub
 
     entries = hub.list_models()
     if json:
         rows = [{"name": e.name, "bytes": e.size, "path": str(e.path) if e.path else None} for e in entries]
-        print(json_text({"models": rows, "cache": str(hub.cache_folder())}))
+        print(format_json({"models": rows, "cache": str(hub.get_cache_folder())}))
         return
     from rich.table import Table
     from rich.text import Text
@@ -49,26 +54,28 @@ def listed(json: Json = False) -> None:
     table.add_column("path", overflow="fold")
     for entry in entries:
         place = (
-            Text(visible(str(entry.path))) if entry.path else Text(f"not fetched: nextok models pull {entry.name}")
+            Text(escape_controls(str(entry.path)))
+            if entry.path
+            else Text(f"not fetched: nextok models pull {entry.name}")
         )
-        table.add_row(Text(visible(entry.name)), size_text(entry.size) if entry.size else "-", place)
-    console().print(table)
+        table.add_row(Text(escape_controls(entry.name)), format_size(entry.size) if entry.size else "-", place)
+    make_console().print(table)
 
 
 def pull(name: Name) -> None:
     """Fetch a model, or newer files of one from the hub; print where it lies."""
     from nextok import hub
 
-    with hub.progress_bar() as report:
+    with hub.show_progress() as report:
         source = hub.pull(name, report=report)
-    print(visible(str(source.path)))
+    print(escape_controls(str(source.path)))
 
 
-def info(name: Name, tokenizer: TokenizerName = None, json: Json = False) -> None:
+def describe(name: Name, tokenizer: TokenizerName = None, json: Json = False) -> None:
     """Describe a model: its shape, its weights, its tokens and where it came from."""
-    facts = _facts(name, tokenizer)
+    facts = _collect_facts(name, tokenizer)
     if json:
-        print(json_text(facts))
+        print(format_json(facts))
         return
     from rich.table import Table
     from rich.text import Text
@@ -77,8 +84,8 @@ def info(name: Name, tokenizer: TokenizerName = None, json: Json = False) -> Non
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for key, value in facts.items():
-        table.add_row(key.replace("_", " "), Text(visible(_in_words(key, value))))
-    console().print(table)
+        table.add_row(key.replace("_", " "), Text(escape_controls(_format_value(key, value))))
+    make_console().print(table)
 
 
 def verify(name: Name) -> None:
@@ -86,7 +93,7 @@ def verify(name: Name) -> None:
     from nextok import hub
 
     source = hub.verify(name)
-    print(visible(f"{source.name} is whole: {source.path}"))
+    print(escape_controls(f"{source.name} is whole: {source.path}"))
 
 
 def remove(name: Name) -> None:
@@ -94,14 +101,14 @@ def remove(name: Name) -> None:
     from nextok import hub
 
     freed = hub.remove(name)
-    print(visible(f"{name}: {size_text(freed)} freed" if freed else f"{name}: nothing was fetched"))
+    print(escape_controls(f"{name}: {format_size(freed)} freed" if freed else f"{name}: nothing was fetched"))
 
 
-def _facts(name: str, other: str | None) -> dict[str, Any]:
+def _collect_facts(name: str, other: str | None) -> dict[str, Any]:
     from nextok import hub, load_tokenizer
     from nextok.formats import open_model
 
-    with hub.progress_bar() as report:
+    with hub.show_progress() as report:
         source = hub.resolve(name, report=report)
     checkpoint, tokenizer = open_model(source.path), load_tokenizer(other or source.path)
     config, tensors = checkpoint.config, checkpoint.tensors.values()
@@ -122,13 +129,13 @@ def _facts(name: str, other: str | None) -> dict[str, Any]:
         "context": config.context,
         "vocabulary": config.vocab_size,
         "chat_template": tokenizer.chat_template is not None,
-        "end_tokens": {str(token): tokenizer.name(token) for token in sorted(tokenizer.eos_ids)},
+        "end_tokens": {str(token): tokenizer.spell(token) for token in sorted(tokenizer.eos_ids)},
     }
 
 
-def _in_words(key: str, value: Any) -> str:
+def _format_value(key: str, value: Any) -> str:
     if key == "bytes":
-        return size_text(value)
+        return format_size(value)
     if key == "tensors":
         return ", ".join(f"{count} {kind}" for kind, count in value.items())
     if key == "end_tokens":

@@ -1,4 +1,4 @@
-"""Where the prompt comes from: an argument, or a pipe."""
+"""The prompt, from an argument or from a pipe."""
 
 import os
 import sys
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from nextok.errors import LimitError
 
 MOST_BYTES = 16 << 20
+"""Largest size of a text from a pipe, in bytes."""
 
 
-def prompt_text(words: Sequence[str], advice: str = 'as in nextok "Why is the sky blue?"') -> str:
-    """The one text that was given, or what stdin holds if there was none or it is `-`."""
+def read_prompt(words: Sequence[str], advice: str = 'as in nextok "Why is the sky blue?"') -> str:
+    """The text that was given, or that of stdin if there was none or it is `-`; ValueError, LimitError."""
     if len(words) > 1:
         raise ValueError(
             f"{' '.join(words[:3])!r} is {len(words)} arguments: put a text of several words in quotes"
@@ -21,14 +22,14 @@ def prompt_text(words: Sequence[str], advice: str = 'as in nextok "Why is the sk
     elif sys.stdin is None or (not words and sys.stdin.isatty()):
         raise ValueError(f"there is no text: give one, {advice}, or pipe one in")
     else:
-        text = _piped()
+        text = _read_pipe()
     if not text:
         raise ValueError(f"the text is empty: give one, {advice}")
     return text
 
 
 def clean(argument: str) -> str:
-    """An argument as Unicode; bytes that are no UTF-8 become U+FFFD."""
+    """An argument as Unicode text; bytes that are no UTF-8 become U+FFFD."""
     try:
         argument.encode()
     except UnicodeEncodeError:
@@ -36,7 +37,7 @@ def clean(argument: str) -> str:
     return argument
 
 
-def _piped() -> str:
+def _read_pipe() -> str:
     data = sys.stdin.buffer.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise LimitError(f"stdin holds more than the {MOST_BYTES >> 20} MB allowed for a text: pipe in less")

@@ -1,4 +1,4 @@
-"""What a generation was, as JSON and in words."""
+"""Facts of a generation, as JSON and in words."""
 
 import math
 import platform
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from nextok.lm import LM
 
 
-def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
+def build_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
     """All facts of an output; with several choices, the outer ones are those of the first."""
     stats = output.stats
-    choices = [choice_json(choice, strategy) for choice in output.choices]
+    choices = [build_choice_json(choice, strategy) for choice in output.choices]
     return {
         **choices[0],
         **({"choices": choices} if len(choices) > 1 else {}),
-        "prompt_logprobs": None if output.prompt_logprobs is None else _prompt_json(output.prompt_logprobs),
+        "prompt_logprobs": None if output.prompt_logprobs is None else _build_prompt_json(output.prompt_logprobs),
         "usage": {"prompt_tokens": stats.prompt_tokens, "generated_tokens": stats.generated_tokens},
-        **cost_json(stats),
-        "timings": {"load_seconds": round(load_seconds, 4), **timings_json(stats)},
+        **build_cost_json(stats),
+        "timings": {"load_seconds": round(load_seconds, 4), **build_timings_json(stats)},
         "strategy": repr(strategy),
         "model": lm.name,
         "origin": lm.origin,
@@ -30,27 +30,27 @@ def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> d
     }
 
 
-def draws(strategy: Any) -> bool:
-    """Whether a seed changes anything."""
+def uses_seed(strategy: Any) -> bool:
+    """Whether the strategy draws, so that a seed changes its texts."""
     sampler = getattr(getattr(strategy, "sampling", strategy), "sampler", None)
     return sampler is not None and sampler.noise
 
 
-def choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
+def build_choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
     """One text with its tokens."""
-    logprobs = None if choice.logprobs is None else [_logprob_json(each) for each in choice.logprobs]
+    logprobs = None if choice.logprobs is None else [_build_logprob_json(each) for each in choice.logprobs]
     return {
         "text": choice.text,
         "token_ids": choice.tokens,
         "finish_reason": choice.finish_reason,
-        "seed": choice.seed if draws(strategy) else None,
-        "score": _finite(choice.score),
+        "seed": choice.seed if uses_seed(strategy) else None,
+        "score": _drop_infinite(choice.score),
         "logprobs": logprobs,
     }
 
 
-def cost_json(stats: "Stats") -> dict[str, Any]:
-    """How much work the model had, and what the drafts were worth."""
+def build_cost_json(stats: "Stats") -> dict[str, Any]:
+    """Numbers of passes, and of drafted and accepted tokens."""
     return {
         "passes": stats.passes,
         "drafted": stats.drafted,
@@ -60,8 +60,8 @@ def cost_json(stats: "Stats") -> dict[str, Any]:
     }
 
 
-def timings_json(stats: "Stats") -> dict[str, float | None]:
-    """How long it took; of what was never generated, no time and no speed."""
+def build_timings_json(stats: "Stats") -> dict[str, float | None]:
+    """Times in seconds and tokens per second; None where nothing was generated."""
     some = stats.generated_tokens > 0
     return {
         "seconds": round(stats.seconds, 4),
@@ -70,22 +70,22 @@ def timings_json(stats: "Stats") -> dict[str, float | None]:
     }
 
 
-def in_words(output: "Output", strategy: Any) -> str:
+def describe_output(output: "Output", strategy: Any) -> str:
     """The statistics of an output on two lines, or three if it had a draft."""
     stats, choice = output.stats, output.choices[0]
     speed = ""
-    seed = f" · seed {choice.seed}" if draws(strategy) else ""
+    seed = f" · seed {choice.seed}" if uses_seed(strategy) else ""
     if stats.generated_tokens:
         speed = f" · {stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s"
     return (
         f"{stats.prompt_tokens} prompt tokens · {stats.generated_tokens} generated in {stats.seconds:.2f} s{speed}\n"
         f"{stats.passes} passes · {strategy!r}{seed} · ended by {choice.finish_reason}"
-        + (_drafts_in_words(stats) if stats.verifications else "")
+        + (_describe_drafts(stats) if stats.verifications else "")
     )
 
 
-def _drafts_in_words(stats: "Stats") -> str:
-    """What the drafts were worth; the token that the model itself adds to each verified draft is not counted."""
+def _describe_drafts(stats: "Stats") -> str:
+    """Numbers of drafted and accepted tokens; the token that the model adds to each verified draft is not counted."""
     share = "" if stats.acceptance_rate is None else f" ({stats.acceptance_rate:.0%})"
     often = " · ".join(f"{length}: {count}×" for length, count in enumerate(stats.accepted_lengths) if count)
     return (
@@ -95,28 +95,28 @@ def _drafts_in_words(stats: "Stats") -> str:
     )
 
 
-def _logprob_json(each: "TokenLogprob") -> dict[str, Any]:
+def _build_logprob_json(each: "TokenLogprob") -> dict[str, Any]:
     return {
         "token_id": each.token,
-        "logprob": _finite(each.logprob),
-        "top": _top_json(each.top),
-        "processed_logprob": _finite(each.processed),
-        "processed_top": _top_json(each.processed_top),
+        "logprob": _drop_infinite(each.logprob),
+        "top": _build_top_json(each.top),
+        "processed_logprob": _drop_infinite(each.processed),
+        "processed_top": _build_top_json(each.processed_top),
     }
 
 
-def _prompt_json(scores: "Scores") -> list[dict[str, Any]]:
+def _build_prompt_json(scores: "Scores") -> list[dict[str, Any]]:
     """The first token has no log-probability."""
     return [
-        {"token_id": token, "logprob": _finite(logprob), "top": _top_json(top)}
+        {"token_id": token, "logprob": _drop_infinite(logprob), "top": _build_top_json(top)}
         for token, logprob, top in zip(scores.tokens, scores.logprobs, scores.top)
     ]
 
 
-def _top_json(top: "Sequence[tuple[int, float]]") -> list[dict[str, Any]]:
-    return [{"token_id": token, "logprob": _finite(logprob)} for token, logprob in top]
+def _build_top_json(top: "Sequence[tuple[int, float]]") -> list[dict[str, Any]]:
+    return [{"token_id": token, "logprob": _drop_infinite(logprob)} for token, logprob in top]
 
 
-def _finite(number: float | None) -> float | None:
-    """JSON has no infinity."""
+def _drop_infinite(number: float | None) -> float | None:
+    """The number, or None for infinity and NaN, which JSON cannot hold."""
     return number if number is not None and math.isfinite(number) else None

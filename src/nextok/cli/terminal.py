@@ -1,4 +1,4 @@
-"""What the commands write to: streams that take any text, and never let a model steer the terminal."""
+"""The streams that the commands write to: they take any text, and control characters of a model are made harmless."""
 
 import json
 import os
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def prepare(*, color: bool = True) -> None:
-    """Make the standard streams speak UTF-8 in any locale; output streams that are closed lead nowhere."""
+def prepare_streams(*, color: bool = True) -> None:
+    """Set the standard streams to UTF-8 in any locale; output to a stream that is closed is dropped."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # for as long as the process
@@ -26,51 +26,51 @@ def prepare(*, color: bool = True) -> None:
         os.environ["NO_COLOR"] = "1"
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""The text with control characters spelled out (`\x1b`), except newline and tab."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
-def json_text(value: Any) -> str:
+def format_json(value: Any) -> str:
     """JSON on one line, readable in any script and safe to show in a terminal."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
-def note(text: str) -> None:
-    """Say something to the person at stderr, where it cannot be taken for generated text."""
-    print(visible(text), file=sys.stderr, flush=True)
+def print_note(text: str) -> None:
+    """Print a remark to stderr, where it is not mixed with generated text."""
+    print(escape_controls(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
-def passing(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """Say at the bottom of stderr what is being done, for as long as it is; nothing unless a person watches."""
-    watched = sys.stderr.isatty() and not quiet
-    if watched:
-        print(f"{visible(text)} ...", end="", file=sys.stderr, flush=True)
+def show_activity(text: str, *, quiet: bool = False) -> Iterator[None]:
+    """Show on stderr what is being done while the inside runs; nothing where stderr is no terminal."""
+    is_shown = sys.stderr.isatty() and not quiet
+    if is_shown:
+        print(f"{escape_controls(text)} ...", end="", file=sys.stderr, flush=True)
     try:
         yield
     finally:
-        if watched:
+        if is_shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def console(stream: TextIO | None = None) -> "Console":
-    """Where tables go: stdout, or the stream given; 80 columns where it is no terminal."""
+def make_console(stream: TextIO | None = None) -> "Console":
+    """A console for tables on stdout or the given stream; it has 80 columns where that is no terminal."""
     from rich.console import Console
 
     return Console(file=stream or sys.stdout, markup=False, highlight=False, emoji=False)
 
 
-class Page:
-    """Generated text on its way to stdout, without delay: raw bytes for a pipe, made visible for a terminal."""
+class StdoutWriter:
+    """Writes generated text to stdout without delay: unchanged for a pipe, with escaped controls for a terminal."""
 
     def __init__(self) -> None:
-        self.length = 0  # characters written since the last end()
+        self.length = 0  # number of characters written since the last end()
         self._last = ""
-        self._safe = visible if sys.stdout.isatty() else str
+        self._safe = escape_controls if sys.stdout.isatty() else str
 
     def write(self, text: str) -> None:
-        """Show some more text at once."""
+        """Write a piece of text and flush it."""
         if text:
             self.length += len(text)
             self._last = text[-1]
@@ -85,6 +85,6 @@ class Page:
         self.length, self._last = 0, ""
 
 
-def size_text(size: float) -> str:
-    """A number of bytes for people."""
+def format_size(size: float) -> str:
+    """A number of bytes in a readable unit."""
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:.0f} bytes"

@@ -1,4 +1,4 @@
-"""The options that say when a text ends, how many of it there are, and what it may be."""
+"""The options that set when a text ends, how many texts there are, and which form they must have."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 RULES = "Rules (no strategy breaks them)"
 MOST_BYTES = 1 << 20
+"""Largest size of a grammar's file, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFlags:
-    """What a text may be."""
+    """The rules that a text must follow."""
 
     logit_bias: Annotated[
         list[str] | None,
@@ -41,15 +42,15 @@ class RuleFlags:
         str | None, option("--grammar", metavar="FILE", text="Follow this grammar in Lark's notation.", panel=RULES)
     ] = None
 
-    def wishes(self) -> "Wishes":
+    def read_options(self) -> "Wishes":
         """The library's options; ValueError if they contradict each other or a file cannot be read."""
         return {
-            "logit_bias": _biases(self.logit_bias or ()),
+            "logit_bias": _parse_biases(self.logit_bias or ()),
             "bad_words": tuple(clean(word) for word in self.bad_word or ()),
-            "grammar": self._grammar(),
+            "grammar": self._read_grammar(),
         }
 
-    def _grammar(self) -> "Grammar | None":
+    def _read_grammar(self) -> "Grammar | None":
         kinds = {
             "--choice": self.choice,
             "--regex": self.regex,
@@ -69,13 +70,15 @@ class RuleFlags:
             return Grammar.regex(clean(self.regex))
         if self.json_schema is not None:
             schema = clean(self.json_schema)
-            return Grammar.json_schema(schema if schema.lstrip().startswith("{") else _read("--json-schema", schema))
-        return Grammar.lark(_read("--grammar", str(self.grammar)))
+            return Grammar.json_schema(
+                schema if schema.lstrip().startswith("{") else _read_file("--json-schema", schema)
+            )
+        return Grammar.lark(_read_file("--grammar", str(self.grammar)))
 
 
 @dataclass(frozen=True, slots=True)
 class TextFlags:
-    """When the text ends, and how many of it there are."""
+    """When a text ends, and how many texts there are."""
 
     max_tokens: MaxTokens = 256
     min_tokens: Annotated[int, option("--min-tokens", metavar="N", text="Do not stop before.", panel=TEXT)] = 0
@@ -90,7 +93,7 @@ class TextFlags:
         bool, option("--prompt-logprobs", text="Those of the prompt's tokens as well.", panel=OUTPUT)
     ] = False
 
-    def options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
+    def build_options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
         """The library's options; ValueError if one is out of range."""
         from nextok.generation.options import Options
 
@@ -103,13 +106,13 @@ class TextFlags:
             "n": 1 if strategy.searches else self.n,
             "logprobs": self.logprobs,
             "prompt_logprobs": self.prompt_logprobs,
-            **rules.wishes(),
+            **rules.read_options(),
         }
         return Options(**wishes)
 
 
-def _biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
-    """What is added to which token's score."""
+def _parse_biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
+    """The number that is added to each token's score, by its id."""
     pairs = []
     for text in texts:
         token_id, _, bias = text.partition("=")
@@ -126,7 +129,7 @@ def _biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
     return dict(pairs)
 
 
-def _read(flag: str, name: str) -> str:
+def _read_file(flag: str, name: str) -> str:
     """The text of a small file."""
     try:
         with Path(name).open("rb") as file:

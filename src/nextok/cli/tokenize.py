@@ -1,12 +1,12 @@
-"""`nextok tokenize`: what a model reads when it reads a text, and back."""
+"""`nextok tokenize`: the tokens of a text, and the text of tokens."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nextok.cli.flags import Json, ModelName, TokenizerName, option
-from nextok.cli.prompts import prompt_text
-from nextok.cli.terminal import Page, json_text, visible
+from nextok.cli.prompts import read_prompt
+from nextok.cli.terminal import StdoutWriter, escape_controls, format_json
 
 if TYPE_CHECKING:
     from nextok.text.tokenizer import Tokenizer
@@ -18,7 +18,8 @@ Texts = Annotated[
 OnlyIds = Annotated[bool, option("--ids", text="Only the ids, on one line.")]
 Decode = Annotated[bool, option("--decode", text="The other way: from ids to their text.")]
 NoSpecial = Annotated[bool, option("--no-special", text="Control tokens are only text, and none is added or shown.")]
-WIDEST = 32  # of a column; what is longer pushes the rest of its line
+WIDEST = 32
+"""Largest width of a column, in characters; a longer cell moves the rest of its line to the right."""
 
 
 def tokenize(
@@ -36,18 +37,18 @@ def tokenize(
     if ids and decode:
         raise ValueError("--ids and --decode contradict each other: leave one of them out")
     words = [" ".join(text)] if text and decode else text or ()
-    given = prompt_text(words, 'as in nextok tokenize "Hello"')
-    wanted = _ids(given) if decode else []
+    given = read_prompt(words, 'as in nextok tokenize "Hello"')
+    wanted = _parse_ids(given) if decode else []
     tokenizer = nextok.load_tokenizer(other or model)
     if decode:
         given = tokenizer.decode(wanted, special=not no_special)
     else:
         wanted = tokenizer.encode(given, special=not no_special)
     if json:
-        tokens = [_facts(tokenizer, token) for token in wanted]
-        print(json_text({"text": given, "token_ids": wanted, "tokens": tokens}))
+        tokens = [_describe_token(tokenizer, token) for token in wanted]
+        print(format_json({"text": given, "token_ids": wanted, "tokens": tokens}))
     elif decode:
-        page = Page()
+        page = StdoutWriter()
         page.write(given)
         page.end()
     elif ids:
@@ -56,7 +57,7 @@ def tokenize(
         _show(tokenizer, wanted, given)
 
 
-def _ids(text: str) -> list[int]:
+def _parse_ids(text: str) -> list[int]:
     try:
         return [int(word) for word in text.replace(",", " ").replace("[", " ").replace("]", " ").split()]
     except ValueError:
@@ -65,15 +66,15 @@ def _ids(text: str) -> list[int]:
         ) from None
 
 
-def _facts(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
-    return {"id": token, "name": tokenizer.name(token), "bytes": tokenizer.token_bytes[token].hex(" ")}
+def _describe_token(tokenizer: "Tokenizer", token: int) -> dict[str, Any]:
+    return {"id": token, "name": tokenizer.spell(token), "bytes": tokenizer.token_bytes[token].hex(" ")}
 
 
 def _show(tokenizer: "Tokenizer", ids: list[int], text: str) -> None:
-    """Plain lines: a table drawn with care takes half a millisecond a token."""
+    """Print plain lines, as a table of rich takes half a millisecond per token."""
     from rich.cells import cell_len
 
-    rows = [("token", "bytes", "text"), *(_row(tokenizer, token) for token in ids)]
+    rows = [("token", "bytes", "text"), *(_build_row(tokenizer, token) for token in ids)]
     widths = [min(WIDEST, max(map(cell_len, column))) for column in zip(*rows)]
     number_width = max(len(str(each)) for each in ("id", *ids))
     for number, row in zip(["id", *ids], rows):
@@ -82,11 +83,11 @@ def _show(tokenizer: "Tokenizer", ids: list[int], text: str) -> None:
     print(f"{len(ids)} tokens, {len(text)} characters, {len(text.encode())} bytes")
 
 
-def _row(tokenizer: "Tokenizer", token: int) -> tuple[str, str, str]:
-    """A token's name, its bytes, and what they say by themselves: nothing for part of a character."""
+def _build_row(tokenizer: "Tokenizer", token: int) -> tuple[str, str, str]:
+    """A token's name, its bytes, and their text, which is empty for a part of a character."""
     data = tokenizer.token_bytes[token]
     try:
         alone = repr(data.decode()) if data else ""
     except UnicodeDecodeError:
         alone = ""
-    return visible(tokenizer.name(token)), data.hex(" "), alone
+    return escape_controls(tokenizer.spell(token)), data.hex(" "), alone

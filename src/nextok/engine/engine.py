@@ -168,7 +168,7 @@ class Engine:
         replies = model.answer(feeds, rows)
         seconds = self.timing.clock() - began_at
         if feeds:
-            self.timing.learn(model, sum(len(feed.tokens) for feed in feeds), feeds[0].position(0) + 1, seconds)
+            self.timing.learn(model, sum(len(feed.tokens) for feed in feeds), feeds[0].find_position(0) + 1, seconds)
         return replies
 
     def _tokens_for(self, model: Model, jobs: list[Job]) -> int:

@@ -1,6 +1,6 @@
 """The whole system without engine, cache or batch: one request, every path read from its first token.
 
-This is the page to read first and the oracle of the tests: the engine may be faster, never different.
+This is the oracle of the tests: the engine may be faster, never different.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,7 +53,7 @@ def _answer(target: Model, request: Request, query: Query, position: int) -> Any
     model: Any = target if query.model is TARGET else query.model
     node = query.nodes[position]
     tokens = request.tree.path(node)
-    feed = Feed.straight(model.open(), tokens, rows=[len(tokens) - 1])
+    feed = Feed.from_run(model.open(), tokens, rows=[len(tokens) - 1])
     try:
         row = request.row(0, node, query, position)
     except Exception as error:  # of one of its transforms

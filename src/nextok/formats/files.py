@@ -16,19 +16,21 @@ import numpy.typing as npt
 from nextok.errors import ModelFileError, ModelNotFoundError
 
 AGAIN = "the file is damaged, download it again"
-MOST_SHOWN = 120  # letters
+"""The fix that most messages end with."""
+MOST_LETTERS_QUOTED = 120
+"""Largest number of letters of a value in a message."""
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value from a file as it may stand in a message: quoted, short, on one line."""
     if isinstance(value, str):
         return repr(value[:80])
     text = reprlib.repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+    return text if len(text) <= MOST_LETTERS_QUOTED else f"{text[:MOST_LETTERS_QUOTED]}..."
 
 
 @contextmanager
-def within(place: str) -> Iterator[None]:
+def name_in_errors(place: str) -> Iterator[None]:
     """Put `place` in front of the message of a ModelFileError raised inside."""
     try:
         yield
@@ -37,10 +39,10 @@ def within(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; ModelNotFoundError if it is not there, else ModelFileError."""
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """A regular file, open for reading in binary; ModelNotFoundError if it is not there, else ModelFileError."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # asked first: opening a pipe waits for its writer
+        if not stat.S_ISREG(os.stat(path).st_mode):  # before it is opened, as opening a pipe waits for its writer
             raise ModelFileError("it is a folder or a device: give the path of a file")
         with open(path, "rb") as file:
             yield file
@@ -54,17 +56,17 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 def map_file(path: Path) -> mmap.mmap:
     """The bytes of a file that is not empty, mapped read-only."""
-    with opened(path) as file:
+    with open_file(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
             raise ModelFileError("the file is empty: download it again")
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def forget(data: npt.NDArray[np.uint8]) -> None:
-    """Give back the memory of the mapped file that these bytes lie in; whoever looks at it again reads it again.
+def release_pages(data: npt.NDArray[np.uint8]) -> None:
+    """Give back the memory of the mapped file that these bytes lie in; a later read loads it from the disk again.
 
-    Otherwise a model that has been repacked would be in memory twice until the process ends. The whole file, since
-    the system maps the neighbours of what is read as well.
+    Otherwise a model that has been repacked would be in memory twice until the process ends. The whole file is
+    released, since the system maps the neighbours of what is read as well.
     """
     whole: Any = data
     while isinstance(whole, np.ndarray):
@@ -76,7 +78,7 @@ def forget(data: npt.NDArray[np.uint8]) -> None:
 
 def read_bytes(path: Path, limit: int) -> bytes:
     """A whole file of at most `limit` bytes."""
-    with opened(path) as file:
+    with open_file(path) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
         raise ModelFileError(f"the file has more than the {limit:,} bytes allowed: {AGAIN}")
@@ -95,21 +97,21 @@ def read_json(path: Path, limit: int) -> dict[str, Any]:
     return value
 
 
-def member(folder: Path, name: str) -> Path:
-    """The path of a file of this plain name in a model's folder; ModelFileError if it leads out of there.
+def locate_file(folder: Path, name: str) -> Path:
+    """The path of a file of this plain name in a model's folder; ModelFileError if a link leads out of the folder.
 
-    The one way out that is allowed is a Hugging Face cache's: from `snapshots/` to its `blobs/`.
+    The only links out that are allowed are those of a Hugging Face cache, from `snapshots/` to its `blobs/`.
     """
     if not name.isprintable() or name in ("", ".", "..") or set(name) & set("/\\:"):
-        raise ModelFileError(f"{shown(name)} is no plain file name: {AGAIN}")
+        raise ModelFileError(f"{quote(name)} is no plain file name: {AGAIN}")
     try:
         home, target = folder.resolve(), (folder / name).resolve()
     except (OSError, RuntimeError):  # RuntimeError: links in a circle
-        raise ModelFileError(f"{shown(name)} is a link that leads nowhere: copy the file here") from None
+        raise ModelFileError(f"{quote(name)} is a link that leads nowhere: copy the file here") from None
     homes = [home]
     for parent in home.parents:
         if parent.name == "snapshots":
             homes += [parent.parent / "blobs", parent.parent.parent / "blobs"]
     if not any(target.is_relative_to(home) for home in homes):
-        raise ModelFileError(f"{shown(name)} is a link to a place outside its folder: copy the file here")
+        raise ModelFileError(f"{quote(name)} is a link to a place outside its folder: copy the file here")
     return folder / name

@@ -1,15 +1,26 @@
 """A Llama-family model from a GGUF file: its settings checked, its tensors found."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from nextok.errors import ModelFileError
 from nextok.formats import llama
 from nextok.formats.fields import Fields
-from nextok.formats.files import AGAIN, shown, within
+from nextok.formats.files import AGAIN, name_in_errors, quote
 from nextok.formats.gguf import GGUF, read_gguf
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
 
+NAMES = llama.SettingNames(
+    layers="block_count",
+    width="embedding_length",
+    heads="attention.head_count",
+    kv_heads="attention.head_count_kv",
+    head_width="attention.key_length",
+    hidden="feed_forward_length",
+    context="context_length",
+    norm_epsilon="attention.layer_norm_rms_epsilon",
+)
 # Settings that change the arithmetic, each with the values for which they do not.
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "expert_count": (0,),
@@ -30,50 +41,42 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 def open_gguf(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint in a GGUF file; ModelFileError if it is damaged or not of the Llama family."""
     gguf = read_gguf(path)
-    with within(Path(path).name):
+    with name_in_errors(Path(path).name):
         general = Fields(gguf.metadata)
-        general.only("general.type", "model")
-        if general.integer("split.count", 65_535, absent=1, least=0) > 1:
+        general.allow_only("general.type", "model")
+        if general.read_integer("split.count", 65_535, absent=1, least=0) > 1:
             raise ModelFileError("it is one part of a split model: join them with llama-gguf-split --merge")
         tensors = dict(gguf.tensors)
         rope_freqs = tensors.pop("rope_freqs.weight", None)
-        return llama.checked(_config(gguf, rope_freqs), tensors, gguf.metadata)
+        return llama.check_tensors(_read_config(gguf, rope_freqs), tensors, gguf.metadata)
 
 
-def _config(gguf: GGUF, rope_freqs: Tensor | None) -> ModelConfig:
-    architecture = Fields(gguf.metadata).text("general.architecture")
+def _read_config(gguf: GGUF, rope_freqs: Tensor | None) -> ModelConfig:
+    architecture = Fields(gguf.metadata).read_text("general.architecture")
     llama.check_architecture(architecture)
     fields = Fields(gguf.metadata, f"{architecture}.")
     for name, allowed in NEUTRAL.items():
-        fields.only(name, *allowed)
-    width = fields.integer("embedding_length", llama.MOST_WIDTH)
-    heads = fields.integer("attention.head_count", llama.MOST_HEADS)
-    even_share = None if width % heads else width // heads
-    head_width = fields.integer("attention.key_length", llama.MOST_HEAD_WIDTH, absent=even_share)
-    fields.only("attention.value_length", head_width)
-    rope_width = fields.integer("rope.dimension_count", llama.MOST_HEAD_WIDTH, absent=head_width)
-    context = fields.integer("context_length", llama.MOST_CONTEXT)
-    window = fields.integer("attention.sliding_window", llama.MOST_CONTEXT, absent=0, least=0)
-    return ModelConfig(
+        fields.allow_only(name, *allowed)
+    config = llama.read_config(
+        fields,
+        NAMES,
         architecture=architecture,
-        layers=fields.integer("block_count", llama.MOST_LAYERS),
-        width=width,
-        heads=heads,
-        kv_heads=fields.integer("attention.head_count_kv", llama.MOST_HEADS, absent=heads),
-        head_width=head_width,
-        hidden=fields.integer("feed_forward_length", llama.MOST_HIDDEN),
-        vocab_size=_vocab_size(gguf),
-        context=min(context, window or context),
-        norm_epsilon=fields.number("attention.layer_norm_rms_epsilon", *llama.EPSILONS),
-        rope_theta=fields.number("rope.freq_base", *llama.THETAS, absent=10_000.0),
+        vocab_size=_read_vocab_size(gguf),
+        window=fields.read_integer("attention.sliding_window", llama.MOST_CONTEXT, absent=0, least=0),
+    )
+    fields.allow_only("attention.value_length", config.head_width)
+    rope_width = fields.read_integer("rope.dimension_count", llama.MOST_HEAD_WIDTH, absent=config.head_width)
+    return replace(
+        config,
+        rope_theta=fields.read_number("rope.freq_base", *llama.THETAS, absent=llama.THETA),
         rope_width=rope_width,
         rope_interleaved=architecture in ("llama", "mistral"),
-        rope_divisors=_rope_divisors(fields, rope_freqs, rope_width),
+        rope_divisors=_read_rope_divisors(fields, rope_freqs, rope_width),
     )
 
 
-def _vocab_size(gguf: GGUF) -> int:
-    """The rows of the embedding: at least one a token, more where they were padded."""
+def _read_vocab_size(gguf: GGUF) -> int:
+    """Number of rows of the embedding: at least one per token, more where they were padded."""
     embedding = gguf.tensors.get("token_embd.weight")
     if embedding is None:
         raise ModelFileError("it has no token_embd.weight (a vocabulary alone?): choose a file with the model")
@@ -84,20 +87,20 @@ def _vocab_size(gguf: GGUF) -> int:
     return rows
 
 
-def _rope_divisors(fields: Fields, rope_freqs: Tensor | None, rope_width: int) -> tuple[float, ...] | None:
+def _read_rope_divisors(fields: Fields, rope_freqs: Tensor | None, rope_width: int) -> tuple[float, ...] | None:
     """Linear scaling and Llama 3's table of divisors, which llama.cpp multiplies; None if there is neither."""
-    scaling = fields.text("rope.scaling.type", absent="linear")
+    scaling = fields.read_text("rope.scaling.type", absent="linear")
     if scaling not in ("none", "linear"):
-        raise ModelFileError(f"rope scaling {shown(scaling)} is not supported: choose a model with none or linear")
-    older = fields.number("rope.scale_linear", *llama.DIVISORS, absent=1.0)
-    factor = fields.number("rope.scaling.factor", *llama.DIVISORS, absent=older)
+        raise ModelFileError(f"rope scaling {quote(scaling)} is not supported: choose a model with none or linear")
+    older = fields.read_number("rope.scale_linear", *llama.DIVISORS, absent=1.0)
+    factor = fields.read_number("rope.scaling.factor", *llama.DIVISORS, absent=older)
     if scaling == "none":
         factor = 1.0
     if rope_freqs is None:
         return None if factor == 1 else (factor,) * (rope_width // 2)
     if rope_freqs.shape != (rope_width // 2,):
         raise ModelFileError(f"rope_freqs.weight has shape {rope_freqs.shape}, not {(rope_width // 2,)}: {AGAIN}")
-    divisors: list[float] = rope_freqs.float32().tolist()
+    divisors: list[float] = rope_freqs.to_float32().tolist()
     least, most = llama.DIVISORS
     if not all(least <= divisor <= most for divisor in divisors):
         raise ModelFileError(f"rope_freqs.weight holds a number that is no divisor: {AGAIN}")

@@ -1,20 +1,22 @@
-"""A Llama-family model from a Hugging Face folder. Its config.json is data: nothing in it is ever run."""
+"""A Llama-family model from a Hugging Face folder. Its config.json is read as data only."""
 
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nextok.errors import ModelFileError, ModelNotFoundError
 from nextok.formats import happy_llm, llama
 from nextok.formats.fields import Fields
-from nextok.formats.files import AGAIN, member, read_json, shown, within
+from nextok.formats.files import AGAIN, locate_file, name_in_errors, quote, read_json
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
 from nextok.formats.weights import read_weights
 
 CONFIG = "config.json"
 MOST_CONFIG_BYTES = 1 << 20
+"""Largest size of config.json, in bytes."""
 
 OUTER_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -34,8 +36,19 @@ LAYER_NAMES = {
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+NAMES = llama.SettingNames(
+    layers="num_hidden_layers",
+    width="hidden_size",
+    heads="num_attention_heads",
+    kv_heads="num_key_value_heads",
+    head_width="head_dim",
+    hidden="intermediate_size",
+    context="max_position_embeddings",
+    norm_epsilon="rms_norm_eps",
+)
 LAYER_NAME = re.compile(r"model\.layers\.(0|[1-9][0-9]{0,3})\.(.+)\.(weight|bias)")
-UNUSED = ".self_attn.rotary_emb.inv_freq"  # a table that old files carry, computed anew by everybody
+UNUSED = ".self_attn.rotary_emb.inv_freq"
+"""End of the names of a table in old files, which nextok computes from the configuration."""
 
 
 def open_safetensors(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -43,26 +56,26 @@ def open_safetensors(folder: str | os.PathLike[str]) -> Checkpoint:
     folder = Path(folder)
     if not os.path.isdir(folder):
         raise ModelNotFoundError(f"{str(folder)!r}: there is no such folder, check the path")
-    with within(folder.name or str(folder)):
+    with name_in_errors(folder.name or str(folder)):
         if not os.path.exists(folder / CONFIG):
             raise ModelFileError(f"it has no {CONFIG}: give the folder of a whole model, or the path of a GGUF file")
-        with within(CONFIG):
-            values = read_json(member(folder, CONFIG), MOST_CONFIG_BYTES)
-            of_the_book = values.get("model_type") == happy_llm.MODEL_TYPE
-        if of_the_book:
-            return happy_llm.exported(folder, values)
-        with within(CONFIG):
-            config = _config(values)
-            tied = Fields(values).flag("tie_word_embeddings", absent=False)
-        tensors = _renamed(read_weights(folder))
+        with name_in_errors(CONFIG):
+            values = read_json(locate_file(folder, CONFIG), MOST_CONFIG_BYTES)
+            is_happy_llm = values.get("model_type") == happy_llm.MODEL_TYPE
+        if is_happy_llm:
+            return happy_llm.open_exported(folder, values)
+        with name_in_errors(CONFIG):
+            config = _read_config(values)
+            tied = Fields(values).read_flag("tie_word_embeddings", absent=False)
+        tensors = _rename_tensors(read_weights(folder))
         if tied:
             tensors.pop("output.weight", None)  # a copy of the embedding
         elif "output.weight" not in tensors:
             raise ModelFileError("lm_head.weight is missing, and tie_word_embeddings is not true: download it again")
-        return llama.checked(config, tensors, {})
+        return llama.check_tensors(config, tensors, {})
 
 
-def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _rename_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         layer = LAYER_NAME.fullmatch(name)
@@ -72,77 +85,64 @@ def _renamed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             renamed[OUTER_NAMES[name]] = tensor
         elif not name.endswith(UNUSED):
             raise ModelFileError(
-                f"tensor {shown(name)} is no part of a Llama model: nextok would compute this variant wrongly"
+                f"tensor {quote(name)} is no part of a Llama model: nextok would compute this variant wrongly"
             )
     return renamed
 
 
-def _config(values: dict[str, Any]) -> ModelConfig:
+def _read_config(values: dict[str, Any]) -> ModelConfig:
     fields = Fields(values)
-    architecture = fields.text("model_type")
+    architecture = fields.read_text("model_type")
     llama.check_architecture(architecture)
     if values.get("quantization_config") is not None:
         raise ModelFileError("the model is quantised in a way nextok does not read: choose the original, or a GGUF")
-    fields.only("hidden_act", "silu")
-    fields.only("partial_rotary_factor", 1)
-    width = fields.integer("hidden_size", llama.MOST_WIDTH)
-    heads = fields.integer("num_attention_heads", llama.MOST_HEADS)
-    even_share = None if width % heads else width // heads
-    head_width = fields.integer("head_dim", llama.MOST_HEAD_WIDTH, absent=even_share)
-    context = fields.integer("max_position_embeddings", llama.MOST_CONTEXT)
-    theta, divisors = _rope(fields, head_width, context)
-    return ModelConfig(
+    fields.allow_only("hidden_act", "silu")
+    fields.allow_only("partial_rotary_factor", 1)
+    config = llama.read_config(
+        fields,
+        NAMES,
         architecture=architecture,
-        layers=fields.integer("num_hidden_layers", llama.MOST_LAYERS),
-        width=width,
-        heads=heads,
-        kv_heads=fields.integer("num_key_value_heads", llama.MOST_HEADS, absent=heads),
-        head_width=head_width,
-        hidden=fields.integer("intermediate_size", llama.MOST_HIDDEN),
-        vocab_size=fields.integer("vocab_size", llama.MOST_VOCAB),
-        context=min(context, _window(fields, architecture) or context),
-        norm_epsilon=fields.number("rms_norm_eps", *llama.EPSILONS),
-        rope_theta=theta,
-        rope_width=head_width,
-        rope_interleaved=False,
-        rope_divisors=divisors,
+        vocab_size=fields.read_integer("vocab_size", llama.MOST_VOCAB),
+        window=_read_window(fields, architecture),
     )
+    theta, divisors = _read_rope(fields, config.head_width, fields.read_integer(NAMES.context, llama.MOST_CONTEXT))
+    return replace(config, rope_theta=theta, rope_divisors=divisors)
 
 
-def _window(fields: Fields, architecture: str) -> int:
-    """How many tokens attention looks back, 0 for all: up to that many, the model is exact."""
-    if architecture != "mistral" and not fields.flag("use_sliding_window", absent=False):
+def _read_window(fields: Fields, architecture: str) -> int:
+    """How many tokens attention looks back, 0 for all."""
+    if architecture != "mistral" and not fields.read_flag("use_sliding_window", absent=False):
         return 0
-    return fields.integer("sliding_window", llama.MOST_CONTEXT, absent=0, least=0)
+    return fields.read_integer("sliding_window", llama.MOST_CONTEXT, absent=0, least=0)
 
 
-def _rope(fields: Fields, rope_width: int, context: int) -> tuple[float, tuple[float, ...] | None]:
+def _read_rope(fields: Fields, rope_width: int, context: int) -> tuple[float, tuple[float, ...] | None]:
     """The base of the rotary frequencies and what divides each, as transformers 5 or as 4 wrote them."""
     name = "rope_parameters" if fields.values.get("rope_parameters") else "rope_scaling"
     values = fields.values.get(name) or {}
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
-        raise ModelFileError(f"{name} is {shown(values)}, not one set of values for all layers: choose another model")
-    older = fields.number("rope_theta", *llama.THETAS, absent=10_000.0)
-    with within(name):
+        raise ModelFileError(f"{name} is {quote(values)}, not one set of values for all layers: choose another model")
+    older = fields.read_number("rope_theta", *llama.THETAS, absent=llama.THETA)
+    with name_in_errors(name):
         rope = Fields(values)
-        rope.only("partial_rotary_factor", 1)
-        theta = rope.number("rope_theta", *llama.THETAS, absent=older)
-        kind = rope.text("rope_type", absent=rope.text("type", absent="default"))
+        rope.allow_only("partial_rotary_factor", 1)
+        theta = rope.read_number("rope_theta", *llama.THETAS, absent=older)
+        kind = rope.read_text("rope_type", absent=rope.read_text("type", absent="default"))
         if kind == "default":
             return theta, None
         if kind == "linear":
-            return theta, (rope.number("factor", *llama.DIVISORS),) * (rope_width // 2)
+            return theta, (rope.read_number("factor", *llama.DIVISORS),) * (rope_width // 2)
         if kind == "llama3":
-            return theta, _llama3_divisors(rope, theta, rope_width, context)
-        raise ModelFileError(f"rope type {shown(kind)} is not supported: choose default, linear or llama3")
+            return theta, _compute_llama3_divisors(rope, theta, rope_width, context)
+        raise ModelFileError(f"rope type {quote(kind)} is not supported: choose default, linear or llama3")
 
 
-def _llama3_divisors(rope: Fields, theta: float, rope_width: int, context: int) -> tuple[float, ...]:
+def _compute_llama3_divisors(rope: Fields, theta: float, rope_width: int, context: int) -> tuple[float, ...]:
     """Llama 3.1's scaling: long waves are stretched by `factor`, short ones kept, blended in between."""
-    factor = rope.number("factor", *llama.DIVISORS)
-    low = rope.number("low_freq_factor", *llama.DIVISORS)
-    high = rope.number("high_freq_factor", *llama.DIVISORS)
-    original = rope.integer("original_max_position_embeddings", llama.MOST_CONTEXT, absent=context)
+    factor = rope.read_number("factor", *llama.DIVISORS)
+    low = rope.read_number("low_freq_factor", *llama.DIVISORS)
+    high = rope.read_number("high_freq_factor", *llama.DIVISORS)
+    original = rope.read_integer("original_max_position_embeddings", llama.MOST_CONTEXT, absent=context)
     if low >= high:
         raise ModelFileError(f"low_freq_factor {low:g} must be below high_freq_factor {high:g}: {AGAIN}")
     divisors = []

@@ -1,4 +1,4 @@
-"""What every model file is reduced to: one configuration and a mapping of named tensors."""
+"""The common form of all model files: one configuration and a mapping of named tensors."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One weight as it lies in its file: memory-mapped bytes, not yet turned into numbers.
+    """One weight as it lies in its file: memory-mapped bytes, not yet decoded.
 
     `shape` is in numpy order (rows = outputs first); `kind` is the storage format by its GGUF name
     (`F32`, `BF16`, `Q4_1`, ...); `data` is a read-only view of exactly the tensor's bytes, uint8.
@@ -22,7 +22,7 @@ class Tensor:
     data: npt.NDArray[np.uint8]
     decode: Callable[[npt.NDArray[np.uint8], tuple[int, ...]], npt.NDArray[np.float32]]
 
-    def float32(self) -> npt.NDArray[np.float32]:
+    def to_float32(self) -> npt.NDArray[np.float32]:
         """The numbers, float32, of this tensor's shape."""
         return self.decode(self.data, self.shape)
 
@@ -33,16 +33,16 @@ class ModelConfig:
 
     architecture: str  # llama, mistral, qwen2 or qwen3
     layers: int
-    width: int  # of the residual stream
+    width: int  # numbers of the residual stream
     heads: int
     kv_heads: int
-    head_width: int
-    hidden: int  # of the feed-forward part
+    head_width: int  # numbers of a head
+    hidden: int  # numbers between the two products of the feed-forward part
     vocab_size: int
-    context: int  # tokens, prompt and generated together
+    context: int  # largest number of tokens, prompt and generated ones together
     norm_epsilon: float
     rope_theta: float
-    rope_width: int  # leading dimensions of a head that are rotated
+    rope_width: int  # number of leading dimensions of a head that are rotated
     rope_interleaved: bool  # True: pairs (0, 1), (2, 3), ... as in GGUF llama; False: halves, as in HF
     rope_divisors: tuple[float, ...] | None = None  # per frequency, [rope_width / 2]: Llama 3 and linear scaling
 
@@ -59,4 +59,4 @@ class Checkpoint:
 
     config: ModelConfig
     tensors: Mapping[str, Tensor]
-    metadata: Mapping[str, Any]  # of a GGUF file; empty for other formats
+    metadata: Mapping[str, Any]  # the settings of a GGUF file; empty for other formats

@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from nextok.errors import ModelFileError
+from nextok.formats.conversion import convert_tensors
 from nextok.formats.from_huggingface import CONFIG, LAYER_NAMES, OUTER_NAMES
 from nextok.formats.tensor import Checkpoint, ModelConfig
-from nextok.formats.written import written
 
 CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -32,34 +32,34 @@ def write_folder(folder: Path, checkpoint: Checkpoint, to: str, tokens: Mapping[
     ModelFileError for what transformers has no setting for, OSError if the disk is full.
     """
     name, dtype = DTYPES[to]
-    settings = {**_settings(checkpoint, name), **tokens}
+    settings = {**_build_settings(checkpoint, name), **tokens}
     arrays = {
-        _their_name(tensor.name): tensor.float32().astype(dtype)
-        for tensor in written(checkpoint, to, interleaved=False)
+        _name_tensor(tensor.name): tensor.to_float32().astype(dtype)
+        for tensor in convert_tensors(checkpoint, to, interleaved=False)
     }
     (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     try:
         save_file(arrays, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from None
-    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library keeps it to its owner
+    (folder / WEIGHTS).chmod((folder / CONFIG).stat().st_mode)  # the library lets only the owner read it
 
 
-def _their_name(name: str) -> str:
+def _name_tensor(name: str) -> str:
     if name in THEIR_OUTER_NAMES:
         return THEIR_OUTER_NAMES[name]
     _, layer, part, end = name.split(".")
     return f"model.layers.{layer}.{THEIR_LAYER_NAMES[part]}.{end}"
 
 
-def _settings(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
+def _build_settings(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
     config = checkpoint.config
     if config.rope_width != config.head_width:
         raise ModelFileError(
             f"{config.rope_width} of {config.head_width} dimensions of a head are rotated, which a folder of "
-            "this kind cannot say: convert to GGUF"
+            "this kind cannot express: convert to GGUF"
         )
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta, **_scaling(config)}
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": config.rope_theta, **_build_scaling(config)}
     return {
         "architectures": [CLASSES[config.architecture]],
         "model_type": config.architecture,
@@ -77,11 +77,11 @@ def _settings(checkpoint: Checkpoint, dtype: str) -> dict[str, Any]:
         "rope_theta": config.rope_theta,
         "rope_parameters": rope,
         "tie_word_embeddings": "output.weight" not in checkpoint.tensors,
-        **_attention(checkpoint),
+        **_build_attention(checkpoint),
     }
 
 
-def _scaling(config: ModelConfig) -> dict[str, Any]:
+def _build_scaling(config: ModelConfig) -> dict[str, Any]:
     divisors = set(config.rope_divisors or ())
     if len(divisors) > 1:
         raise ModelFileError(
@@ -91,13 +91,16 @@ def _scaling(config: ModelConfig) -> dict[str, Any]:
     return {"rope_type": "linear", "factor": divisors.pop()} if divisors else {}
 
 
-def _attention(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What differs between the architectures: windows, which are not needed here, and biases."""
+def _build_attention(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings that differ between the architectures: biases, and windows, of which there are none here."""
     config = checkpoint.config
     if config.architecture == "mistral":
         settings: dict[str, Any] = {"sliding_window": None}
     elif config.architecture == "llama":
-        settings = {"attention_bias": _biased(checkpoint, ATTENTION), "mlp_bias": _biased(checkpoint, FEED_FORWARD)}
+        settings = {
+            "attention_bias": _has_biases(checkpoint, ATTENTION),
+            "mlp_bias": _has_biases(checkpoint, FEED_FORWARD),
+        }
     else:
         settings = {"use_sliding_window": False}
     known = {f"{part}.bias" for part in ATTENTION if settings.get("attention_bias")}
@@ -109,6 +112,6 @@ def _attention(checkpoint: Checkpoint) -> dict[str, Any]:
     return settings
 
 
-def _biased(checkpoint: Checkpoint, parts: tuple[str, ...]) -> bool:
+def _has_biases(checkpoint: Checkpoint, parts: tuple[str, ...]) -> bool:
     names = [f"blk.{layer}.{part}.bias" for layer in range(checkpoint.config.layers) for part in parts]
     return all(name in checkpoint.tensors for name in names)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from nextok.errors import NextokError
+from nextok.formats.conversion import choose_kind, convert_tensors
 from nextok.formats.gguf import Value
 from nextok.formats.quants import KINDS
 from nextok.formats.tensor import Checkpoint, ModelConfig, Tensor
-from nextok.formats.written import written, written_kind
 
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "q4_1": 3}
 ROPE_FREQS = "rope_freqs.weight"
@@ -27,9 +27,9 @@ def write_gguf(path: Path, checkpoint: Checkpoint, name: str, vocabulary: Mappin
 
     NextokError if the package is not there. A file of that name is overwritten.
     """
-    gguf = _package()
+    gguf = _import_gguf()
     config = checkpoint.config
-    architecture = "llama" if config.architecture == "mistral" else config.architecture  # one and the same there
+    architecture = "llama" if config.architecture == "mistral" else config.architecture  # GGUF has one name for both
     interleaved = architecture == "llama"
     writer = gguf.GGUFWriter(path, architecture)
     try:
@@ -38,24 +38,24 @@ def write_gguf(path: Path, checkpoint: Checkpoint, name: str, vocabulary: Mappin
             "general.file_type": FILE_TYPES[to],
             "general.quantization_version": 2,
         }
-        for key, value in {**general, **_settings(config, architecture), **vocabulary}.items():
-            _add(gguf, writer, key, value)
-        table = _divisor_table(config)
+        for key, value in {**general, **_build_settings(config, architecture), **vocabulary}.items():
+            _add_setting(gguf, writer, key, value)
+        table = _build_divisor_table(config)
         extra = [table] if table else []
         for tensor in extra:
             _announce(gguf, writer, tensor, "F32")
         for key, tensor in checkpoint.tensors.items():
-            _announce(gguf, writer, tensor, written_kind(tensor, to), key)
+            _announce(gguf, writer, tensor, choose_kind(tensor, to), key)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for tensor in (*extra, *written(checkpoint, to, interleaved)):
+        for tensor in (*extra, *convert_tensors(checkpoint, to, interleaved)):
             writer.write_tensor_data(np.ascontiguousarray(tensor.data))
     finally:
         writer.close()
 
 
-def _package() -> Any:
+def _import_gguf() -> Any:
     try:
         import gguf
     except ImportError:
@@ -64,8 +64,8 @@ def _package() -> Any:
     return gguf
 
 
-def _settings(config: ModelConfig, architecture: str) -> dict[str, Value]:
-    factor = _linear_factor(config)
+def _build_settings(config: ModelConfig, architecture: str) -> dict[str, Value]:
+    factor = _find_linear_factor(config)
     scaling: dict[str, Value] = {"rope.scaling.type": "linear", "rope.scaling.factor": factor} if factor else {}
     values: dict[str, Value] = {
         "context_length": config.context,
@@ -85,31 +85,31 @@ def _settings(config: ModelConfig, architecture: str) -> dict[str, Value]:
     return {f"{architecture}.{key}": value for key, value in values.items()}
 
 
-def _linear_factor(config: ModelConfig) -> float | None:
-    """The one number that divides all frequencies, if it is one."""
+def _find_linear_factor(config: ModelConfig) -> float | None:
+    """The number that divides all frequencies, if it is the same for all."""
     divisors = set(config.rope_divisors or ())
     return divisors.pop() if len(divisors) == 1 else None
 
 
-def _divisor_table(config: ModelConfig) -> Tensor | None:
+def _build_divisor_table(config: ModelConfig) -> Tensor | None:
     """A divisor for each frequency, where they differ."""
-    if config.rope_divisors is None or _linear_factor(config) is not None:
+    if config.rope_divisors is None or _find_linear_factor(config) is not None:
         return None
     numbers = np.array(config.rope_divisors, "<f4")
-    return KINDS["F32"].tensor(ROPE_FREQS, numbers.shape, numbers.view(np.uint8))
+    return KINDS["F32"].make_tensor(ROPE_FREQS, numbers.shape, numbers.view(np.uint8))
 
 
-def _add(gguf: Any, writer: Any, key: str, value: Value) -> None:
+def _add_setting(gguf: Any, writer: Any, key: str, value: Value) -> None:
     """A setting in the type that llama.cpp expects: numbers in 32 bits, if they fit."""
     types = gguf.GGUFValueType
     if isinstance(value, list):
         if value:
-            writer.add_key_value(key, value, types.ARRAY, types[_type_name(value, ("INT32", "UINT32"))])
+            writer.add_key_value(key, value, types.ARRAY, types[_choose_type(value, ("INT32", "UINT32"))])
         return
-    writer.add_key_value(key, value, types[_type_name([value], ("UINT32", "INT32"))])
+    writer.add_key_value(key, value, types[_choose_type([value], ("UINT32", "INT32"))])
 
 
-def _type_name(values: Sequence[Any], whole: tuple[str, ...]) -> str:
+def _choose_type(values: Sequence[Any], whole: tuple[str, ...]) -> str:
     """The first type that holds all values, which are of one kind; of whole numbers, those in `whole` come first."""
     match values[0]:
         case bool():
@@ -129,5 +129,5 @@ def _type_name(values: Sequence[Any], whole: tuple[str, ...]) -> str:
 
 
 def _announce(gguf: Any, writer: Any, tensor: Tensor, kind: str, name: str = ROPE_FREQS) -> None:
-    size = KINDS[kind].size(tensor.shape)
+    size = KINDS[kind].count_bytes(tensor.shape)
     writer.add_tensor_info(name, tensor.shape, np.dtype(np.float32), size, gguf.GGMLQuantizationType[kind])

@@ -62,8 +62,10 @@ class Generation:
             self._jobs.append(
                 engine.submit(request, strategy, self._receiver(writer), self._fullness(writer), self._timeout)
             )
-        # A call whose stream is no longer referenced is cancelled.
-        finalize(self, engine.abandon, self._jobs).atexit = False
+
+    def end_with(self, owner: object, engine: Engine) -> None:
+        """Cancel the requests when `owner`, what the caller holds, is no longer referenced."""
+        finalize(owner, engine.abandon, self._jobs).atexit = False
 
     def begin_or_fail(self, engine: Engine) -> None:
         """The same, but an error is kept for the caller instead of being raised."""

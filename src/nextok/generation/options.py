@@ -141,7 +141,7 @@ class Options:
             masks.append(BadWords(tuple(dict.fromkeys(sequences))))
         if self.grammar is None:
             return lambda: tuple(masks)
-        compiled = self.grammar.compiled(tokenizer, vocab_size, ends)
+        compiled = self.grammar.compile(tokenizer, vocab_size, ends)
         return lambda: (*masks, compiled.begin())
 
     def drawn_seed(self) -> int:

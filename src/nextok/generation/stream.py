@@ -38,6 +38,7 @@ class Stream(Iterator[Piece]):
         self._waiter = Waiter()
         self._on_finish = on_finish
         generation.listen(self._waiter.notice)
+        generation.end_with(self, runner.engine)
         runner.do(generation.begin)
         runner.watch()
 
@@ -127,10 +128,8 @@ class AsyncStream(AsyncIterator[Piece]):
         self._prepare = prepare
         self._on_finish = on_finish
         self._generation: Generation | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._beginning = asyncio.Lock()
-        self._changed = asyncio.Event()
-        self._sleeps = False
+        self._signal = _Signal()
 
     def __repr__(self) -> str:
         begun = self._generation
@@ -147,7 +146,7 @@ class AsyncStream(AsyncIterator[Piece]):
         try:
             generation = await self._begun()
             while (taken := generation.take()) is None and not generation.finished:
-                await self._change(lambda: generation.has_pieces or generation.finished)
+                await self._signal.wait(lambda: generation.has_pieces or generation.finished)
         except BaseException:
             self.close()
             raise
@@ -163,7 +162,7 @@ class AsyncStream(AsyncIterator[Piece]):
         """Run to the end; an error is in the output instead of being raised."""
         try:
             generation = await self._begun(keep_pieces=False)
-            await self._change(lambda: generation.finished)
+            await self._signal.wait(lambda: generation.finished)
         except BaseException:
             self.close()
             raise
@@ -187,17 +186,32 @@ class AsyncStream(AsyncIterator[Piece]):
         """The generation, submitted when it is first asked for."""
         async with self._beginning:
             if self._generation is None:
-                self._loop = asyncio.get_running_loop()
+                self._signal.loop = asyncio.get_running_loop()
                 generation = await asyncio.to_thread(self._prepare)
                 if not keep_pieces:
                     generation.drop_pieces(for_good=True)
-                generation.listen(self._notice)
+                generation.listen(self._signal.notice)
+                generation.end_with(self, self._runner.engine)
                 self._runner.post(generation.begin_or_fail)
                 self._runner.watch()
                 self._generation = generation
             return self._generation
 
-    async def _change(self, done: Callable[[], bool]) -> None:
+    def _tell_end(self, generation: Generation) -> None:
+        on_finish, self._on_finish = self._on_finish, None
+        if on_finish and generation.ended_well:
+            on_finish(generation.output())
+
+
+class _Signal:
+    """How the owner of the engine wakes an event loop; not the stream itself, so that one can be dropped."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._sleeps = False
+
+    async def wait(self, done: Callable[[], bool]) -> None:
         """Sleep until `done()`."""
         self._sleeps = True
         try:
@@ -207,13 +221,8 @@ class AsyncStream(AsyncIterator[Piece]):
         finally:
             self._sleeps = False
 
-    def _notice(self) -> None:
+    def notice(self) -> None:
         """Wake the loop, if it waits; called by the owner of the engine."""
-        if self._sleeps and self._loop:
+        if self._sleeps and self.loop:
             with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._changed.set)
-
-    def _tell_end(self, generation: Generation) -> None:
-        on_finish, self._on_finish = self._on_finish, None
-        if on_finish and generation.ended_well:
-            on_finish(generation.output())
+                self.loop.call_soon_threadsafe(self._changed.set)

@@ -5,21 +5,26 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nextok.grammar.matching import Compiled, compiled, fault, library
+from nextok.grammar.matching import CompiledGrammar, compile_grammar, find_fault, import_llguidance
 from nextok.text.tokenizer import Tokenizer
 
-LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}  # characters
+LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}
+"""Largest number of characters of the source, for each kind of grammar."""
 MOST_CHOICES = 10_000
+"""Largest number of choices."""
 DEEPEST_SCHEMA = 60
-MOST_PROPERTIES = 1000  # of one object: compiling them takes quadratic time
+"""Largest number of levels of a JSON schema."""
+MOST_PROPERTIES = 1000
+"""Largest number of members of one object of a schema, as the time to compile them is quadratic."""
 
-# As `json.dumps` writes: where any white space may come, small models write no end of it.
+# White space as `json.dumps` writes it: where any is allowed, small models write it without end.
 _JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What a text may be: tokens that would lead elsewhere are masked, and the text ends when it can only end.
+    """The form that a text must have: tokens that would break it are masked, and the text ends when nothing else
+    fits.
 
     Made by `choices`, `regex`, `json_schema` or `lark`. ValueError if it is wrong, too large or too complex;
     NextokError where llguidance, the library that reads it, is not installed. A text that is cut by `max_tokens`, a
@@ -33,7 +38,7 @@ class Grammar:
         if self.kind not in _FORMS:
             raise ValueError(f"a grammar must be made by Grammar.{', .'.join(_FORMS)}, got {self.kind!r}")
         _check_size(f"a grammar ({self.kind})", self.source, LONGEST[self.kind])
-        if reason := fault(self.llguidance()):
+        if reason := find_fault(self.to_llguidance()):
             raise ValueError(f"the grammar ({self.kind}) {self.source!r:.60} cannot be used: {reason}")
 
     @classmethod
@@ -63,7 +68,7 @@ class Grammar:
         reference to another file. As in every JSON schema, other properties are allowed unless
         `additionalProperties` is false, and those that are not `required` may be missing.
         """
-        return cls("json_schema", schema if isinstance(schema, str) else _written(schema))
+        return cls("json_schema", schema if isinstance(schema, str) else _dump_schema(schema))
 
     @classmethod
     def lark(cls, text: str) -> "Grammar":
@@ -73,12 +78,12 @@ class Grammar:
         """
         return cls("lark", text)
 
-    def llguidance(self) -> str:
+    def to_llguidance(self) -> str:
         """The grammar as llguidance reads it; ValueError if it is not of its kind."""
         # The library would force tokens as an encoder cuts them, where other rules may want other tokens.
         return _FORMS[self.kind](self.source) + '\n%llguidance {"no_forcing": true}\n'
 
-    def compiled(self, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> Compiled:
+    def compile(self, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> CompiledGrammar:
         """The grammar over one vocabulary; a complete text is followed by one of the tokens `ends`.
 
         ValueError if there is no such token, or none with which a text could begin.
@@ -88,7 +93,7 @@ class Grammar:
                 "a text that follows a grammar ends with an end token, but there is none: "
                 "leave out ignore_eos, or name one in stop_token_ids"
             )
-        return compiled(self.llguidance(), tokenizer, vocab_size, ends)
+        return compile_grammar(self.to_llguidance(), tokenizer, vocab_size, ends)
 
 
 def _check_size(name: str, text: Any, most: int) -> None:
@@ -102,31 +107,31 @@ def _check_size(name: str, text: Any, most: int) -> None:
         raise ValueError(f"{name} must be Unicode text, but has half a character (a lone surrogate)") from None
 
 
-def _written(schema: Any) -> str:
+def _dump_schema(schema: Any) -> str:
     try:
         return json.dumps(schema, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"a JSON schema must be a dict that JSON can hold: {error}") from None
 
 
-def _choices(source: str) -> str:
-    return "start: /" + "|".join("".join(map(_literal, text)) for text in json.loads(source)) + "/"
+def _translate_choices(source: str) -> str:
+    return "start: /" + "|".join("".join(map(_escape, text)) for text in json.loads(source)) + "/"
 
 
-def _literal(character: str) -> str:
+def _escape(character: str) -> str:
     """A character for itself in a regular expression."""
     return character if character.isalnum() else f"\\x{{{ord(character):x}}}"
 
 
-def _regex(source: str) -> str:
-    return f"start: /{library().regex_to_lark(source, '')}/"
+def _translate_regex(source: str) -> str:
+    return f"start: /{import_llguidance().regex_to_lark(source, '')}/"
 
 
-def _json_schema(source: str) -> str:
+def _translate_json_schema(source: str) -> str:
     try:
         schema = json.loads(source)
     except RecursionError:
-        raise _too_deep() from None
+        raise _make_depth_error() from None
     except ValueError as error:
         raise ValueError(f"a JSON schema must be JSON: {error}") from None
     if not isinstance(schema, dict | bool):
@@ -138,26 +143,26 @@ def _json_schema(source: str) -> str:
                 raise ValueError(
                     f"an object of a JSON schema may have {MOST_PROPERTIES:,} members, got {len(each):,}"
                 )
-        level = [inner for each in level for inner in _inside(each)]
+        level = [inner for each in level for inner in _list_inside(each)]
     if level:
-        raise _too_deep()
+        raise _make_depth_error()
     if isinstance(schema, dict):
         own = schema.get("x-guidance", {})
         schema["x-guidance"] = _JSON_STYLE | own if isinstance(own, dict) else own
     return "start: %json " + json.dumps(schema)
 
 
-def _too_deep() -> ValueError:
+def _make_depth_error() -> ValueError:
     return ValueError(f"a JSON schema may be nested {DEEPEST_SCHEMA} deep; name its parts in $defs, and use $ref")
 
 
-def _inside(value: Any) -> list[Any]:
+def _list_inside(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
 
 
 _FORMS: dict[str, Callable[[str], str]] = {
-    "choices": _choices,
-    "regex": _regex,
-    "json_schema": _json_schema,
+    "choices": _translate_choices,
+    "regex": _translate_regex,
+    "json_schema": _translate_json_schema,
     "lark": str,
 }

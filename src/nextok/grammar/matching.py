@@ -1,4 +1,4 @@
-"""How far a text has come in a grammar, and which tokens may follow: by the library llguidance."""
+"""The state of a text in a grammar, and the tokens that may follow, by the library llguidance."""
 
 import importlib
 import re
@@ -22,51 +22,53 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-STACK = 256 << 20  # bytes for the compiler, which descends as deep as the rules of a grammar refer to each other
-SPARE = 64  # states of one request that are kept without asking whether they are still of use
+STACK_BYTES = 256 << 20
+"""Size of the compiler's stack: it calls itself as deep as the rules of a grammar refer to each other."""
+MOST_STATES = 64
+"""Number of states of one request from which on those of shorter texts are dropped."""
 
 _STACK_SIZE = threading.Lock()
-_vocabularies: WeakKeyDictionary[Tokenizer, dict[int, "Vocabulary"]] = WeakKeyDictionary()
+_vocabularies: WeakKeyDictionary[Tokenizer, dict[int, "TextVocabulary"]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """A tokenizer as llguidance sees it: only its text, and one token more, by which a complete text ends."""
+class TextVocabulary:
+    """A tokenizer as llguidance sees it: its text tokens, and one token more, which ends a complete text."""
 
     tokenizer: "llguidance.LLTokenizer"
-    text: int  # bit i: token i is text
-    end: int
+    text: int  # bit i is set where token i is text
+    end: int  # id of the token that ends a text
 
 
 @dataclass(slots=True)
-class State:
-    """Where one text stands. `matcher` is None if the text has left the grammar."""
+class GrammarState:
+    """The state of one text. `matcher` is None if the text has left the grammar."""
 
-    length: int  # of prompt and text, in tokens
+    length: int  # number of tokens of prompt and text
     matcher: "llguidance.LLMatcher | None"
-    allowed: Allow | None = None  # found when it is first asked for
+    allowed: Allow | None = None  # computed when it is first needed
 
 
-class Compiled:
+class CompiledGrammar:
     """A grammar over one vocabulary."""
 
-    def __init__(self, vocabulary: Vocabulary, start: "llguidance.LLMatcher", ends: frozenset[int]) -> None:
+    def __init__(self, vocabulary: TextVocabulary, start: "llguidance.LLMatcher", ends: frozenset[int]) -> None:
         self._vocabulary = vocabulary
         self._start = start
         self._ends = sum(1 << token for token in ends)
-        if not any(self.allowed(self.start(0)).mask):
+        if not any(self.find_allowed(self.build_start(0)).mask):
             raise ValueError("no token of this vocabulary can begin a text that follows the grammar; use another one")
 
-    def begin(self) -> "Progress":
-        """Follow one text."""
-        return Progress(self)
+    def begin(self) -> "GrammarProgress":
+        """The progress of one request's texts, from the beginning."""
+        return GrammarProgress(self)
 
-    def start(self, length: int) -> State:
-        """Before the first token of a text, behind a prompt of this length."""
-        return State(length, self._start.deep_copy())
+    def build_start(self, length: int) -> GrammarState:
+        """The state before the first token of a text, after a prompt of so many tokens."""
+        return GrammarState(length, self._start.deep_copy())
 
-    def allowed(self, state: State) -> Allow:
-        """The tokens that may come next; DeadEndError if finding them takes more than may be spent on it."""
+    def find_allowed(self, state: GrammarState) -> Allow:
+        """The tokens that may come next; DeadEndError if finding them exceeds the limits."""
         if state.allowed is None:
             assert state.matcher
             mask = int.from_bytes(state.matcher.compute_bitmask(), "little")
@@ -79,23 +81,25 @@ class Compiled:
         return state.allowed
 
 
-class Progress(Transform):
-    """How far one request's texts have come, node by node."""
+class GrammarProgress(Transform):
+    """The states of one request's texts, by their nodes."""
 
-    def __init__(self, grammar: Compiled) -> None:
+    def __init__(self, grammar: CompiledGrammar) -> None:
         self._grammar = grammar
-        self._states: dict[int, State] = {}
-        self._trunk: State | None = None  # of committed text, from where a forgotten state is found again
+        self._states: dict[int, GrammarState] = {}
+        self._trunk: GrammarState | None = (
+            None  # the state of committed text, from which dropped states are computed again
+        )
 
     def at(self, past: Past) -> Allow | None:
-        """The tokens that may come next; None after a guess that has left the grammar, as no text will come there.
+        """The tokens that may come next; None after a guess that has left the grammar, as no text goes through there.
 
         DeadEndError if the grammar is too complex to go on, or if the committed text has left it.
         """
-        state = self._state(past)
+        state = self._find_state(past)
         if state.matcher is None and not past.tail:
             raise DeadEndError("the text has left its grammar: a custom transform must not bring back removed tokens")
-        return None if state.matcher is None else self._grammar.allowed(state)
+        return None if state.matcher is None else self._grammar.find_allowed(state)
 
     def permits(self, past: Past, token: int) -> bool:
         """Whether this token may come next."""
@@ -109,89 +113,95 @@ class Progress(Transform):
             and bool(allowed.mask[token >> 3] >> (token & 7) & 1)
         )
 
-    def _state(self, past: Past) -> State:
+    def _find_state(self, past: Past) -> GrammarState:
         if state := self._states.get(past.node):
             return state
         before = self._states.get(past.step[0]) if past.step else None
         if not past.tail:
-            # The text is here to stay: other ways to this place are dead, and what led here need not be copied.
+            # This text is committed: states of other branches are dropped, and its own need not be copied.
             self._states = {node: each for node, each in self._states.items() if each.length > len(past)}
-            state = self._trunk = _after(before or self._base(past), past)
+            state = self._trunk = _advance(before or self._find_base(past), past)
         else:
-            if len(self._states) >= SPARE:
+            if len(self._states) >= MOST_STATES:
                 self._states = {node: each for node, each in self._states.items() if each.length >= len(past) - 1}
-            state = _after(_copy(before or self._base(past)), past)
+            state = _advance(_copy_state(before or self._find_base(past)), past)
         self._states[past.node] = state
         return state
 
-    def _base(self, past: Past) -> State:
+    def _find_base(self, past: Past) -> GrammarState:
         """The longest committed beginning of this text of which the state is known."""
         if self._trunk is None or self._trunk.length > len(past.ledger.tokens):
-            self._trunk = self._grammar.start(len(past.ledger.tokens) - past.ledger.generated.total())
+            self._trunk = self._grammar.build_start(len(past.ledger.tokens) - past.ledger.generated.total())
         return self._trunk
 
 
-def _copy(state: State) -> State:
-    return State(state.length, state.matcher and state.matcher.deep_copy())
+def _copy_state(state: GrammarState) -> GrammarState:
+    return GrammarState(state.length, state.matcher and state.matcher.deep_copy())
 
 
-def _after(state: State, past: Past) -> State:
-    """The state of this text, from that of one of its beginnings, which is used up."""
+def _advance(state: GrammarState, past: Past) -> GrammarState:
+    """The state of this text, computed from that of one of its beginnings, which is changed by that."""
     tokens = [past[place] for place in range(state.length, len(past))]
     if state.matcher is None or not tokens:
-        return State(len(past), state.matcher)
+        return GrammarState(len(past), state.matcher)
     kept = state.matcher.try_consume_tokens(tokens)
     if state.matcher.is_error():
         _check_stuck(state.matcher)
-        return State(len(past), state.matcher, Allow(b""))
-    return State(len(past), state.matcher if kept == len(tokens) else None)
+        return GrammarState(len(past), state.matcher, Allow(b""))
+    return GrammarState(len(past), state.matcher if kept == len(tokens) else None)
 
 
 def _check_stuck(matcher: "llguidance.LLMatcher") -> None:
-    """DeadEndError unless what failed is only that no token can come next, of which the readout tells."""
+    """DeadEndError unless the failure is only that no token can come next, which the readout reports."""
     if not matcher.get_error().startswith("NoExtension"):
-        raise DeadEndError(f"the grammar is too complex to go on: {_reason(matcher.get_error())}; use a simpler one")
+        raise DeadEndError(
+            f"the grammar is too complex to go on: {_extract_reason(matcher.get_error())}; use a simpler one"
+        )
 
 
-def library() -> ModuleType:
-    """llguidance, which is not always installed."""
+def import_llguidance() -> ModuleType:
+    """The library llguidance; NextokError if it is not installed."""
     with needed_for("a grammar"):
         return importlib.import_module("llguidance")
 
 
-def fault(grammar: str) -> str:
+def find_fault(grammar: str) -> str:
     """What is wrong with a grammar over any vocabulary, in one line; empty if nothing is."""
-    return _reason(_deep(lambda: library().LLMatcher.validate_grammar(grammar, limits=_limits())))
+    return _extract_reason(
+        _run_deep(lambda: import_llguidance().LLMatcher.validate_grammar(grammar, limits=_make_limits()))
+    )
 
 
-def compiled(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> Compiled:
-    """A grammar over one vocabulary, of which ids from `vocab_size` on do not count."""
-    vocabulary = _vocabulary(tokenizer, vocab_size)
-    start = _deep(lambda: library().LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=_limits()))
+def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> CompiledGrammar:
+    """A grammar over the ids below `vocab_size` of one vocabulary; ValueError if it cannot be used."""
+    vocabulary = _find_vocabulary(tokenizer, vocab_size)
+    start = _run_deep(
+        lambda: import_llguidance().LLMatcher(vocabulary.tokenizer, grammar, log_level=0, limits=_make_limits())
+    )
     if start.is_error():
-        raise ValueError(f"the grammar cannot be used: {_reason(start.get_error())}")
+        raise ValueError(f"the grammar cannot be used: {_extract_reason(start.get_error())}")
     try:
-        return Compiled(vocabulary, start, ends)
+        return CompiledGrammar(vocabulary, start, ends)
     except DeadEndError as error:
         raise ValueError(str(error)) from None
 
 
-def _limits() -> Any:
-    """What a grammar may cost: some milliseconds for each of these, and some ten megabytes."""
-    return library().LLParserLimits(
+def _make_limits() -> Any:
+    """The limits of a grammar's computation: some milliseconds for each of these, and some ten megabytes."""
+    return import_llguidance().LLParserLimits(
         initial_lexer_fuel=200_000, step_lexer_fuel=100_000, max_lexer_states=50_000, verbose_errors=False
     )
 
 
-def _reason(error: str) -> str:
+def _extract_reason(error: str) -> str:
     """The line of an error that says what is wrong."""
     lines = [line.strip() for line in error.splitlines() if line.strip() not in ("", "<non-verbose/>")]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return re.split("; (?:following special|either increase)", (said or lines or [""])[0])[0][:200]
 
 
-def _deep(function: Callable[[], T]) -> T:
-    """Run this on a stack of its own, as it would end the process where it overflows the usual one."""
+def _run_deep(function: Callable[[], T]) -> T:
+    """Run this on a stack of STACK_BYTES, as an overflow of the usual stack would end the process."""
     answer: Future[T] = Future()
 
     def run() -> None:
@@ -201,7 +211,7 @@ def _deep(function: Callable[[], T]) -> T:
             answer.set_exception(error)
 
     with _STACK_SIZE:
-        usual = threading.stack_size(STACK)
+        usual = threading.stack_size(STACK_BYTES)
         try:
             thread = threading.Thread(target=run, daemon=True)
             thread.start()
@@ -210,8 +220,8 @@ def _deep(function: Callable[[], T]) -> T:
     return answer.result()
 
 
-class _Spelling:
-    """What llguidance wants to know of a tokenizer."""
+class _TokenizerAdapter:
+    """The attributes and the call of a tokenizer that llguidance needs."""
 
     def __init__(self, tokenizer: Tokenizer, text: set[int]) -> None:
         size = tokenizer.vocab_size
@@ -227,8 +237,8 @@ class _Spelling:
         return self._tokenizer.encode(text if isinstance(text, str) else text.decode(), special=False)
 
 
-def _vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
-    """Found once for each tokenizer, which takes a second for a large one."""
+def _find_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> TextVocabulary:
+    """The vocabulary as llguidance sees it, built once for each tokenizer: that takes a second for a large one."""
     known = _vocabularies.setdefault(tokenizer, {})
     if vocab_size not in known:
         size = min(vocab_size, tokenizer.vocab_size)
@@ -236,6 +246,6 @@ def _vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Vocabulary:
         bits = bytearray(size // 8 + 1)
         for token in text:
             bits[token >> 3] |= 1 << (token & 7)
-        seen = library().LLTokenizer(_Spelling(tokenizer, text), eos_token=tokenizer.vocab_size)
-        known[vocab_size] = Vocabulary(seen, int.from_bytes(bits, "little"), tokenizer.vocab_size)
+        seen = import_llguidance().LLTokenizer(_TokenizerAdapter(tokenizer, text), eos_token=tokenizer.vocab_size)
+        known[vocab_size] = TextVocabulary(seen, int.from_bytes(bits, "little"), tokenizer.vocab_size)
     return known[vocab_size]

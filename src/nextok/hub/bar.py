@@ -1,4 +1,4 @@
-"""Shows progress to a person."""
+"""Progress of a download, shown on stderr."""
 
 import sys
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from nextok.hub.source import Progress, Report
 
 
 @contextmanager
-def progress_bar() -> Iterator[Report]:
-    """Give a report that draws bars on stderr, or writes one line a stage where stderr is no terminal."""
+def show_progress() -> Iterator[Report]:
+    """Give a report that draws bars on stderr, or writes one line per stage where stderr is no terminal."""
     if not sys.stderr.isatty():
-        yield _lines()
+        yield _report_lines()
         return
     from rich import progress as rich_progress
     from rich.console import Console
@@ -38,7 +38,7 @@ def progress_bar() -> Iterator[Report]:
         yield report
 
 
-def _lines() -> Report:
+def _report_lines() -> Report:
     shown = ""
 
     def report(progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The folder where fetched models are kept, and how a file in it is known to be whole."""
+"""The folder of fetched models, and the check that a file in it is whole."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ class Content:
     size: int
 
 
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """Return the folder of fetched models: `NEXTOK_CACHE`, else the usual place of this system."""
     if chosen := os.environ.get("NEXTOK_CACHE"):
         return Path(chosen).expanduser().absolute()
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "nextok"
 
 
-def sha256_of(path: Path) -> str:
+def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -47,19 +47,19 @@ def is_whole(path: Path, content: Content, stamp: Path) -> bool:
         line = f"{content.sha256} {facts.st_size} {facts.st_mtime_ns}\n"
         if stamp.is_file() and stamp.read_bytes() == line.encode():
             return True
-        if sha256_of(path) != content.sha256:
+        if hash_file(path) != content.sha256:
             return False
     except OSError:
         return False
-    with suppress(OSError):  # a cache that cannot be written only costs a hash at each load
+    with suppress(OSError):  # without a stamp, the file is hashed at each load
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_bytes(line.encode())
     return True
 
 
 @contextmanager
-def locked(path: Path, report: Report) -> Iterator[None]:
-    """Hold the lock file at `path`; the system frees it when its process ends, however that happens."""
+def hold_lock(path: Path, report: Report) -> Iterator[None]:
+    """Hold the lock file at `path` inside; the system frees it when the process ends for any reason."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)

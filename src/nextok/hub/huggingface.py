@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nextok.errors import DownloadError, ModelNotFoundError, NextokError
-from nextok.hub.cache import sha256_of
+from nextok.hub.cache import hash_file
 from nextok.hub.source import Entry, Progress, Report, Source
 
-# Everything that is ever fetched besides weights: nothing here can run code.
+# All files that are fetched besides weights; none of them can run code.
 SIDE_FILES = (
     "config.json",
     "generation_config.json",
@@ -22,7 +22,8 @@ SIDE_FILES = (
     "chat_template.jinja",
 )
 INDEX = "model.safetensors.index.json"
-FILES = (".gguf", ".pth", ".pt", ".bin")  # endings of paths, never of ids
+FILES = (".gguf", ".pth", ".pt", ".bin")
+"""Ends of paths that no id of the hub has."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Reference:
     choice: str | None = None
 
 
-def parse(text: str) -> Reference | None:
+def parse_reference(text: str) -> Reference | None:
     """Read `owner/name`, perhaps with `@revision` and `:file-or-quantisation`; None if it is no id."""
     match = re.fullmatch(r"(\w[\w.-]*/\w[\w.-]*)((?:[@:][^@:\s]+)*)", text, re.ASCII)
     if not match or match[1].endswith((*FILES, ".safetensors")) or ".." in text:
@@ -43,14 +44,14 @@ def parse(text: str) -> Reference | None:
     return Reference(match[1], parts.get("@", "main"), parts.get(":"))
 
 
-def choose(names: Collection[str], reference: Reference) -> list[str]:
+def choose_files(names: Collection[str], reference: Reference) -> list[str]:
     """Return which of a repository's files make the model, weights last; raises ModelNotFoundError."""
-    weights = [] if reference.choice else _safetensors(names)
+    weights = [] if reference.choice else _choose_safetensors(names)
     if weights:
         return [name for name in (*SIDE_FILES, INDEX) if name in names] + weights
     repository, choice = reference.repository, reference.choice
     known = sorted(name for name in names if name.endswith(".gguf"))
-    found = [name for name in known if choice is None or _answers(name, choice)]
+    found = [name for name in known if choice is None or _matches_choice(name, choice)]
     if len(found) == 1:
         return found
     if not known:
@@ -64,7 +65,7 @@ def choose(names: Collection[str], reference: Reference) -> list[str]:
 
 def obtain(reference: Reference, report: Report, offline: bool) -> Source:
     """Return the model from the hub's own cache without any request, else fetch it."""
-    if source := _cached(reference):
+    if source := _find_cached(reference):
         return source
     if offline:
         raise DownloadError(
@@ -81,38 +82,38 @@ def fetch(reference: Reference, report: Report) -> Source:
     except NextokError:
         raise
     except Exception as error:  # the library and its transports raise many unrelated kinds
-        raise _explained(reference, error) from error
+        raise _explain(reference, error) from error
 
 
-def entries() -> list[Entry]:
-    """Return every model in the hub's own cache that could be loaded as it lies there."""
+def list_entries() -> list[Entry]:
+    """Return every model in the hub's own cache that could be loaded from there."""
     found = []
-    for folder in sorted(_hub_cache().glob("models--*--*")):
+    for folder in sorted(_get_hub_cache().glob("models--*--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/", 1)
-        branches = {_commit(folder, name): name for name in _branches(folder)}
+        branches = {_find_commit(folder, name): name for name in _list_branches(folder)}
         for snapshot in sorted(folder.glob("snapshots/*")):
             revision = branches.get(snapshot.name, snapshot.name)
             name = repository if revision == "main" else f"{repository}@{revision}"
-            found += list(_models(name, snapshot))
+            found += list(_list_models(name, snapshot))
     return found
 
 
 def remove(reference: Reference) -> int:
     """Delete a repository from the hub's cache, or the one file chosen; return the bytes freed."""
     if reference.choice:
-        source = _cached(reference)
+        source = _find_cached(reference)
         if source is None:
             return 0
         size = source.path.stat().st_size
         _delete(source.path)
         return size
-    folder = _folder(reference.repository)
+    folder = _get_folder(reference.repository)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     shutil.rmtree(folder, ignore_errors=True)
     return size
 
 
-def _safetensors(names: Collection[str]) -> list[str]:
+def _choose_safetensors(names: Collection[str]) -> list[str]:
     """Return the safetensors files of one whole model, or none."""
     if "config.json" not in names:
         return []
@@ -126,7 +127,7 @@ def _safetensors(names: Collection[str]) -> list[str]:
     return parts if expected == {len(parts)} else []
 
 
-def _answers(name: str, choice: str) -> bool:
+def _matches_choice(name: str, choice: str) -> bool:
     """Tell whether a GGUF file is the one asked for by path, by file name or by quantisation."""
     last = name.rsplit("/", 1)[-1]
     ending = rf"(^|[-.]){re.escape(choice)}\.gguf"
@@ -138,32 +139,32 @@ def _fetch(reference: Reference, report: Report) -> Source:
 
     # The library reads HF_ENDPOINT only when it is first imported.
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
-    repository, cache = reference.repository, _hub_cache()
+    repository, cache = reference.repository, _get_hub_cache()
     information = HfApi(endpoint=endpoint).model_info(
         repository, revision=reference.revision, files_metadata=True, timeout=10
     )
     commit = information.sha or reference.revision
     files = {file.rfilename: file for file in information.siblings or ()}
-    names = choose(files, reference)
+    names = choose_files(files, reference)
     total, done = sum(files[name].size or 0 for name in names), 0
     for name in names:
         known = try_to_load_from_cache(repository, name, cache_dir=cache, revision=commit)
-        bar = _bar(Progress(f"fetching {repository}", done, total), report)
+        bar = _make_bar(Progress(f"fetching {repository}", done, total), report)
         path = Path(
             hf_hub_download(repository, name, revision=commit, endpoint=endpoint, cache_dir=cache, tqdm_class=bar)
         )
         large = files[name].lfs
-        if large and not isinstance(known, str) and sha256_of(path) != large.sha256:
+        if large and not isinstance(known, str) and hash_file(path) != large.sha256:
             _delete(path)
             raise DownloadError(f"{name} of {repository} arrived damaged: pull it again")
         done += files[name].size or 0
-    # A request by branch moves the branch's mark: last, so that a mark always stands for whole files.
+    # A request by branch updates the branch's mark: it comes last, so that a mark always means whole files.
     hf_hub_download(repository, names[0], revision=reference.revision, endpoint=endpoint, cache_dir=cache)
-    return _source(reference, _folder(repository) / "snapshots" / commit, names)
+    return _build_source(reference, _get_folder(repository) / "snapshots" / commit, names)
 
 
-def _bar(start: Progress, report: Report) -> Any:
-    """Return a class with the face of tqdm, as the library asks for, that reports bytes from `start` on."""
+def _make_bar(start: Progress, report: Report) -> Any:
+    """Return a class with the methods of tqdm, which the library needs, that reports bytes from `start` on."""
 
     class Bar:
         def __init__(self, initial: int = 0, **display: object) -> None:
@@ -193,8 +194,8 @@ def _bar(start: Progress, report: Report) -> Any:
     return Bar
 
 
-def _explained(reference: Reference, error: Exception) -> NextokError:
-    """Return one line on why the hub gave nothing and what to do."""
+def _explain(reference: Reference, error: Exception) -> NextokError:
+    """Return the error in one line: why the download failed and what to do."""
     from huggingface_hub import errors
 
     repository, revision = reference.repository, reference.revision
@@ -216,7 +217,7 @@ def _explained(reference: Reference, error: Exception) -> NextokError:
         case errors.OfflineModeIsEnabled():
             return DownloadError(f"{repository} is not fetched yet and HF_HUB_OFFLINE is set: unset it once")
         case OSError() if cause.errno:
-            return DownloadError(f"cannot fetch {repository} into {_hub_cache()}: {cause.strerror}; see HF_HOME")
+            return DownloadError(f"cannot fetch {repository} into {_get_hub_cache()}: {cause.strerror}; see HF_HOME")
     reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     return DownloadError(
         f"cannot fetch {repository} from the hub ({reason}): check the network, "
@@ -224,16 +225,16 @@ def _explained(reference: Reference, error: Exception) -> NextokError:
     )
 
 
-def _cached(reference: Reference) -> Source | None:
-    folder = _folder(reference.repository)
-    snapshot = folder / "snapshots" / _commit(folder, reference.revision)
+def _find_cached(reference: Reference) -> Source | None:
+    folder = _get_folder(reference.repository)
+    snapshot = folder / "snapshots" / _find_commit(folder, reference.revision)
     try:
-        return _source(reference, snapshot, choose(_names(snapshot), reference))
+        return _build_source(reference, snapshot, choose_files(_list_files(snapshot), reference))
     except ModelNotFoundError:
         return None
 
 
-def _source(reference: Reference, snapshot: Path, names: list[str]) -> Source:
+def _build_source(reference: Reference, snapshot: Path, names: list[str]) -> Source:
     name, path, what = reference.repository.split("/")[1], snapshot, reference.repository
     if names[-1].endswith(".gguf"):
         path = snapshot / names[-1]
@@ -248,35 +249,35 @@ def _delete(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _models(name: str, snapshot: Path) -> Iterator[Entry]:
-    names = _names(snapshot)
-    if _safetensors(names):
+def _list_models(name: str, snapshot: Path) -> Iterator[Entry]:
+    names = _list_files(snapshot)
+    if _choose_safetensors(names):
         yield Entry(name, snapshot, sum((snapshot / file).stat().st_size for file in names))
     for file in names:
         if file.endswith(".gguf"):
             yield Entry(f"{name}:{file}", snapshot / file, (snapshot / file).stat().st_size)
 
 
-def _hub_cache() -> Path:
+def _get_hub_cache() -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
-def _folder(repository: str) -> Path:
-    return _hub_cache() / f"models--{repository.replace('/', '--')}"
+def _get_folder(repository: str) -> Path:
+    return _get_hub_cache() / f"models--{repository.replace('/', '--')}"
 
 
-def _branches(folder: Path) -> list[str]:
+def _list_branches(folder: Path) -> list[str]:
     refs = folder / "refs"
     return [path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file()]
 
 
-def _commit(folder: Path, revision: str) -> str:
+def _find_commit(folder: Path, revision: str) -> str:
     mark = folder / "refs" / revision
     return mark.read_text().strip() if mark.is_file() else revision
 
 
-def _names(snapshot: Path) -> list[str]:
+def _list_files(snapshot: Path) -> list[str]:
     """Return the files of a snapshot; a link to a file that is gone is not one of them."""
     return sorted(path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file())

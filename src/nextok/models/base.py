@@ -1,4 +1,4 @@
-"""What the engine knows about a model: it opens caches and answers one pass at a time."""
+"""What others read of a model: a backend provides all of it, and nothing else is asked of a model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,23 @@ from nextok.core.query import Row
 
 
 class Cache(Protocol):
-    """What one model has read of one tree, in numbered slots; it grows by itself when a new slot is written."""
+    """The keys and values that one model keeps of one tree, in slots numbered from 0.
+
+    It grows when a pass writes a new slot. Its model's lock covers its methods too, where the model needs one.
+    """
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy the slots `sources` to `targets`; all are read before any is written."""
         ...
 
     def fork(self, end: int) -> "Cache":
-        """A cache of its own that begins with this one's slots below `end`."""
+        """A new cache that begins with this one's slots below `end`; neither sees later changes of the other."""
         ...
 
 
 @dataclass(slots=True)
 class Feed:
-    """One tree's share of a pass: tokens to read, each into its slot.
+    """One tree's share of a pass: n tokens to read, each into its slot.
 
     Token i sees the slots 0 .. seen[i] - 1 and then those of tails[i], in this order, which is the order of its
     path and ends with its own slot. All tokens of a feed are written before any of them looks. A token's
@@ -33,10 +36,10 @@ class Feed:
     slots: list[int]
     seen: list[int]
     tails: list[tuple[int, ...]]
-    rows: list[int]  # which of the tokens need logits, ascending
+    rows: list[int]  # indices of the tokens whose logits are wanted, ascending
 
     @classmethod
-    def straight(cls, cache: Any, tokens: Sequence[int], start: int = 0, rows: Sequence[int] | None = None) -> "Feed":
+    def from_run(cls, cache: Any, tokens: Sequence[int], start: int = 0, rows: Sequence[int] | None = None) -> "Feed":
         """A run of tokens after `start` others; every one of them is read out unless `rows` says which."""
         slots = list(range(start, start + len(tokens)))
         wanted = range(len(tokens)) if rows is None else rows
@@ -47,7 +50,7 @@ class Feed:
         """One above the highest slot that is written or seen."""
         return 1 + max(max(self.slots), max(self.seen) - 1, *(max(tail, default=0) for tail in self.tails))
 
-    def position(self, index: int) -> int:
+    def find_position(self, index: int) -> int:
         """How many tokens come before token `index` on its path."""
         return self.seen[index] + len(self.tails[index]) - 1
 
@@ -56,11 +59,19 @@ class Model(Protocol):
     """A backend: one forward pass over any mix of requests, then the readout of the rows they want."""
 
     vocab_size: int
+    """Number of token ids that a row of logits scores."""
     context: int
+    """Largest number of tokens of a text, prompt included."""
+    backend: str
+    """Name of the backend: toy, numpy, native, torch or transformers."""
+    precision: str
+    """`exact` where weights or activations and cache are float32, else `fast`."""
+    rounds_by_shape: bool
+    """Whether the last bits of a row depend on how many rows are computed together."""
 
     @property
     def bytes_per_token(self) -> int:
-        """Bytes of weights that a pass of one token reads."""
+        """Bytes of weights that a pass of one token reads; of an embedding that is not the head too, only its row."""
         ...
 
     def open(self) -> Cache:
@@ -68,8 +79,11 @@ class Model(Protocol):
         ...
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """Read all feeds, then answer each row, in order: a Choice, Candidates, or the exception of that row.
+        """Read all feeds, then answer each row, in order: what its read gives, or the exception of that row alone.
 
-        Row.index counts the wanted rows of all feeds in order; several Rows may read the same one.
+        Row.index counts the wanted rows of all feeds in order; several Rows may read the same one. One thread at a
+        time may call; a backend that engines of several threads may share brings a lock of its own. It keeps nothing
+        of `feeds` and `rows`. What it raises concerns the whole pass: the content of the caches of all feeds is then
+        uncertain, and the caller drops them.
         """
         ...

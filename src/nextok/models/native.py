@@ -1,7 +1,7 @@
 """The C++ core behind the Model protocol: weights stay in their own precision, and several rows cost little more
 than one.
 
-A row's logits do not depend, to the last bit, on what else is in the pass: see native/src/products.inl.
+A row's logits do not depend, to the last bit, on what else is in the pass: native/src/products.inl says why.
 """
 
 import os
@@ -15,11 +15,11 @@ from nextok import _native
 from nextok.core.mirostat import follow
 from nextok.core.query import Row
 from nextok.errors import ModelFileError
-from nextok.formats.files import forget
+from nextok.formats.files import release_pages
 from nextok.formats.tensor import Checkpoint, Tensor
 from nextok.models.base import Feed
-from nextok.models.frequencies import frequencies
-from nextok.models.processors import checked_threads
+from nextok.models.frequencies import compute_frequencies
+from nextok.models.processors import check_threads
 from nextok.readout.readout import read
 
 ALIGNMENT = 16  # of the stream, in numbers
@@ -35,6 +35,8 @@ class NativeModel:
     The core answers all rows of a pass at once, but hands back the logits of those with a transform that it does not
     know, which numpy reads, and of those that need the answer to an earlier row, which are read one after the other.
     """
+
+    rounds_by_shape = False  # the order of additions does not depend on the number of rows
 
     def __init__(
         self, checkpoint: Checkpoint, *, exact: bool = False, threads: int | None = None, isa: str | None = None
@@ -60,8 +62,8 @@ class NativeModel:
             rope_width=config.rope_width,
             rope_interleaved=config.rope_interleaved,
             norm_epsilon=config.norm_epsilon,
-            frequencies=frequencies(config).tolist(),
-            threads=checked_threads(threads),
+            frequencies=compute_frequencies(config).tolist(),
+            threads=check_threads(threads),
             exact=exact,
             isa=isa or os.environ.get("NEXTOK_ISA") or _native.instruction_sets()[0],
         )
@@ -96,10 +98,10 @@ class NativeModel:
 
     def _take(self, name: str, tensor: Tensor) -> None:
         if len(tensor.shape) == 1:
-            self._core.set_vector(name, tensor.float32())
+            self._core.set_vector(name, tensor.to_float32())
         else:
             self._core.set_matrix(name, tensor.kind, np.ascontiguousarray(tensor.data), *tensor.shape)
-        forget(tensor.data)
+        release_pages(tensor.data)
 
 
 def _share_looked_up(checkpoint: Checkpoint) -> float:

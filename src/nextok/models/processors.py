@@ -1,4 +1,4 @@
-"""How many threads are worth starting: one for each core, and no more than a container allows."""
+"""How many threads to start: one for each core, and no more than a container allows."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -6,40 +6,41 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 MOST_THREADS = 256
+"""Largest number of threads that may be asked for."""
 ROOT = Path("/")
 
 
-def checked_threads(threads: int | None) -> int:
-    """The number of threads asked for, or by default the one that fits this machine; ValueError if it cannot be."""
+def check_threads(threads: int | None) -> int:
+    """The number of threads asked for, or the one that fits this machine for None; ValueError if out of range."""
     if threads is None:
-        return default_threads()
+        return count_default_threads()
     if type(threads) is not int or not 1 <= threads <= MOST_THREADS:
         raise ValueError(
             f"threads must be a whole number from 1 to {MOST_THREADS}, got {threads!r}; "
-            f"leave it out for {default_threads()}, one for each core"
+            f"leave it out for {count_default_threads()}, one for each core"
         )
     return threads
 
 
-def default_threads(root: Path = ROOT) -> int:
+def count_default_threads(root: Path = ROOT) -> int:
     """One for each core, or fewer where a control group gives this process less time than that."""
-    return max(1, min(MOST_THREADS, usable_cores(root), *_quotas(root)))
+    return max(1, min(MOST_THREADS, count_cores(root), *_read_quotas(root)))
 
 
-def usable_processors() -> list[int]:
+def list_processors() -> list[int]:
     """The logical processors, hyperthreads among them, that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def usable_cores(root: Path = ROOT, processors: Iterable[int] | None = None) -> int:
+def count_cores(root: Path = ROOT, processors: Iterable[int] | None = None) -> int:
     """The cores behind these processors: two hyperthreads of a core share what a matrix product needs."""
-    return len({_core(root, each) for each in (usable_processors() if processors is None else processors)})
+    return len({_name_core(root, each) for each in (list_processors() if processors is None else processors)})
 
 
-def _core(root: Path, processor: int) -> str:
-    """A name of the core that this processor is part of; where the system does not say, it is one by itself."""
+def _name_core(root: Path, processor: int) -> str:
+    """A name of the core that this processor is part of, or the processor's own number where that is not known."""
     try:
         topology = root / f"sys/devices/system/cpu/cpu{processor}/topology"
         return (topology / "thread_siblings_list").read_text().strip()
@@ -47,9 +48,9 @@ def _core(root: Path, processor: int) -> str:
         return str(processor)
 
 
-def _quotas(root: Path) -> Iterator[int]:
-    """How many processors each control group around this process may keep busy; nothing without a limit."""
-    for folder in _control_groups(root):
+def _read_quotas(root: Path) -> Iterator[int]:
+    """How many processors each control group of this process may use at a time, for those with a limit."""
+    for folder in _list_control_groups(root):
         with suppress(OSError, ValueError):  # version 2: "max 100000" or "150000 100000"
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) // int(period)
@@ -59,8 +60,8 @@ def _quotas(root: Path) -> Iterator[int]:
                 yield int(quota) // int(period)
 
 
-def _control_groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's groups, outermost first; a container does not see those outside it."""
+def _list_control_groups(root: Path) -> Iterator[Path]:
+    """The folders of this process's groups, outermost first; inside a container, those outside it are not visible."""
     mount = root / "sys/fs/cgroup"
     yield from (mount, mount / "cpu")
     with suppress(OSError, ValueError):

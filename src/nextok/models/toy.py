@@ -1,7 +1,7 @@
 """Models small enough to enumerate: scores are a plain function of the tokens so far.
 
-They see nothing but their cache, slot by slot, so a wrong slot, a missing ancestor or a leaked branch changes
-their scores or stops them. That makes them the judges of the engine.
+A toy model reads nothing but its cache, slot by slot, so a wrong slot, a missing ancestor or a branch of another text
+changes its scores or raises an error. Tests of the engine rely on that.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,6 +51,7 @@ class ToyModel:
     def __init__(self, vocab_size: int, scores: Scores, context: int = 1 << 20) -> None:
         self.vocab_size = vocab_size
         self.context = context
+        self.bytes_per_token = 4 * vocab_size  # of the one row of float32 logits, as there are no weights
         self._scores = scores
 
     def open(self) -> ToyCache:
@@ -59,18 +60,18 @@ class ToyModel:
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """Score every wanted token from what it sees in its cache."""
-        logits = [self._scores(path) for feed in feeds for path in _paths(feed)]
+        logits = [self._scores(path) for feed in feeds for path in _read_paths(feed)]
         return read(np.array(logits, np.float32).reshape(-1, self.vocab_size), rows)
 
 
-def _paths(feed: Feed) -> list[tuple[int, ...]]:
+def _read_paths(feed: Feed) -> list[tuple[int, ...]]:
     slots = feed.cache.slots
     for index, (token, slot) in enumerate(zip(feed.tokens, feed.slots)):
-        slots[slot] = (feed.position(index), token)
-    return [_visible(feed, index, slots) for index in feed.rows]
+        slots[slot] = (feed.find_position(index), token)
+    return [_read_visible(feed, index, slots) for index in feed.rows]
 
 
-def _visible(feed: Feed, index: int, slots: dict[int, tuple[int, int]]) -> tuple[int, ...]:
+def _read_visible(feed: Feed, index: int, slots: dict[int, tuple[int, int]]) -> tuple[int, ...]:
     seen = [slots[slot] for slot in (*range(feed.seen[index]), *feed.tails[index])]
     if [position for position, _ in seen] != list(range(len(seen))):
         raise AssertionError(f"token {index} sees positions {[position for position, _ in seen]}")
@@ -79,13 +80,13 @@ def _visible(feed: Feed, index: int, slots: dict[int, tuple[int, int]]) -> tuple
     return tuple(token for _, token in seen)
 
 
-def hashed(vocab_size: int, seed: int = 0, spread: float = 3.0) -> Scores:
+def make_scores(vocab_size: int, seed: int = 0, spread: float = 3.0) -> Scores:
     """Logits in [-spread, spread] that look random but depend on nothing except the tokens so far."""
 
-    def scores(path: tuple[int, ...]) -> list[float]:
+    def score(path: tuple[int, ...]) -> list[float]:
         state = mix(seed + 1)
         for token in path:
             state = mix(state ^ (token + 1))
         return [spread * (mix(state + token) / 2**63 - 1) for token in range(vocab_size)]
 
-    return scores
+    return score

@@ -1,6 +1,6 @@
 """`generate_super`, the call of the tutorial that nextok began with: tensors in, tensors out, every strategy.
 
-It is a thin shell: each row of the batch is a request of its own, and one engine runs them all.
+Each row of the batch becomes a request of its own, and one engine runs them all.
 """
 
 import secrets
@@ -22,7 +22,7 @@ from nextok.engine.engine import Engine
 from nextok.engine.runner import Runner, Waiter
 from nextok.lm import LM
 from nextok.models.base import Model
-from nextok.models.torch.adopt import adopted, pad_token
+from nextok.models.torch.adopt import adopt, find_pad_token
 from nextok.sampling.transforms import Temperature, TopK
 from nextok.strategies.base import Strategy
 from nextok.strategies.beam.beam import Beam
@@ -47,7 +47,8 @@ def generate_super(
     num_assistant_tokens: int = 5,
     seed: int | Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """What a model writes after each row of `input_ids` [batch, length]: [batch, generated], on the same device.
+    """The tokens that a model writes after each row of `input_ids` [batch, length]: [batch, generated] long, same
+    device.
 
     `model`: a nextok LM, a causal LM of transformers or a Happy-LLM style Transformer. Greedy unless `do_sample`;
     with `num_beams` above 1 beam search, whose scores `temperature` and `top_k` shape (with `do_sample`, beam
@@ -57,19 +58,19 @@ def generate_super(
     with `seed`, or with its own of several; None draws seeds. Where the model's context ends, so does a row, with a
     warning. Raises ValueError for wrong arguments, LimitError for a prompt that fills the context.
     """
-    strategy: Strategy = _strategy(temperature, top_k, do_sample, num_beams)
-    target = _party(model)
+    strategy: Strategy = _choose_strategy(temperature, top_k, do_sample, num_beams)
+    target = _make_participant(model)
     if assistant_model is not None:
-        strategy = _assisted(strategy, target, _party(assistant_model), num_assistant_tokens)
-    prompts = _prompts(input_ids, attention_mask, target.model.vocab_size)
+        strategy = _add_draft(strategy, target, _make_participant(assistant_model), num_assistant_tokens)
+    prompts = _read_prompts(input_ids, attention_mask, target.model.vocab_size)
     limits = Limits(
-        max_tokens=_whole("max_new_tokens", max_new_tokens, 1),
+        max_tokens=_check_number("max_new_tokens", max_new_tokens, 1),
         context=target.model.context,
-        stop_ids=frozenset(_stops(stop_id, target.model.vocab_size)),
+        stop_ids=frozenset(_read_stops(stop_id, target.model.vocab_size)),
         vocab_size=target.vocab_size,
     )
-    pad = pad_token(model) if pad_token_id is None else _whole("pad_token_id", pad_token_id, 0)
-    requests = [_request(prompt, limits, own) for prompt, own in zip(prompts, _seeds(seed, len(prompts)))]
+    pad = find_pad_token(model) if pad_token_id is None else _check_number("pad_token_id", pad_token_id, 0)
+    requests = [_make_request(prompt, limits, own) for prompt, own in zip(prompts, _make_seeds(seed, len(prompts)))]
     _run(target.runner, strategy, requests)
     longest = max(len(request.tokens) for request in requests)
     rows = [request.tokens + [pad] * (longest - len(request.tokens)) for request in requests]
@@ -81,32 +82,34 @@ Module = TypeVar("Module")
 
 def attach(model: Module) -> Module:
     """Give a model the method `generate_super`, so that the tutorial's own calls run on it; returns the model."""
-    _party(model)
+    _make_participant(model)
     model.generate_super = partial(generate_super, model)  # type: ignore[attr-defined]  # a bound method cannot be saved
     return model
 
 
 @dataclass(frozen=True)
-class Party:
-    """A model that takes part in a generation."""
+class Participant:
+    """A model that takes part in a generation: the one that writes, or the assistant."""
 
     model: Model
     runner: Runner
-    vocab_size: int  # ids that stand for something
+    vocab_size: int  # number of ids that the tokenizer has
     tokenizer: Tokenizer | None = None
 
 
-def _party(model: object) -> Party:
+def _make_participant(model: object) -> Participant:
     if isinstance(model, LM):
-        return Party(model.model, model.runner, model.tokenizer.vocab_size, model.tokenizer)
-    made = adopted(model)
-    return Party(made, Runner(Engine(made)), made.vocab_size)
+        return Participant(model.model, model.runner, model.tokenizer.vocab_size, model.tokenizer)
+    adopted = adopt(model)
+    return Participant(adopted, Runner(Engine(adopted)), adopted.vocab_size)
 
 
-def _strategy(temperature: float, top_k: int | None, do_sample: bool, num_beams: int) -> Greedy | Sample | Beam:
+def _choose_strategy(
+    temperature: float, top_k: int | None, do_sample: bool, num_beams: int
+) -> Greedy | Sample | Beam:
     check_flag("do_sample", do_sample)
-    drawn = Sample(temperature, top_k)  # which checks both
-    if _whole("num_beams", num_beams, 1) == 1:
+    drawn = Sample(temperature, top_k)  # checks both values
+    if _check_number("num_beams", num_beams, 1) == 1:
         return drawn if do_sample else Greedy()
     if temperature == 0:
         raise ValueError(
@@ -117,7 +120,7 @@ def _strategy(temperature: float, top_k: int | None, do_sample: bool, num_beams:
     return Beam(num_beams, sampling=drawn if do_sample else Chain(shape, draw=False))
 
 
-def _assisted(sampling: Strategy, target: Party, assistant: Party, most: int) -> Speculate:
+def _add_draft(sampling: Strategy, target: Participant, assistant: Participant, most: int) -> Speculate:
     if not isinstance(sampling, Greedy | Sample):
         raise ValueError(f"an assistant_model cannot draft for {sampling!r}: leave it out, or num_beams")
     known, guessed = target.tokenizer, assistant.tokenizer
@@ -126,10 +129,10 @@ def _assisted(sampling: Strategy, target: Party, assistant: Party, most: int) ->
             f"the assistant_model has another vocabulary ({assistant.vocab_size} tokens) than the model "
             f"({target.vocab_size} tokens): a draft needs a model of the same family"
         )
-    return Speculate(DraftModel(assistant, max_draft=_whole("num_assistant_tokens", most, 1)), sampling)
+    return Speculate(DraftModel(assistant, max_draft=_check_number("num_assistant_tokens", most, 1)), sampling)
 
 
-def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab_size: int) -> list[list[int]]:
+def _read_prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab_size: int) -> list[list[int]]:
     """Each row's tokens without its padding."""
     _check_tensor("input_ids", input_ids)
     mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -139,7 +142,9 @@ def _prompts(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, vocab
             f"attention_mask must have the shape of input_ids, {[*input_ids.shape]}, got {[*mask.shape]}"
         )
     rows = enumerate(zip(input_ids.tolist(), mask.tolist()))
-    return [check_ids(_unpadded(*row, index), vocab_size, f" in row {index} of input_ids") for index, row in rows]
+    return [
+        check_ids(_remove_padding(*row, index), vocab_size, f" in row {index} of input_ids") for index, row in rows
+    ]
 
 
 def _check_tensor(name: str, tensor: object) -> None:
@@ -156,8 +161,8 @@ def _check_tensor(name: str, tensor: object) -> None:
         raise ValueError(f"{name} must have the shape [batch, length] and hold a token, got {[*tensor.shape]}{fix}")
 
 
-def _unpadded(row: list[int], mask: list[int], index: int) -> list[int]:
-    """The tokens of a row that its mask shows; they must follow each other."""
+def _remove_padding(row: list[int], mask: list[int], index: int) -> list[int]:
+    """The tokens of a row where its mask is 1; ValueError unless they follow each other."""
     if wrong := [value for value in mask if value not in (0, 1)]:
         raise ValueError(f"attention_mask must hold 0 and 1, got {wrong[0]} in row {index}")
     count = sum(mask)
@@ -169,12 +174,12 @@ def _unpadded(row: list[int], mask: list[int], index: int) -> list[int]:
     return row[first : first + count]
 
 
-def _stops(stop_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
+def _read_stops(stop_id: int | Sequence[int] | None, vocab_size: int) -> list[int]:
     stops = [] if stop_id is None else stop_id if isinstance(stop_id, Sequence) else [stop_id]
     return check_ids(stops, vocab_size, " of stop_id")
 
 
-def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
+def _make_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     """One for each row."""
     if seed is None:
         return [secrets.randbits(48) for _ in range(rows)]
@@ -186,7 +191,7 @@ def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     return seeds
 
 
-def _request(prompt: list[int], limits: Limits, seed: int) -> Request:
+def _make_request(prompt: list[int], limits: Limits, seed: int) -> Request:
     tree = Tree()
     return Request(tree, tree.extend(ROOT, prompt), limits, seed)
 
@@ -214,6 +219,6 @@ def _run(runner: Runner, strategy: Strategy, requests: Sequence[Request]) -> Non
             )
 
 
-def _whole(name: str, value: int, least: int) -> int:
+def _check_number(name: str, value: int, least: int) -> int:
     check_whole(name, value, least, 1 << 31)
     return value

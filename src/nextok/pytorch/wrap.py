@@ -1,4 +1,4 @@
-"""A causal language model of transformers, already in memory, with everything that nextok does."""
+"""A causal language model of transformers that is already in memory, as an LM."""
 
 import os
 from dataclasses import replace
@@ -10,32 +10,33 @@ from nextok.errors import ModelFileError
 from nextok.lm import LM
 from nextok.loading import load_tokenizer
 from nextok.text import Tokenizer
-from nextok.text import load_tokenizer as read_tokenizer
+from nextok.text import load_tokenizer as load_local_tokenizer
 
 
 def wrap(hf_model: Any, tokenizer: Any = None) -> LM:
-    """A language model that writes with `hf_model`, which stays as it is; calls share its weights.
+    """An LM that writes with `hf_model`, which is not changed or copied.
 
-    `tokenizer`: nextok's, a fast one of transformers, what `nt.load_tokenizer` takes, or None for that in the local
-    folder which the model came from. A text ends with its ends and those of `hf_model.generation_config`.
-    Raises ValueError for a model or tokenizer that cannot be used, by its class's name.
+    `tokenizer`: nextok's, a fast one of transformers, an argument of `nt.load_tokenizer`, or None for the one in the
+    local folder from which the model was loaded. A text ends with the end tokens of the tokenizer and of
+    `hf_model.generation_config`. Raises ValueError, with the class's name, for a model or tokenizer that cannot be
+    used.
     """
     from nextok.models.torch.huggingface import HuggingFace
 
     kind, source = type(hf_model).__name__, getattr(getattr(hf_model, "config", None), "name_or_path", "")
     model = HuggingFace(hf_model)
-    read = _tokenizer(tokenizer, kind, source)
-    if read.vocab_size > model.vocab_size:
+    own = _read_tokenizer(tokenizer, kind, source)
+    if own.vocab_size > model.vocab_size:
         raise ValueError(
-            f"the tokenizer has {read.vocab_size} ids, but {kind} scores {model.vocab_size}; pass the tokenizer that "
+            f"the tokenizer has {own.vocab_size} ids, but {kind} scores {model.vocab_size}; pass the tokenizer that "
             "the model was trained with, or call model.resize_token_embeddings(len(tokenizer))"
         )
-    declared = _declared_ends(hf_model, kind, model.vocab_size)
-    return LM(model, replace(read, eos_ids=read.eos_ids | declared), Path(source).name or kind)
+    declared = _read_ends(hf_model, kind, model.vocab_size)
+    return LM(model, replace(own, eos_ids=own.eos_ids | declared), Path(source).name or kind)
 
 
-def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
-    """Whatever stands for a tokenizer, read."""
+def _read_tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
+    """The tokenizer that the argument of `wrap` stands for."""
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
     if isinstance(tokenizer, str | os.PathLike):
@@ -46,7 +47,7 @@ def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
                 f"{kind} came without a tokenizer: its name_or_path {source!r} is no local folder with a "
                 "tokenizer.json; pass wrap(model, tokenizer), with a tokenizer of transformers or the path of one"
             )
-        return read_tokenizer(source)
+        return load_local_tokenizer(source)
     name = type(tokenizer).__name__
     if getattr(tokenizer, "is_fast", None) is not True:
         raise ValueError(
@@ -56,12 +57,12 @@ def _tokenizer(tokenizer: Any, kind: str, source: str) -> Tokenizer:
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         try:
-            return read_tokenizer(folder)
-        except ModelFileError as error:  # whose path will be gone
+            return load_local_tokenizer(folder)
+        except ModelFileError as error:  # its message names the temporary folder
             raise ModelFileError(str(error).replace(folder, name)) from None
 
 
-def _declared_ends(hf_model: Any, kind: str, vocab_size: int) -> frozenset[int]:
+def _read_ends(hf_model: Any, kind: str, vocab_size: int) -> frozenset[int]:
     """The ids that the model's generation settings end a text with."""
     value = getattr(hf_model.generation_config, "eos_token_id", None)
     ids = [] if value is None else value if isinstance(value, list) else [value]

@@ -11,30 +11,32 @@ from nextok.text.tokenizer import Tokenizer
 __all__ = ["HeldText", "Tokenizer", "load_tokenizer", "render_chat", "tokenizer_path"]
 
 FILE = "tokenizer.json"
-OF_THE_BOOK = "tokenizer_k"  # the folder in which Happy-LLM keeps its tokenizer
+HAPPY_LLM_FOLDER = "tokenizer_k"
+"""Name of the folder in which Happy-LLM keeps its tokenizer."""
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a GGUF file (its vocabulary is enough), of a folder, or beside a torch file."""
-    place = tokenizer_path(path)
+    place = find_tokenizer(path)
     if place.is_dir():
-        from nextok.text.from_folder import tokenizer_from_folder
+        from nextok.text.from_folder import read_tokenizer
 
-        return tokenizer_from_folder(place)
-    from nextok.formats.files import within
+        return read_tokenizer(place)
+    from nextok.formats.files import name_in_errors
     from nextok.formats.gguf import read_gguf
-    from nextok.text.from_gguf import tokenizer_from_metadata
+    from nextok.text.from_gguf import build_tokenizer
 
-    metadata = read_gguf(path).metadata  # whose faults are told with the file's name already
-    with within(os.path.basename(path) or os.fspath(path)):
-        return tokenizer_from_metadata(metadata)
+    metadata = read_gguf(path).metadata  # its errors begin with the file's name already
+    with name_in_errors(os.path.basename(path) or os.fspath(path)):
+        return build_tokenizer(metadata)
 
 
-def tokenizer_path(path: str | os.PathLike[str]) -> Path:
+def find_tokenizer(path: str | os.PathLike[str]) -> Path:
     """The folder or the GGUF file that holds the tokenizer of the model at `path`.
 
-    A torch file has none: it is looked for in its folder, in `tokenizer_k/` there and beside that folder; so is
-    that of a folder without tokenizer.json. ModelFileError, with the places, if it is in none of them.
+    A torch file and a folder without tokenizer.json hold none: then it is looked for in that folder, in
+    `tokenizer_k/` there, and in `tokenizer_k/` beside that folder. ModelFileError, with these places, if a torch file
+    has none there.
     """
     from nextok.formats.torch_file import is_torch_file
 
@@ -44,7 +46,7 @@ def tokenizer_path(path: str | os.PathLike[str]) -> Path:
     if not path.is_dir() and not is_torch_file(path):
         return path
     folder = path if path.is_dir() else path.parent
-    places = [folder, folder / OF_THE_BOOK, folder.absolute().parent / OF_THE_BOOK]
+    places = [folder, folder / HAPPY_LLM_FOLDER, folder.absolute().parent / HAPPY_LLM_FOLDER]
     found = next((place for place in places if (place / FILE).is_file()), None)
     if found is None and not path.is_dir():
         looked = ", ".join(f"{str(place)!r}" for place in places)

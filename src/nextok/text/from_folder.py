@@ -1,4 +1,4 @@
-"""A tokenizer out of a Hugging Face folder: JSON and a template, no code."""
+"""A tokenizer from a Hugging Face folder: JSON and a template, no code."""
 
 import json
 import os
@@ -7,35 +7,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nextok.errors import ModelFileError
-from nextok.formats.files import read_bytes, shown, within
-from nextok.text.parts import check_parts, no_panic
+from nextok.formats.files import name_in_errors, quote, read_bytes
+from nextok.text.parts import catch_panics, check_parts
 from nextok.text.tokenizer import Tokenizer
-from nextok.text.vocabulary import byte_alphabet, byte_level, ends, piece
+from nextok.text.vocabulary import build_byte_alphabet, decode_byte_level, decode_piece, find_ends
 
 if TYPE_CHECKING:
     import tokenizers
 
 MOST_VOCABULARY_BYTES = 128 << 20
-MOST_BYTES = 16 << 20  # of any other file
+"""Largest size of tokenizer.json, in bytes."""
+MOST_BYTES = 16 << 20
+"""Largest size of any other file, in bytes."""
 MOST_IDS = 1 << 22
+"""Largest number of token ids."""
 
 
-def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
+def read_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer that `tokenizer.json` and its neighbours describe; ModelFileError if they are damaged."""
     folder = Path(path)
     settings = read_settings(folder)
-    with within(str(folder / "tokenizer.json")):
+    with name_in_errors(str(folder / "tokenizer.json")):
         content = read_content(folder)
-        encoder = _encoder(content, settings)
+        encoder = _build_encoder(content, settings)
         ids = encoder.get_vocab(with_added_tokens=True)
-        names = _names(ids)
-        token_bytes, drops_first_space = _token_bytes(encoder, content["decoder"], names)
-        literal_encoder = _literal(encoder)
-    bos_id = ids.get(token_text(settings, "bos_token"))
-    eos_id = ids.get(token_text(settings, "eos_token"))
+        names = _list_names(ids)
+        token_bytes, drops_first_space = _spell_tokens(encoder, content["decoder"], names)
+        literal_encoder = _build_literal_encoder(encoder)
+    bos_id = ids.get(find_token(settings, "bos_token"))
+    eos_id = ids.get(find_token(settings, "eos_token"))
     control_ids = frozenset(token for token, each in encoder.get_added_tokens_decoder().items() if each.special)
-    with within(str(folder / "tokenizer.json")):
-        before, after = _around(encoder, settings, bos_id, eos_id)
+    with name_in_errors(str(folder / "tokenizer.json")):
+        before, after = _find_around(encoder, settings, bos_id, eos_id)
         if bad := [token for token in (*before, *after) if token >= len(names)]:
             raise ModelFileError(f"its post_processor adds id {bad[0]}, but ids go from 0 to {len(names) - 1}")
     return Tokenizer(
@@ -44,17 +47,17 @@ def tokenizer_from_folder(path: str | os.PathLike[str]) -> Tokenizer:
         control_ids=control_ids,
         bos_id=bos_id,
         eos_id=eos_id,
-        eos_ids=ends(ids, [eos_id, *_declared_ends(folder, len(names))], control_ids),
+        eos_ids=find_ends(ids, [eos_id, *_read_ends(folder, len(names))], control_ids),
         before=before,
         after=after,
         drops_first_space=drops_first_space,
-        chat_template=_chat_template(folder, settings),
+        chat_template=_read_chat_template(folder, settings),
         encoder=encoder,
         literal_encoder=literal_encoder,
     )
 
 
-def _read(folder: Path, name: str, limit: int = MOST_BYTES) -> str | None:
+def _read_text(folder: Path, name: str, limit: int = MOST_BYTES) -> str | None:
     if not (folder / name).is_file():
         return None
     try:
@@ -65,8 +68,8 @@ def _read(folder: Path, name: str, limit: int = MOST_BYTES) -> str | None:
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     """A file's settings; none if there is no such file."""
-    with within(str(folder / name)):
-        text = _read(folder, name) or "{}"
+    with name_in_errors(str(folder / name)):
+        text = _read_text(folder, name) or "{}"
         try:
             settings = json.loads(text)
         except (ValueError, RecursionError):
@@ -77,13 +80,13 @@ def _read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What the files beside `tokenizer.json` say of special tokens and templates."""
+    """The settings of special tokens and templates, from the files beside `tokenizer.json`."""
     return _read_json(folder, "special_tokens_map.json") | _read_json(folder, "tokenizer_config.json")
 
 
 def read_content(folder: Path) -> dict[str, Any]:
-    """What `tokenizer.json` says, once that is known to be of a kind that nextok reads."""
-    text = _read(folder, "tokenizer.json", MOST_VOCABULARY_BYTES)
+    """The content of `tokenizer.json`; ModelFileError if it is of a kind that nextok does not read."""
+    text = _read_text(folder, "tokenizer.json", MOST_VOCABULARY_BYTES)
     if text is None:
         raise ModelFileError("there is no such file: save the tokenizer with transformers 4.0 or later")
     try:
@@ -94,33 +97,37 @@ def read_content(folder: Path) -> dict[str, Any]:
         raise ModelFileError("it is not the JSON of a tokenizer: download it again") from None
     if kind != "BPE" or not {"ByteLevel", "ByteFallback", "Metaspace"} & {*map(str, decoders)}:
         raise ModelFileError(
-            f"its model is {shown(kind)} and its decoder {shown(decoders)}, "
+            f"its model is {quote(kind)} and its decoder {quote(decoders)}, "
             "but nextok reads byte-level and SentencePiece BPE only"
         )
-    for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):  # the library may abort on the first
+    for key in (
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "dropout",
+    ):  # with the first, the library may abort
         if model.get(key):
-            raise ModelFileError(f"its model has {key} {shown(model[key])}, but nextok reads vocabularies without")
+            raise ModelFileError(f"its model has {key} {quote(model[key])}, but nextok reads vocabularies without")
     check_parts(content)
     return content
 
 
-def _encoder(content: Mapping[str, Any], settings: Mapping[str, Any]) -> "tokenizers.Tokenizer":
+def _build_encoder(content: Mapping[str, Any], settings: Mapping[str, Any]) -> "tokenizers.Tokenizer":
     from tokenizers import AddedToken, Tokenizer
 
-    with no_panic():
-        # Written anew, as two readers could take one text for two things, such as where a key is given twice.
+    with catch_panics():
+        # Written again from what was checked: two JSON readers may differ, such as where a key is given twice.
         encoder: tokenizers.Tokenizer = Tokenizer.from_str(json.dumps(content))
     encoder.no_truncation()
     encoder.no_padding()
     added = {token.content for token in encoder.get_added_tokens_decoder().values()}
     for role in ("bos_token", "eos_token", "unk_token", "pad_token"):
-        name = token_text(settings, role)
+        name = find_token(settings, role)
         if name not in added and encoder.token_to_id(name) is not None:
             encoder.add_special_tokens([AddedToken(name, normalized=False, special=True)])
     return encoder
 
 
-def _names(ids: Mapping[str, int]) -> tuple[str, ...]:
+def _list_names(ids: Mapping[str, int]) -> tuple[str, ...]:
     size = max(ids.values(), default=-1) + 1
     if not 0 < size <= MOST_IDS:
         raise ModelFileError(f"it has ids up to {size - 1}, but must have at least one and {MOST_IDS:,} at the most")
@@ -130,28 +137,28 @@ def _names(ids: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _token_bytes(
+def _spell_tokens(
     encoder: "tokenizers.Tokenizer", decoder: Mapping[str, Any], names: tuple[str, ...]
 ) -> tuple[tuple[bytes, ...], bool]:
-    """What each token adds to a text, and whether the first space of a text is no part of it."""
+    """The bytes that each token adds to a text, and whether the first space of a text is dropped."""
     steps = {step["type"]: step for step in decoder.get("decoders", [decoder])}
     added = encoder.get_added_tokens_decoder()
     if "ByteLevel" in steps:
-        alphabet = byte_alphabet()
-        spelled = [byte_level(name, alphabet) for name in names]
+        alphabet = build_byte_alphabet()
+        spelled = [decode_byte_level(name, alphabet) for name in names]
         spelled_added = {token: each.content.encode() for token, each in added.items()}
         drops_first_space = False
     else:
-        spelled = [piece(name) for name in names]
-        spelled_added = {token: piece(each.content) for token, each in added.items()}
+        spelled = [decode_piece(name) for name in names]
+        spelled_added = {token: decode_piece(each.content) for token, each in added.items()}
         drops_first_space = "Strip" in steps or steps.get("Metaspace", {}).get("prepend_scheme", "never") != "never"
     for token, data in spelled_added.items():
         spelled[token] = b"" if added[token].special else data
     return tuple(spelled), drops_first_space
 
 
-def _literal(encoder: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
-    """A second reader that shares the model and takes control tokens in a text for plain characters."""
+def _build_literal_encoder(encoder: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
+    """A second encoder that shares the model and reads control tokens in a text as plain characters."""
     from tokenizers import Tokenizer
 
     literal: tokenizers.Tokenizer = Tokenizer(encoder.model)
@@ -164,15 +171,15 @@ def _literal(encoder: "tokenizers.Tokenizer") -> "tokenizers.Tokenizer":
     return literal
 
 
-def _around(
+def _find_around(
     encoder: "tokenizers.Tokenizer", settings: Mapping[str, Any], bos_id: int | None, eos_id: int | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What stands before and after a text: as the settings say, else as the file's own template does."""
+    """The ids before and after a text: by the settings, else by the template of the file itself."""
     if "add_bos_token" in settings or "add_eos_token" in settings:
         bos = (bos_id,) if settings.get("add_bos_token") and bos_id is not None else ()
         eos = (eos_id,) if settings.get("add_eos_token") and eos_id is not None else ()
         return bos, eos
-    with no_panic():
+    with catch_panics():
         bare = encoder.encode("a", add_special_tokens=False).ids
         whole = encoder.encode("a").ids
     for start in range(len(whole) - len(bare) + 1):
@@ -181,29 +188,29 @@ def _around(
     return (), ()
 
 
-def token_text(settings: Mapping[str, Any], role: str) -> str:
-    """The token that has this role, such as `bos_token`; empty if none has."""
+def find_token(settings: Mapping[str, Any], role: str) -> str:
+    """The text of the token with this role, such as `bos_token`; empty if there is none."""
     value = settings.get(role)
     text = value.get("content") if isinstance(value, dict) else value
     return text if isinstance(text, str) else ""
 
 
-def _declared_ends(folder: Path, size: int) -> list[int]:
-    """The ids that `generation_config.json` ends a text with, or `config.json` if the former is silent."""
+def _read_ends(folder: Path, size: int) -> list[int]:
+    """The ids that end a text, by `generation_config.json`, or by `config.json` if the former names none."""
     for name in ("generation_config.json", "config.json"):
         value = _read_json(folder, name).get("eos_token_id")
         if value is None:
             continue
         tokens = value if isinstance(value, list) else [value]
         if bad := [token for token in tokens if type(token) is not int or not 0 <= token < size]:
-            raise ModelFileError(f"{folder / name}: eos_token_id is {shown(bad[0])}, but ids go from 0 to {size - 1}")
+            raise ModelFileError(f"{folder / name}: eos_token_id is {quote(bad[0])}, but ids go from 0 to {size - 1}")
         return tokens
     return []
 
 
-def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    with within(str(folder / "chat_template.jinja")):
-        template = _read(folder, "chat_template.jinja") or settings.get("chat_template")
+def _read_chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    with name_in_errors(str(folder / "chat_template.jinja")):
+        template = _read_text(folder, "chat_template.jinja") or settings.get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {each.get("name"): each.get("template") for each in template if isinstance(each, dict)}
         template = named.get("default")

@@ -1,4 +1,4 @@
-"""A tokenizer out of a GGUF file's metadata."""
+"""A tokenizer from a GGUF file's metadata."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -6,26 +6,26 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from nextok.errors import ModelFileError
-from nextok.formats.files import shown, within
-from nextok.text.parts import check_parts, no_panic
+from nextok.formats.files import name_in_errors, quote
+from nextok.text.parts import catch_panics, check_parts
 from nextok.text.pretokenizers import WORD_RULES, WordRule
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import (
     PREFIX,
-    Kind,
+    TokenKind,
     Vocabulary,
-    byte_alphabet,
-    byte_level,
-    bytes_of_tokens,
-    damaged,
-    ends,
-    merges_by_score,
-    piece,
+    build_byte_alphabet,
+    decode_byte_level,
+    decode_piece,
+    decode_tokens,
+    find_ends,
+    make_damage_error,
     read_id,
     read_list,
     read_merges,
     read_value,
     read_vocabulary,
+    sort_merges,
 )
 
 if TYPE_CHECKING:
@@ -34,75 +34,84 @@ if TYPE_CHECKING:
     from tokenizers.normalizers import Normalizer
 
 HUGGING_FACE = "tokenizer.huggingface.json"
+"""The key under which a GGUF file may hold a whole tokenizer.json."""
 
 
-def tokenizer_from_metadata(metadata: Mapping[str, Any]) -> Tokenizer:
+def build_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     """The tokenizer that a GGUF file describes; ModelFileError if it is damaged or of an unknown family."""
     family = read_value(metadata, "model", str, "")
     if family == "gpt2":
-        return _byte_level(metadata, read_vocabulary(metadata))
+        return _build_byte_level(metadata, read_vocabulary(metadata))
     if family == "llama":
-        return _sentencepiece(metadata, read_vocabulary(metadata))
+        return _build_sentencepiece(metadata, read_vocabulary(metadata))
     raise ModelFileError(
         f"{PREFIX}model is {family[:80]!r}, but nextok reads gpt2 (byte-level) and llama (SentencePiece) only"
     )
 
 
-def _byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
-    rule = _word_rule(metadata)
-    normalizer = _normalizer(metadata, rule)
-    model = _bpe(vocabulary, read_merges(metadata), ignore_merges=rule.whole_words)
-    encoder, literal_encoder = _encoders(model, vocabulary)
+def _build_byte_level(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
+    rule = _find_word_rule(metadata)
+    normalizer = _build_normalizer(metadata, rule)
+    model = _build_bpe(vocabulary, read_merges(metadata), ignore_merges=rule.whole_words)
+    encoder, literal_encoder = _build_encoders(model, vocabulary)
     for each in (encoder, literal_encoder):
-        each.pre_tokenizer = rule.pre_tokenizer()
+        each.pre_tokenizer = rule.build_pre_tokenizer()
         if normalizer:
             each.normalizer = normalizer
-    spell = partial(byte_level, alphabet=byte_alphabet())
-    return _assembled(metadata, vocabulary, encoder, literal_encoder, spell, adds_bos=rule.adds_bos)
+    spell = partial(decode_byte_level, alphabet=build_byte_alphabet())
+    return _assemble(metadata, vocabulary, encoder, literal_encoder, spell, adds_bos=rule.adds_bos)
 
 
-def _sentencepiece(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
+def _build_sentencepiece(metadata: Mapping[str, Any], vocabulary: Vocabulary) -> Tokenizer:
     from tokenizers.normalizers import Prepend, Replace, Sequence
 
-    merges = merges_by_score(vocabulary, read_list(metadata, "scores", float))
-    unknown = next((vocabulary.texts[token] for token in vocabulary.of_kind(Kind.UNKNOWN)), None)
-    model = _bpe(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    encoder, literal_encoder = _encoders(model, vocabulary)
+    merges = sort_merges(vocabulary, read_list(metadata, "scores", float))
+    unknown = next((vocabulary.texts[token] for token in vocabulary.find_ids(TokenKind.UNKNOWN)), None)
+    model = _build_bpe(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    encoder, literal_encoder = _build_encoders(model, vocabulary)
     space_prefix = read_value(metadata, "add_space_prefix", bool, True)
     for each in (encoder, literal_encoder):
         each.normalizer = Sequence([*([Prepend("▁")] if space_prefix else []), Replace(" ", "▁")])
-    return _assembled(
-        metadata, vocabulary, encoder, literal_encoder, piece, adds_bos=True, bos=1, eos=2, space_prefix=space_prefix
+    return _assemble(
+        metadata,
+        vocabulary,
+        encoder,
+        literal_encoder,
+        decode_piece,
+        adds_bos=True,
+        bos=1,
+        eos=2,
+        space_prefix=space_prefix,
     )
 
 
-def _normalizer(metadata: Mapping[str, Any], rule: WordRule) -> "Normalizer | None":
-    """What is done to a text first: as the rule has it, unless the file holds its whole tokenizer.json."""
+def _build_normalizer(metadata: Mapping[str, Any], rule: WordRule) -> "Normalizer | None":
+    """The step that normalises a text first: of the whole tokenizer.json if the file holds it, else of the rule."""
     import tokenizers
     from tokenizers.normalizers import NFC
 
     if HUGGING_FACE not in metadata:
         return NFC() if rule.composed else None
-    with within(HUGGING_FACE):
+    with name_in_errors(HUGGING_FACE):
         try:
             steps = json.loads(metadata[HUGGING_FACE])["normalizer"]
         except (ValueError, RecursionError, LookupError, TypeError):
-            raise damaged("it is not the JSON of a tokenizer") from None
+            raise make_damage_error("it is not the JSON of a tokenizer") from None
         check_parts({"normalizer": steps})
         empty = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": steps}
-        with no_panic():
+        with catch_panics():
             normalizer: Normalizer | None = tokenizers.Tokenizer.from_str(json.dumps(empty)).normalizer
         return normalizer
 
 
-def _word_rule(metadata: Mapping[str, Any]) -> WordRule:
+def _find_word_rule(metadata: Mapping[str, Any]) -> WordRule:
     name = read_value(metadata, "pre", str, "default")
     if name not in WORD_RULES:
         raise ModelFileError(f"{PREFIX}pre is {name[:80]!r}, but nextok reads {', '.join(sorted(WORD_RULES))} only")
     return WORD_RULES[name]
 
 
-def _bpe(
+def _build_bpe(
     vocabulary: Vocabulary,
     merges: list[tuple[str, str]],
     *,
@@ -115,7 +124,7 @@ def _bpe(
 
     ids = vocabulary.ids
     if bad := next((pair for pair in merges if "".join(pair) not in ids), None):  # the library may panic
-        raise damaged(f"{PREFIX}merges join {shown(bad[0])} and {shown(bad[1])} into what is no token")
+        raise make_damage_error(f"{PREFIX}merges join {quote(bad[0])} and {quote(bad[1])} into what is no token")
     try:
         return BPE(
             ids,
@@ -126,18 +135,18 @@ def _bpe(
             ignore_merges=ignore_merges,
         )
     except Exception as error:  # the library has no class of its own for a merge of unknown tokens
-        raise damaged(f"{PREFIX}merges do not fit the vocabulary: {str(error)[:200]!r}") from None
+        raise make_damage_error(f"{PREFIX}merges do not fit the vocabulary: {str(error)[:200]!r}") from None
 
 
-def _encoders(model: "BPE", vocabulary: Vocabulary) -> "tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]":
-    """Two readers that share one model: the second takes control tokens in a text for plain characters."""
+def _build_encoders(model: "BPE", vocabulary: Vocabulary) -> "tuple[tokenizers.Tokenizer, tokenizers.Tokenizer]":
+    """Two encoders that share one model: the second reads control tokens in a text as plain characters."""
     from tokenizers import AddedToken, Tokenizer
 
     encoder, literal_encoder = Tokenizer(model), Tokenizer(model)
     added = [
-        AddedToken(text, normalized=False, special=kind != Kind.USER_DEFINED)
+        AddedToken(text, normalized=False, special=kind != TokenKind.USER_DEFINED)
         for text, kind in zip(vocabulary.texts, vocabulary.kinds)
-        if text and kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
+        if text and kind in (TokenKind.CONTROL, TokenKind.UNKNOWN, TokenKind.USER_DEFINED)
     ]
     for each in (encoder, literal_encoder):
         each.add_tokens(added)
@@ -145,7 +154,7 @@ def _encoders(model: "BPE", vocabulary: Vocabulary) -> "tuple[tokenizers.Tokeniz
     return encoder, literal_encoder
 
 
-def _assembled(
+def _assemble(
     metadata: Mapping[str, Any],
     vocabulary: Vocabulary,
     encoder: "tokenizers.Tokenizer",
@@ -161,36 +170,36 @@ def _assembled(
     bos_id = read_id(metadata, "bos_token_id", size, bos)
     eos_id = read_id(metadata, "eos_token_id", size, eos)
     others = [read_id(metadata, key, size) for key in ("eot_token_id", "eom_token_id")]
-    control_ids = frozenset(vocabulary.of_kind(Kind.CONTROL, Kind.UNKNOWN))
-    user_defined = vocabulary.of_kind(Kind.USER_DEFINED)
+    control_ids = frozenset(vocabulary.find_ids(TokenKind.CONTROL, TokenKind.UNKNOWN))
+    user_defined = vocabulary.find_ids(TokenKind.USER_DEFINED)
     return Tokenizer(
         names=tuple(vocabulary.texts),
-        token_bytes=bytes_of_tokens(vocabulary, spell),
+        token_bytes=decode_tokens(vocabulary, spell),
         control_ids=control_ids,
         bos_id=bos_id,
         eos_id=eos_id,
-        eos_ids=ends(vocabulary.ids, [eos_id, *others], control_ids.union(user_defined)),
-        before=_added(metadata, "add_bos_token", adds_bos, bos_id),
-        after=_added(metadata, "add_eos_token", False, eos_id),
+        eos_ids=find_ends(vocabulary.ids, [eos_id, *others], control_ids.union(user_defined)),
+        before=_find_added(metadata, "add_bos_token", adds_bos, bos_id),
+        after=_find_added(metadata, "add_eos_token", False, eos_id),
         drops_first_space=space_prefix,
-        chat_template=_chat_template(metadata),
+        chat_template=_read_chat_template(metadata),
         encoder=encoder,
         literal_encoder=literal_encoder,
     )
 
 
-def _added(metadata: Mapping[str, Any], key: str, absent: bool, token: int | None) -> tuple[int, ...]:
+def _find_added(metadata: Mapping[str, Any], key: str, absent: bool, token: int | None) -> tuple[int, ...]:
     if not read_value(metadata, key, bool, absent):
         return ()
     if token is None:
         if PREFIX + key in metadata:
-            raise damaged(f"{PREFIX}{key} is true, but the file does not say which token that is")
+            raise make_damage_error(f"{PREFIX}{key} is true, but the file does not name that token")
         return ()
     return (token,)
 
 
-def _chat_template(metadata: Mapping[str, Any]) -> str | None:
+def _read_chat_template(metadata: Mapping[str, Any]) -> str | None:
     template = metadata.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
-        raise damaged("tokenizer.chat_template must be a string")
+        raise make_damage_error("tokenizer.chat_template must be a string")
     return template

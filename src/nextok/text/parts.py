@@ -1,7 +1,7 @@
 """The parts of a `tokenizer.json` that the `tokenizers` library may run: those known to stay small and fast.
 
 A file chooses among the library's steps and gives them parameters. Some choices multiply the text at each step, run a
-regular expression without end, or abort the process; no such choice is needed to read a published vocabulary.
+regular expression that takes very long, or abort the process; no published vocabulary needs such a choice.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,16 +9,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from nextok.errors import ModelFileError
-from nextok.formats.files import shown
+from nextok.formats.files import quote
 from nextok.text.pretokenizers import PUBLISHED_PATTERNS
 
-MOST_STEPS = 8  # of a sequence
-MOST_PIECES = 16  # of a template, and of the ids of one of its tokens
-MOST_NAMED = 64  # tokens of a template
-LONGEST_CONSTANT = 16  # characters
+MOST_STEPS = 8
+"""Largest number of steps of a sequence."""
+MOST_PIECES = 16
+"""Largest number of pieces of a template, and of ids of one of its tokens."""
+MOST_NAMED = 64
+"""Largest number of tokens of a template."""
+LONGEST_CONSTANT = 16
+"""Largest number of characters of a constant text."""
 
-Rule = tuple[str, Callable[[Any], bool]]  # what a setting must be, and whether a value is that
-Allowed = Mapping[str, Mapping[str, Rule]]  # step, setting, rule
+Rule = tuple[str, Callable[[Any], bool]]
+"""What a setting must be, in words, and a function that tells whether a value is that."""
+Allowed = Mapping[str, Mapping[str, Rule]]
+"""For each kind of step, the rule of each setting."""
 
 
 def _is_constant(value: Any) -> bool:
@@ -49,7 +55,7 @@ def _is_named(value: Any) -> bool:
     )
 
 
-def _one_of(*choices: str) -> Rule:
+def _allow_one_of(*choices: str) -> Rule:
     return f"one of {', '.join(choices)}", lambda value: value in choices
 
 
@@ -60,7 +66,7 @@ _CHARACTER: Rule = ("one character", lambda value: isinstance(value, str) and le
 _CONTENT: Rule = ("a short text", lambda value: value == "" or _is_constant(value))
 _TEXT: Rule = ("a short constant text", _is_text)
 _PATTERN: Rule = ("a short constant text or the regular expression of a well-known family", _is_pattern)
-_BEHAVIOR = _one_of("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
+_BEHAVIOR = _allow_one_of("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous")
 _SINGLE: Rule = (f"at most {MOST_PIECES} pieces, one of them the text", _is_single)
 _PAIR: Rule = (f"at most {MOST_PIECES} pieces", _is_list)
 _NAMED: Rule = (f"at most {MOST_NAMED} tokens of at most {MOST_PIECES} ids", _is_named)
@@ -68,7 +74,7 @@ _NAMED: Rule = (f"at most {MOST_NAMED} tokens of at most {MOST_PIECES} ids", _is
 _BYTE_LEVEL = {"add_prefix_space": _FLAG, "trim_offsets": _FLAG, "use_regex": _FLAG}
 _METASPACE = {
     "replacement": _CHARACTER,
-    "prepend_scheme": _one_of("first", "never", "always"),
+    "prepend_scheme": _allow_one_of("first", "never", "always"),
     "split": _FLAG,
     "add_prefix_space": _FLAG,
     "str_rep": _CHARACTER,
@@ -101,7 +107,8 @@ _DECODERS: Allowed = {
     "Replace": _REPLACE,
     "Strip": {"content": _CONSTANT, "start": _COUNT, "stop": _COUNT},
 }
-PARTS: Mapping[str, tuple[str, Allowed]] = {  # each part: where its sequence keeps the steps, and the steps
+# For each part, the key under which a sequence keeps its steps, and the steps that are allowed.
+PARTS: Mapping[str, tuple[str, Allowed]] = {
     "normalizer": ("normalizers", _NORMALIZERS),
     "pre_tokenizer": ("pretokenizers", _PRE_TOKENIZERS),
     "post_processor": ("processors", _POST_PROCESSORS),
@@ -110,14 +117,14 @@ PARTS: Mapping[str, tuple[str, Allowed]] = {  # each part: where its sequence ke
 
 
 def check_parts(content: Mapping[str, Any]) -> None:
-    """ModelFileError that names the first step of a `tokenizer.json` that is not known to be harmless."""
+    """ModelFileError for the first step of a `tokenizer.json` that is not known to be harmless."""
     for part, (inner, allowed) in PARTS.items():
-        kinds = [_checked_step(part, step, allowed) for step in _steps(content, part, inner)]
+        kinds = [_check_step(part, step, allowed) for step in _list_steps(content, part, inner)]
         if repeated := {kind for kind in kinds if kinds.count(kind) > 1} - {"Split", "Replace"}:
             raise ModelFileError(f"its {part} has {min(repeated)} twice, but nextok reads it once")
 
 
-def _steps(content: Mapping[str, Any], part: str, inner: str) -> list[Any]:
+def _list_steps(content: Mapping[str, Any], part: str, inner: str) -> list[Any]:
     value = content.get(part)
     if value is None:
         return []
@@ -127,29 +134,29 @@ def _steps(content: Mapping[str, Any], part: str, inner: str) -> list[Any]:
     return steps
 
 
-def _checked_step(part: str, step: Any, allowed: Allowed) -> str:
+def _check_step(part: str, step: Any, allowed: Allowed) -> str:
     kind = step.get("type") if isinstance(step, dict) else step
     if not isinstance(step, dict) or not isinstance(kind, str) or kind not in allowed:
-        raise ModelFileError(f"its {part} has {shown(kind)}, but nextok reads {', '.join(allowed)} only")
+        raise ModelFileError(f"its {part} has {quote(kind)}, but nextok reads {', '.join(allowed)} only")
     for name, value in step.items():
         if name == "type":
             continue
         if name not in allowed[kind]:
-            raise ModelFileError(f"its {part} has {kind} with {shown(name)}, which nextok does not know")
+            raise ModelFileError(f"its {part} has {kind} with {quote(name)}, which nextok does not know")
         what, holds = allowed[kind][name]
         if not holds(value):
-            raise ModelFileError(f"its {part} has {kind} with {name} {shown(value)}, but nextok reads {what} only")
+            raise ModelFileError(f"its {part} has {kind} with {name} {quote(value)}, but nextok reads {what} only")
     if kind == "Replace" and len(step.get("content", "")) > len(step.get("pattern", {}).get("String", "")):
-        raise ModelFileError(f"its {part} makes text longer ({shown(step)}), but nextok reads Replace that does not")
+        raise ModelFileError(f"its {part} makes text longer ({quote(step)}), but nextok reads Replace that does not")
     return kind
 
 
 @contextmanager
-def no_panic() -> Iterator[None]:
-    """ModelFileError for whatever the library raises over a damaged file; its panics are no `Exception`."""
+def catch_panics() -> Iterator[None]:
+    """Turn what the library raises for a damaged file into ModelFileError; its panics are no `Exception`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:
-        raise ModelFileError(f"it cannot be read ({shown(str(error))}): download it again") from None
+        raise ModelFileError(f"it cannot be read ({quote(str(error))}): download it again") from None

@@ -20,7 +20,8 @@ _CASED_WORDS = (
 )
 _CASED_SIGNS = r" ?[^\s\p{L}\p{N}]+[\r\n/]*"
 
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # where it is spelled out
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""GPT-2's own pattern, as some files spell it out."""
 _LLAMA3 = rf"{_CONTRACTION}|{_WORD}|\p{{N}}{{1,3}}|{_SIGNS}|{_SPACES}"
 _QWEN2 = rf"{_CONTRACTION}|{_WORD}|\p{{N}}|{_SIGNS}|{_SPACES}"
 _QWEN35 = (
@@ -41,14 +42,14 @@ _DEEPSEEK3 = (
 class WordRule:
     """One way to cut text into words; without patterns it is GPT-2's own."""
 
-    patterns: tuple[str, ...] = ()  # each cuts what the one before left
-    single_digits: bool = False
-    composed: bool = False  # text is brought to Unicode's NFC first
-    whole_words: bool = False  # a word that is a token needs no merges
-    adds_bos: bool = False  # unless the file says otherwise
+    patterns: tuple[str, ...] = ()  # regular expressions, each applied to what the one before left uncut
+    single_digits: bool = False  # whether each digit is a word of its own
+    composed: bool = False  # whether a text is converted to Unicode's NFC first
+    whole_words: bool = False  # whether a word that is a token is taken without merging
+    adds_bos: bool = False  # whether bos is put before a text where the file does not state it
 
-    def pre_tokenizer(self) -> "PreTokenizer":
-        """The rule in the terms of the `tokenizers` library."""
+    def build_pre_tokenizer(self) -> "PreTokenizer":
+        """The rule as a step of the `tokenizers` library."""
         from tokenizers import Regex
         from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
 
@@ -58,7 +59,7 @@ class WordRule:
         return Sequence([*steps, ByteLevel(add_prefix_space=False, use_regex=not self.patterns)])
 
 
-def _rules() -> dict[str, WordRule]:
+def _build_rules() -> dict[str, WordRule]:
     gpt2 = WordRule()
     digits = WordRule(single_digits=True)
     llama3 = WordRule((_LLAMA3,), whole_words=True, adds_bos=True)
@@ -79,9 +80,9 @@ def _rules() -> dict[str, WordRule]:
     }
 
 
-WORD_RULES: Mapping[str, WordRule] = _rules()
+WORD_RULES: Mapping[str, WordRule] = _build_rules()
 
-# The regular expressions that a `tokenizer.json` may bring: any other could take time without end.
+# The regular expressions that a `tokenizer.json` may contain: any other could take very long.
 PUBLISHED_PATTERNS = {pattern for rule in WORD_RULES.values() for pattern in rule.patterns} | {
     GPT2,
     r"\p{N}",

@@ -1,4 +1,4 @@
-"""The Jinja environment of chat templates; run as a program, it renders one template and may be killed.
+"""The Jinja environment of chat templates; run as a program, it renders one template and may be ended by the system.
 
 Nothing of nextok is imported, so that the child process starts in the time that Python and Jinja take.
 """
@@ -18,15 +18,16 @@ import jinja2.nodes
 import jinja2.sandbox
 from jinja2.utils import Namespace
 
-CHILD_BYTES = 512 << 20  # address space of the child
+CHILD_BYTES = 512 << 20
+"""Largest address space of the child process, in bytes."""
 
 
 class TextTooLongError(Exception):
-    """A template wrote more than it may."""
+    """A template wrote more characters than are allowed."""
 
 
 class RefusedError(jinja2.exceptions.TemplateError):
-    """A template's own `raise_exception`."""
+    """A template called `raise_exception`."""
 
 
 class ChatNamespace(Namespace):
@@ -56,14 +57,14 @@ class GenerationBlock(jinja2.ext.Extension):
 
 
 class ChatEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """What a chat template may use: that which Hugging Face offers, less `lipsum`, `cycler` and `joiner`."""
+    """What a chat template may use: all that Hugging Face offers, without `lipsum`, `cycler` and `joiner`."""
 
     def __init__(self, now: datetime) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, jinja2.ext.loopcontrols])
         self.filters["tojson"] = to_json
         self.globals = {
             "range": jinja2.sandbox.safe_range,
-            "dict": new_dict,
+            "dict": make_dict,
             "namespace": ChatNamespace,
             "raise_exception": raise_exception,
             "strftime_now": now.strftime,
@@ -73,22 +74,22 @@ class ChatEnvironment(jinja2.sandbox.ImmutableSandboxedEnvironment):
 def to_json(
     value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """JSON as it is, where Jinja's own filter would escape HTML."""
+    """JSON without the escapes for HTML that Jinja's own filter adds."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
-def new_dict(*pairs: Any, **items: Any) -> dict[str, Any]:
-    """The class itself would offer its methods, which change things."""
+def make_dict(*pairs: Any, **items: Any) -> dict[str, Any]:
+    """A new dict; templates do not get the class itself, as its methods change dicts."""
     return dict(*pairs, **items)
 
 
 def raise_exception(message: object) -> NoReturn:
-    """How a template refuses messages."""
+    """Raise RefusedError: a template calls this to refuse messages."""
     raise RefusedError(str(message))
 
 
-def written(template: jinja2.Template, values: Mapping[str, Any], characters: int) -> str:
-    """What the template writes; TextTooLongError as soon as that is more than `characters`."""
+def write_limited(template: jinja2.Template, values: Mapping[str, Any], characters: int) -> str:
+    """The text that the template writes; TextTooLongError as soon as it has more than `characters` characters."""
     text: list[str] = []
     for part in template.generate(values):
         text.append(part)
@@ -114,11 +115,11 @@ def limit_this_process(seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
-def answer(request: Mapping[str, Any]) -> dict[str, str]:
+def run_job(request: Mapping[str, Any]) -> dict[str, str]:
     """Render one request; the outcome is under `text` or `error`."""
     try:
         template = ChatEnvironment(datetime.fromisoformat(request["now"])).from_string(request["template"])
-        return {"text": written(template, request["values"], request["characters"])}
+        return {"text": write_limited(template, request["values"], request["characters"])}
     except TextTooLongError:
         return {"error": f"wrote more than {request['characters']:,} characters"}
     except MemoryError:
@@ -135,4 +136,4 @@ if __name__ == "__main__":
     job = json.loads(sys.stdin.buffer.read())
     if sys.platform != "win32":
         limit_this_process(job["seconds"])
-    sys.stdout.write(json.dumps(answer(job)))
+    sys.stdout.write(json.dumps(run_job(job)))

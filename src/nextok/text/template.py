@@ -1,4 +1,4 @@
-"""Chat messages to a prompt, by the template that a model brings along."""
+"""Chat messages to a prompt, by the template of the model."""
 
 import json
 import os
@@ -11,11 +11,16 @@ from typing import Any
 
 from nextok.errors import TemplateError
 
-MOST_SOURCE = 64 << 10  # characters of template
-MOST_CHARACTERS = 1 << 20  # of the prompt
+MOST_SOURCE = 64 << 10
+"""Largest number of characters of a template."""
+MOST_CHARACTERS = 1 << 20
+"""Largest number of characters of a prompt."""
 SECONDS = 1.0
-SECONDS_TO_START = 20.0  # a child process on a very busy machine
-ENDED_BY_ALARM = -14  # SIGALRM, which Windows lacks: there only the time to start ends a child process
+"""Longest time that a child process may compute, in seconds."""
+SECONDS_TO_START = 20.0
+"""Longest time that a child process may take to start on a very busy machine, in seconds."""
+ENDED_BY_ALARM = -14
+"""Exit status after SIGALRM, which Windows lacks: there only the time to start ends a child process."""
 
 _ADVICE = "continue raw text instead (generate, or --raw on the command line)"
 _BOOT = "import runpy, sys; sys.path += sys.argv[2:]; runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -33,8 +38,9 @@ def render_chat(
 ) -> str:
     """The prompt that a Jinja chat template makes of messages (`role`, `content`); TemplateError if it cannot.
 
-    Templates are strangers' programs. Those that only walk over messages are recognised and rendered here, in
-    milliseconds; any other runs in a sandbox in a child process that the system ends, as C code heeds no other limit.
+    A template is a program of unknown origin. One that only iterates over messages is recognised and rendered here,
+    in milliseconds; any other runs in a sandbox in a child process that the system ends after a time limit, since
+    nothing else can interrupt C code. Raises ValueError for messages that are no mappings of plain values.
     """
     if not template:
         raise TemplateError(f"this model has no chat template: {_ADVICE}")
@@ -50,7 +56,7 @@ def render_chat(
         "bos_token": bos_token,
         "eos_token": eos_token,
     }
-    plain = _plain(values)  # no template meets an object of the caller's
+    plain = _to_plain_json(values)  # so that a template never gets an object of the caller
     from nextok.text import plain as in_process
 
     now = now or datetime.now()
@@ -60,7 +66,7 @@ def render_chat(
     return text if text is not None else _render_in_child(template, json.loads(plain), now)
 
 
-def _plain(values: Mapping[str, Any]) -> str:
+def _to_plain_json(values: Mapping[str, Any]) -> str:
     try:
         return json.dumps(values, default=dict)
     except (TypeError, ValueError, RecursionError):
@@ -77,7 +83,7 @@ def _render_in_child(template: str, values: Mapping[str, Any], now: datetime) ->
     }
     try:
         done = subprocess.run(
-            _command(),
+            _build_command(),
             input=json.dumps(request).encode(),
             capture_output=True,
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
@@ -85,19 +91,19 @@ def _render_in_child(template: str, values: Mapping[str, Any], now: datetime) ->
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TemplateError(f"the chat template could not be rendered ({_one_line(error)}): {_ADVICE}") from None
+        raise TemplateError(f"the chat template could not be rendered ({_join_lines(error)}): {_ADVICE}") from None
     if done.returncode == ENDED_BY_ALARM:
         raise TemplateError(f"the chat template took more than {SECONDS:g} s: {_ADVICE}")
     if done.returncode:
         raise TemplateError(f"the chat template broke its renderer (exit status {done.returncode}): {_ADVICE}")
     outcome = json.loads(done.stdout)
     if "error" in outcome:
-        raise TemplateError(f"the chat template {_one_line(outcome['error'])}: {_ADVICE}")
+        raise TemplateError(f"the chat template {_join_lines(outcome['error'])}: {_ADVICE}")
     return str(outcome["text"])
 
 
-def _command() -> list[str]:
-    """Python without its site packages and the user's settings, told only where Jinja lies."""
+def _build_command() -> list[str]:
+    """The command of a Python without site packages and the user's settings, with only the folders of Jinja."""
     import jinja2
     import markupsafe
 
@@ -107,5 +113,5 @@ def _command() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(__file__).with_name("sandbox.py")), *folders]
 
 
-def _one_line(message: object) -> str:
+def _join_lines(message: object) -> str:
     return " ".join(str(message).split())[:300]

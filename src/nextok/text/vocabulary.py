@@ -1,4 +1,4 @@
-"""The vocabulary as it lies in a GGUF file's metadata, checked, and the bytes that its tokens stand for."""
+"""The vocabulary of a GGUF file's metadata, checked, and the bytes that its tokens stand for."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +13,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 PREFIX = "tokenizer.ggml."
-LONGEST_TOKEN = 1024  # characters
+LONGEST_TOKEN = 1024
+"""Largest number of characters of a token."""
 
 # Names of tokens that end a text, as llama.cpp collects them: files often declare only one of several.
 END_NAMES = {
@@ -23,12 +24,12 @@ END_NAMES = {
 }
 
 
-def damaged(fault: str) -> ModelFileError:
-    """The error for a vocabulary that is not what its writer meant."""
+def make_damage_error(fault: str) -> ModelFileError:
+    """The error for a damaged vocabulary."""
     return ModelFileError(f"{fault}: {AGAIN}")
 
 
-class Kind(IntEnum):
+class TokenKind(IntEnum):
     """What a token is, by the numbers of the GGUF format."""
 
     UNDEFINED = 0
@@ -53,10 +54,10 @@ class Vocabulary:
         ids = {text: token for token, text in enumerate(self.texts)}
         if len(ids) < len(self.texts):
             token, text = next((i, text) for i, text in enumerate(self.texts) if ids[text] != i)
-            raise damaged(f"the vocabulary has {_shown(text)} twice, as token {token} and {ids[text]}")
+            raise make_damage_error(f"the vocabulary has {_quote(text)} twice, as token {token} and {ids[text]}")
         return ids
 
-    def of_kind(self, *kinds: Kind) -> list[int]:
+    def find_ids(self, *kinds: TokenKind) -> list[int]:
         """The ids of these kinds, ascending."""
         return [token for token, kind in enumerate(self.kinds) if kind in kinds]
 
@@ -65,16 +66,16 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     """The token list and the kinds; without kinds, every token is a normal one."""
     texts = read_list(metadata, "tokens", str)
     if not texts:
-        raise damaged(f"{PREFIX}tokens is missing or empty")
+        raise make_damage_error(f"{PREFIX}tokens is missing or empty")
     if (longest := max(map(len, texts))) > LONGEST_TOKEN:
-        raise damaged(f"a token of {longest} characters is longer than the {LONGEST_TOKEN} allowed")
+        raise make_damage_error(f"a token of {longest} characters is longer than the {LONGEST_TOKEN} allowed")
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
-        raise damaged(f"{PREFIX}tokens holds a token that is not Unicode text") from None
-    kinds = read_list(metadata, "token_type", int) or [int(Kind.NORMAL)] * len(texts)
+        raise make_damage_error(f"{PREFIX}tokens holds a token that is not Unicode text") from None
+    kinds = read_list(metadata, "token_type", int) or [int(TokenKind.NORMAL)] * len(texts)
     if len(kinds) != len(texts):
-        raise damaged(f"the vocabulary has {len(texts)} tokens, but {len(kinds)} token types")
+        raise make_damage_error(f"the vocabulary has {len(texts)} tokens, but {len(kinds)} token types")
     return Vocabulary(texts, kinds)
 
 
@@ -82,7 +83,7 @@ def read_list(metadata: Mapping[str, Any], key: str, kind: type[T]) -> list[T]:
     """A list whose items are all of one type; empty if it is absent."""
     values = metadata.get(PREFIX + key, [])
     if not isinstance(values, list) or not set(map(type, values)) <= {kind}:
-        raise damaged(f"{PREFIX}{key} must be a list of {kind.__name__}")
+        raise make_damage_error(f"{PREFIX}{key} must be a list of {kind.__name__}")
     return values
 
 
@@ -90,7 +91,7 @@ def read_value(metadata: Mapping[str, Any], key: str, kind: type[T], absent: D) 
     """One value of a given type."""
     value = metadata.get(PREFIX + key, absent)
     if type(value) is not kind and value is not absent:
-        raise damaged(f"{PREFIX}{key} must be {kind.__name__}, got {_shown(value)}")
+        raise make_damage_error(f"{PREFIX}{key} must be {kind.__name__}, got {_quote(value)}")
     return value
 
 
@@ -98,7 +99,7 @@ def read_id(metadata: Mapping[str, Any], key: str, size: int, absent: int | None
     """A token id within the vocabulary."""
     token = read_value(metadata, key, int, absent)
     if token is not None and not 0 <= token < size:
-        raise damaged(f"{PREFIX}{key} is {token}, but ids go from 0 to {size - 1}")
+        raise make_damage_error(f"{PREFIX}{key} is {token}, but ids go from 0 to {size - 1}")
     return token
 
 
@@ -106,17 +107,17 @@ def read_merges(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The pairs of a byte-level vocabulary, best first."""
     merges = [tuple(merge.split(" ")) for merge in read_list(metadata, "merges", str)]
     if not merges:
-        raise damaged(f"{PREFIX}merges is missing or empty, but byte-level vocabularies need it")
+        raise make_damage_error(f"{PREFIX}merges is missing or empty, but byte-level vocabularies need it")
     if bad := next((merge for merge in merges if len(merge) != 2), None):
-        raise damaged(f"the merge {_shown(' '.join(bad))} is not two tokens with a space between")
+        raise make_damage_error(f"the merge {_quote(' '.join(bad))} is not two tokens with a space between")
     return merges  # type: ignore[return-value]
 
 
-def merges_by_score(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
+def sort_merges(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tuple[str, str]]:
     """Every pair of pieces that joins into a third, by the third's score: SentencePiece's order of merging."""
     if len(scores) != len(vocabulary.texts) or not all(map(math.isfinite, scores)):
-        raise damaged(f"{PREFIX}scores must have one finite number for each token")
-    joinable = vocabulary.of_kind(Kind.NORMAL, Kind.USER_DEFINED, Kind.UNUSED)
+        raise make_damage_error(f"{PREFIX}scores must have one finite number for each token")
+    joinable = vocabulary.find_ids(TokenKind.NORMAL, TokenKind.USER_DEFINED, TokenKind.UNUSED)
     pieces = {vocabulary.texts[token] for token in joinable}
     ranked = [
         (-scores[token], cut, text[:cut], text[cut:])
@@ -129,22 +130,22 @@ def merges_by_score(vocabulary: Vocabulary, scores: Sequence[float]) -> list[tup
     return [(left, right) for _, _, left, right in ranked]
 
 
-def byte_level(text: str, alphabet: Mapping[str, int]) -> bytes:
-    """The bytes of a token in GPT-2's alphabet; of one that leaves it, its UTF-8."""
+def decode_byte_level(text: str, alphabet: Mapping[str, int]) -> bytes:
+    """The bytes of a token in GPT-2's alphabet; of a token with other characters, its UTF-8."""
     try:
         return bytes([alphabet[character] for character in text])
     except KeyError:
         return text.encode()
 
 
-def byte_alphabet() -> dict[str, int]:
-    """GPT-2's characters for bytes: itself if it prints, else the next free one from U+0100 on."""
+def build_byte_alphabet() -> dict[str, int]:
+    """GPT-2's characters for bytes: a printable one stands for itself, others have one from U+0100 on."""
     printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in printed]
     return {chr(byte): byte for byte in printed} | {chr(0x100 + i): byte for i, byte in enumerate(hidden)}
 
 
-def piece(text: str) -> bytes:
+def decode_piece(text: str) -> bytes:
     """The bytes of a SentencePiece token: `▁` is a space, `<0x0A>` a byte."""
     if len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
         try:
@@ -154,24 +155,24 @@ def piece(text: str) -> bytes:
     return text.replace("▁", " ").encode()
 
 
-def bytes_of_tokens(vocabulary: Vocabulary, normal: Callable[[str], bytes]) -> tuple[bytes, ...]:
-    """What each token adds to a text: `normal` for text, the plain name for user-defined tokens, else nothing."""
+def decode_tokens(vocabulary: Vocabulary, normal: Callable[[str], bytes]) -> tuple[bytes, ...]:
+    """The bytes that each token adds to a text: by `normal` for text, its name for user-defined ones, else none."""
 
-    def spelled(text: str, kind: int) -> bytes:
-        if kind in (Kind.NORMAL, Kind.BYTE):
+    def decode(text: str, kind: int) -> bytes:
+        if kind in (TokenKind.NORMAL, TokenKind.BYTE):
             return normal(text)
-        return text.encode() if kind == Kind.USER_DEFINED else b""
+        return text.encode() if kind == TokenKind.USER_DEFINED else b""
 
-    return tuple(map(spelled, vocabulary.texts, vocabulary.kinds))
+    return tuple(map(decode, vocabulary.texts, vocabulary.kinds))
 
 
-def ends(ids: Mapping[str, int], declared: Iterable[int | None], special: frozenset[int]) -> frozenset[int]:
-    """All tokens that end a text: those a file declares and those that are special and go by a known name."""
+def find_ends(ids: Mapping[str, int], declared: Iterable[int | None], special: frozenset[int]) -> frozenset[int]:
+    """All tokens that end a text: those that a file declares and special ones with a known name."""
     named = {ids[name] for name in END_NAMES if name in ids} & special
-    if "<|return|>" in ids and "<|call|>" in ids:  # there `<|end|>` ends one message of several
+    if "<|return|>" in ids and "<|call|>" in ids:  # in such a vocabulary `<|end|>` ends one message of several
         named.discard(ids.get("<|end|>", -1))
     return frozenset(named | {token for token in declared if token is not None})
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     return repr(value)[:80]

@@ -1,1 +1,1 @@
-"""What examines and converts models: conversions, benchmarks, the laws of decoding, the machine."""
+"""Tools that examine and convert models: conversions, benchmarks, the laws of decoding, the machine."""

@@ -1,4 +1,4 @@
-"""How fast a model writes on this machine, and how fast its memory would let it: a token reads all weights once."""
+"""How fast a model writes on this machine, and the limit that memory sets: a token reads all weights once."""
 
 import os
 import statistics
@@ -11,71 +11,76 @@ from typing import TYPE_CHECKING, Any
 from nextok.core.query import Pick, Row
 from nextok.errors import LimitError
 from nextok.models.base import Feed, Model
-from nextok.models.processors import checked_threads
+from nextok.models.processors import check_threads
 from nextok.sampling.sampler import Sampler
 from nextok.strategies.beam.beam import Beam
-from nextok.tools.footprint import PROMPT, footprint, some_ids
+from nextok.tools.footprint import PROMPT, draw_ids, measure_footprint
 
 if TYPE_CHECKING:
     from nextok.lm import LM
 
 TEXTS = (1, 4, 16)
+"""Numbers of texts that are written together."""
 ROWS = (1, 2, 4, 8, 16)
+"""Numbers of rows of the passes that are timed."""
 WIDTH = 4
+"""Width of the beam search that is timed."""
 MEGABYTES = 512
+"""Size of the memory that is read to measure its bandwidth, in MiB."""
 LEAST_CONTEXT = 8
+"""Smallest context that can be measured, in tokens."""
 
 Measure = Callable[[], Mapping[str, float]]
-"""Takes figures, each under its own name."""
+"""A function that measures figures, each under its own name."""
 Samples = Mapping[str, list[float]]
 """A figure's values, one for each round."""
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """How much is done for one figure."""
 
-    tokens: int  # written by each text
-    prefill: int  # read of the long prompt
-    passes: int  # of each number of rows
-    prompt: int = PROMPT  # read first, by texts and passes
+    tokens: int  # number of tokens that each text writes
+    prefill: int  # number of tokens of the long prompt
+    passes: int  # number of passes for each number of rows
+    prompt: int = PROMPT  # number of tokens read before texts and passes
 
-    def within(self, context: int) -> "Work":
-        """As much of it as a model with this context can do."""
+    def fit(self, context: int) -> "Workload":
+        """The part of it that fits in a context of so many tokens; LimitError if that is too little."""
         if context < LEAST_CONTEXT:
             raise LimitError(f"the model's context is {context} tokens; a measurement needs at least {LEAST_CONTEXT}")
         prompt = min(self.prompt, context // 4)
         tokens, prefill = min(self.tokens, context - prompt), min(self.prefill, context - 1)
         return replace(self, prompt=prompt, tokens=tokens, prefill=prefill)
 
-    def rows(self, context: int) -> list[int]:
+    def list_rows(self, context: int) -> list[int]:
         """The numbers of rows whose pass fits into this context."""
         return [rows for rows in ROWS if self.prompt + rows <= context]
 
 
-FULL = Work(tokens=64, prefill=512, passes=10)
-QUICK = Work(tokens=16, prefill=128, passes=3)
+FULL = Workload(tokens=64, prefill=512, passes=10)
+QUICK = Workload(tokens=16, prefill=128, passes=3)
 
 
-def measures(lm: "LM", work: Work, **options: Any) -> dict[str, Measure]:
-    """What there is to measure, under what it is called; `options` are the arguments of the `load` that gave `lm`."""
-    threads = checked_threads(options.get("threads"))
+def list_measures(lm: "LM", work: Workload, **options: Any) -> dict[str, Measure]:
+    """The measurements by name; `options` are the arguments of the `load` that gave `lm`."""
+    threads = check_threads(options.get("threads"))
     return {
-        "memory bandwidth": lambda: {"bandwidth": read_bandwidth(threads)},
-        **{f"greedy, {count} at once": _greedy(lm, count, work) for count in TEXTS},
-        **{f"passes of {rows} rows": _pass(lm, rows, work) for rows in work.rows(lm.model.context)},
-        f"beam search, width {WIDTH}": lambda: {"beam": _beam(lm, work)},
-        f"a prompt of {work.prefill} tokens": lambda: {"prefill": _prefill(lm, work)},
-        "a process of its own": lambda: footprint(**options),
+        "memory bandwidth": lambda: {"bandwidth": measure_bandwidth(threads)},
+        **{f"greedy, {count} at once": _measure_greedy(lm, count, work) for count in TEXTS},
+        **{f"passes of {rows} rows": _measure_pass(lm, rows, work) for rows in work.list_rows(lm.model.context)},
+        f"beam search, width {WIDTH}": lambda: {"beam": _measure_beam(lm, work)},
+        f"a prompt of {work.prefill} tokens": lambda: {"prefill": _measure_prefill(lm, work)},
+        "a process of its own": lambda: measure_footprint(**options),
     }
 
 
-def measured(
+def measure_rounds(
     measures: Mapping[str, Measure], rounds: int, during: Callable[[str], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, list[float]]:
-    """Take every figure once a round, so that a machine that slows down slows all of them alike.
+    """The values of every figure, one per round, so that a machine that slows down slows all figures alike.
 
-    Whatever is measured is measured inside `during(what it is)`.
+    Each measurement runs inside the context `during(its name)`.
     """
     samples: dict[str, list[float]] = {}
     for number in range(1, rounds + 1):
@@ -86,8 +91,8 @@ def measured(
     return samples
 
 
-def summary(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) -> dict[str, Any]:
-    """The medians, and what they say of each other: shares of the limit, and passes in units of one row's."""
+def summarize(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) -> dict[str, Any]:
+    """The medians, their shares of the limit that memory sets, and the passes' ratios to a pass of one row."""
     medians = {figure: statistics.median(values) for figure, values in samples.items()}
     limit = medians["bandwidth"] * 1e9 / bytes_per_token if bytes_per_token else None
     one = medians["greedy 1"]
@@ -110,24 +115,24 @@ def summary(samples: Samples, bytes_per_token: int | None, prefill_tokens: int) 
     }
 
 
-def read_bandwidth(threads: int) -> float:
-    """How fast this many threads read memory together, in GB/s: by the native core, or estimated with numpy."""
-    megabytes = max(1, min(MEGABYTES, _physical_memory() >> 23))  # an eighth of it at most
+def measure_bandwidth(threads: int) -> float:
+    """How fast so many threads read memory together, in GB/s: by the native core, or estimated with numpy."""
+    megabytes = max(1, min(MEGABYTES, _find_physical_memory() >> 23))  # at most an eighth of the memory
     try:
         from nextok._native import read_bandwidth
     except ImportError:
-        return _bandwidth_of_numpy(threads, megabytes)
+        return _measure_with_numpy(threads, megabytes)
     return read_bandwidth(threads, megabytes)
 
 
-def _physical_memory() -> int:
+def _find_physical_memory() -> int:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return MEGABYTES << 23
 
 
-def _bandwidth_of_numpy(threads: int, megabytes: int) -> float:
+def _measure_with_numpy(threads: int, megabytes: int) -> float:
     from concurrent.futures import ThreadPoolExecutor
 
     import numpy as np
@@ -142,11 +147,11 @@ def _bandwidth_of_numpy(threads: int, megabytes: int) -> float:
     return (megabytes << 20) / min(seconds) / 1e9
 
 
-def _greedy(lm: "LM", count: int, work: Work) -> Measure:
+def _measure_greedy(lm: "LM", count: int, work: Workload) -> Measure:
     """Tokens per second of so many texts together, each counted from its first token on."""
 
     def measure() -> dict[str, float]:
-        prompts = [some_ids(lm, work.prompt) for _ in range(count)]
+        prompts = [draw_ids(lm, work.prompt) for _ in range(count)]
         outputs = lm.generate(prompts, max_tokens=work.tokens, ignore_eos=True)
         for output in outputs:
             if output.error:
@@ -156,24 +161,24 @@ def _greedy(lm: "LM", count: int, work: Work) -> Measure:
     return measure
 
 
-def _beam(lm: "LM", work: Work) -> float:
+def _measure_beam(lm: "LM", work: Workload) -> float:
     """Steps per second after the first, each of which extends all beams by a token."""
     beam = Beam(WIDTH, early_stopping="never")
-    output = lm.generate(some_ids(lm, work.prompt), beam, max_tokens=work.tokens, ignore_eos=True)
+    output = lm.generate(draw_ids(lm, work.prompt), beam, max_tokens=work.tokens, ignore_eos=True)
     return output.stats.tokens_per_second
 
 
-def _prefill(lm: "LM", work: Work) -> float:
+def _measure_prefill(lm: "LM", work: Workload) -> float:
     """Tokens of a prompt read per second, up to the first token written."""
-    output = lm.generate(some_ids(lm, work.prefill), max_tokens=1, ignore_eos=True)
+    output = lm.generate(draw_ids(lm, work.prefill), max_tokens=1, ignore_eos=True)
     return work.prefill / output.stats.seconds_to_first_token
 
 
-def _pass(lm: "LM", rows: int, work: Work) -> Measure:
+def _measure_pass(lm: "LM", rows: int, work: Workload) -> Measure:
     """Seconds for one pass that reads so many tokens after a prompt."""
 
     def measure() -> dict[str, float]:
-        cache, ids = lm.model.open(), some_ids(lm, work.prompt + rows)
+        cache, ids = lm.model.open(), draw_ids(lm, work.prompt + rows)
         pass_seconds(lm.model, cache, ids[: work.prompt], 0)
         return {f"pass {rows}": pass_seconds(lm.model, cache, ids[work.prompt :], work.prompt, work.passes)}
 
@@ -183,7 +188,7 @@ def _pass(lm: "LM", rows: int, work: Work) -> Measure:
 def pass_seconds(model: Model, cache: Any, ids: list[int], start: int, passes: int = 1) -> float:
     """Seconds of a pass that reads these ids behind `start` others and picks after each: a draft is checked so."""
     pick = Pick(Sampler(noise=False))
-    feeds = [Feed.straight(cache, ids, start)]
+    feeds = [Feed.from_run(cache, ids, start)]
     rows = [Row(index, pick, seed=0, position=start + index + 1) for index in range(len(ids))]
     started_at = time.perf_counter()
     for _ in range(passes):

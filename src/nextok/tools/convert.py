@@ -1,4 +1,4 @@
-"""From any model that nextok reads to a file or a folder that other programs read too: GGUF or Hugging Face."""
+"""Conversion of any model that nextok reads to a GGUF file or a Hugging Face folder, which other programs read."""
 
 import os
 from collections.abc import Iterator
@@ -9,21 +9,23 @@ from tempfile import TemporaryDirectory
 
 from nextok.errors import ModelFileError, NextokError
 from nextok.formats import is_torch_file, open_model
-from nextok.formats.files import shown, within
+from nextok.formats.conversion import TARGETS
+from nextok.formats.files import name_in_errors, quote
 from nextok.formats.quantize import FLOATING, PACKERS
 from nextok.formats.tensor import Checkpoint
 from nextok.formats.write_folder import DTYPES, WEIGHTS, write_folder
 from nextok.formats.write_gguf import write_gguf
-from nextok.formats.written import TARGETS
-from nextok.hub import progress_bar, resolve
+from nextok.hub import resolve, show_progress
 from nextok.loading import check_size
-from nextok.text import Tokenizer, load_tokenizer, tokenizer_path
+from nextok.text import Tokenizer, find_tokenizer, load_tokenizer
 from nextok.text.from_gguf import HUGGING_FACE
-from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, token_ids, write_tokenizer
-from nextok.text.to_gguf import gguf_settings
+from nextok.text.to_folder import ENDS, NAMES, SETTINGS, TEMPLATE, TOKENIZER, list_token_ids, write_tokenizer
+from nextok.text.to_gguf import build_gguf_settings
 
-WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
+FILES_WRITTEN = {"config.json", WEIGHTS, TOKENIZER, SETTINGS, NAMES, TEMPLATE, ENDS}
+"""Files of a folder that a conversion may overwrite."""
 MOST_NAMES_TRIED = 300
+"""Largest number of control tokens whose names are put into test texts."""
 PROBES = (
     "Hello, world! It's what we'd've said: they're here, I'LL go. (1961) $1,234.56 for 3.5kg at 5:45",
     "  two  spaces\tand\ttabs \n\n lines\r\n and   more   ",
@@ -34,7 +36,7 @@ PROBES = (
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was written: the model's name, how many tensors and bytes, and what a reader should be told."""
+    """What was written: the model's name, how many tensors and bytes, and a note for the user."""
 
     path: Path
     name: str
@@ -61,26 +63,26 @@ def write_model(
     """
     out = Path(os.path.expanduser(out)).absolute()
     is_gguf = _is_gguf(out)
-    to = _checked_target(to, is_gguf)
-    with progress_bar() as report:
+    to = _check_target(to, is_gguf)
+    with show_progress() as report:
         source = resolve(model, report=report)
         place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
-    place = tokenizer_path(place)
+    place = find_tokenizer(place)
     _check_origins(out, source.path, place)
     _check_free(out, is_gguf, force)
     checkpoint = open_model(source.path)
     _check_kinds(checkpoint, to)
     tokens = load_tokenizer(place)
     check_size(tokens, checkpoint, source.path)
-    write = _to_gguf if is_gguf else _to_folder
-    with _replacing(out, is_gguf, force) as part:
+    write = _write_gguf_file if is_gguf else _write_model_folder
+    with _replace_when_done(out, is_gguf, force) as part:
         note = write(part, checkpoint, source.name, place, tokens, to)
     files = [out] if is_gguf else list(out.iterdir())
     size = sum(path.stat().st_size for path in files)
     return Conversion(out, source.name, len(checkpoint.tensors), size, to, note)
 
 
-def _checked_target(to: str | None, is_gguf: bool) -> str:
+def _check_target(to: str | None, is_gguf: bool) -> str:
     if to is None:
         return "f16" if is_gguf else "f32"
     if to not in TARGETS:
@@ -93,7 +95,7 @@ def _checked_target(to: str | None, is_gguf: bool) -> str:
 
 
 def _check_kinds(checkpoint: Checkpoint, to: str) -> None:
-    """ValueError where nothing would become `to`, since all is quantised in another way already."""
+    """ValueError where no tensor would become `to`, since all are quantised in another way already."""
     kinds = {tensor.kind for tensor in checkpoint.tensors.values() if len(tensor.shape) == 2}
     if to in PACKERS and not kinds & {to.upper(), *FLOATING}:
         raise ValueError(
@@ -127,19 +129,19 @@ def _check_free(out: Path, is_gguf: bool, force: bool) -> None:
         raise ValueError(f"{str(out)!r} is there already, and of another kind than the result: choose another name")
     if not force:
         raise ValueError(f"{str(out)!r} is there already: --force overwrites it")
-    others = [] if is_gguf else sorted({path.name for path in out.iterdir()} - WRITTEN)
+    others = [] if is_gguf else sorted({path.name for path in out.iterdir()} - FILES_WRITTEN)
     if others:
-        raise ValueError(f"{str(out)!r} holds {shown(others[0])}, which no conversion wrote: choose another name")
+        raise ValueError(f"{str(out)!r} holds {quote(others[0])}, which no conversion wrote: choose another name")
 
 
 @contextmanager
-def _replacing(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
-    """A place beside `out` for a new file or folder, which takes its name when it is whole and else is removed."""
+def _replace_when_done(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
+    """A place beside `out` for a new file or folder: it replaces `out` when it is whole, else it is removed."""
     try:
         with TemporaryDirectory(prefix=".nextok-", dir=out.parent) as aside:
             part, old = Path(aside, "part"), Path(aside, "old")
             yield part
-            _check_free(out, is_gguf, force)  # again: it has taken a while
+            _check_free(out, is_gguf, force)  # again, as the conversion takes time
             try:
                 if out.is_dir():
                     out.rename(old)
@@ -152,29 +154,31 @@ def _replacing(out: Path, is_gguf: bool, force: bool) -> Iterator[Path]:
         raise NextokError(f"{str(out)!r} cannot be written ({reason}): make room, or choose another place") from None
 
 
-def _to_gguf(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
-    settings = gguf_settings(place, tokens, checkpoint.config.vocab_size)
+def _write_gguf_file(path: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
+    settings = build_gguf_settings(place, tokens, checkpoint.config.vocab_size)
     write_gguf(path, checkpoint, name, settings, to)
     _check_tokens(tokens, load_tokenizer(path))
     if HUGGING_FACE in settings:
         return (
-            "GGUF cannot say how its texts are normalised: nextok reads it from the file, llama.cpp leaves it out, "
-            "and may give full-width letters and punctuation (，！？) other tokens"
+            "GGUF cannot express how its texts are normalised: nextok reads it from the file, llama.cpp leaves it "
+            "out, and may give full-width letters and punctuation (，！？) other tokens"
         )
     return ""
 
 
-def _to_folder(folder: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str) -> str:
+def _write_model_folder(
+    folder: Path, checkpoint: Checkpoint, name: str, place: Path, tokens: Tokenizer, to: str
+) -> str:
     folder.mkdir()
-    with within(name):
+    with name_in_errors(name):
         write_tokenizer(folder, place, tokens)
         _check_tokens(tokens, load_tokenizer(folder))
-        write_folder(folder, checkpoint, to, token_ids(tokens))
+        write_folder(folder, checkpoint, to, list_token_ids(tokens))
     return ""
 
 
 def _check_tokens(before: Tokenizer, after: Tokenizer) -> None:
-    """ModelFileError unless both cut and spell texts alike."""
+    """ModelFileError unless both tokenizers give the same ids for all test texts, and the same settings."""
     size = before.vocab_size
     alike = (
         (before.token_bytes, after.token_bytes[:size]),
@@ -193,5 +197,5 @@ def _check_tokens(before: Tokenizer, after: Tokenizer) -> None:
         for special in (True, False):
             if before.encode(text, special) != after.encode(text, special):
                 raise ModelFileError(
-                    f"{shown(text)} would have other tokens in the new file: choose the other kind of result"
+                    f"{quote(text)} would have other tokens in the new file: choose the other kind of result"
                 )

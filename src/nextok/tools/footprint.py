@@ -1,4 +1,4 @@
-"""What a model costs a process of its own: its start, its first token, and memory at the peak.
+"""The cost of a model in a process of its own: time to start, time to the first token, and peak memory.
 
 `python -m nextok.tools.footprint OPTIONS` is that process; OPTIONS are the arguments of `nextok.load`, as JSON.
 """
@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from nextok.lm import LM
 
 PROMPT, TOKENS = 16, 16
+"""Number of tokens of the prompt, and of the text."""
 _dice = random.Random(0)
 
 
-def footprint(**options: Any) -> dict[str, float]:
-    """Start Python, load a model with these options and decode a little: what that took, in seconds and bytes."""
+def measure_footprint(**options: Any) -> dict[str, float]:
+    """Start Python, load a model with these options and write some tokens; the cost in seconds and bytes.
+
+    NextokError if the process fails.
+    """
     started_at = time.perf_counter()
     command = [sys.executable, "-m", "nextok.tools.footprint", json.dumps(options)]
     none, pipe = subprocess.DEVNULL, subprocess.PIPE
     with (
-        TemporaryFile() as stderr,  # a pipe that nobody reads meanwhile could fill up
+        TemporaryFile() as stderr,  # a pipe could fill up, as it is not read meanwhile
         subprocess.Popen(command, stdin=none, stdout=pipe, stderr=stderr, encoding="utf-8") as process,
     ):
         assert process.stdout is not None
@@ -37,18 +41,18 @@ def footprint(**options: Any) -> dict[str, float]:
         facts = process.stdout.read()
         if process.wait():
             stderr.seek(0)
-            said = stderr.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
-            raise NextokError(f"a process of its own could not run {options['model']}: {said.splitlines()[-1]}")
+            output = stderr.read().decode(errors="replace").strip() or f"exit code {process.returncode}"
+            raise NextokError(f"a process of its own could not run {options['model']}: {output.splitlines()[-1]}")
     return {"first token": first_token_after, **json.loads(facts)}
 
 
-def some_ids(lm: "LM", count: int) -> list[int]:
-    """Token ids to be read where it does not matter which; others each time, so that nothing of them is known yet."""
+def draw_ids(lm: "LM", count: int) -> list[int]:
+    """Random token ids, other ones at each call, so that no cache holds them."""
     return _dice.choices(range(lm.model.vocab_size), k=count)
 
 
-def peak_memory() -> int | None:
-    """The most memory that this process ever had at once, in bytes; None where the system does not say.
+def read_peak_memory() -> int | None:
+    """The peak memory of this process, in bytes; None where the system does not tell.
 
     Pages of files that are mapped count while they are in memory.
     """
@@ -69,11 +73,11 @@ def _run(options: dict[str, Any]) -> None:
     started_at = time.perf_counter()
     lm = load(**options)
     load_seconds = time.perf_counter() - started_at
-    ids = some_ids(lm, max(1, min(PROMPT, lm.model.context // 2)))
+    ids = draw_ids(lm, max(1, min(PROMPT, lm.model.context // 2)))
     lm.generate(ids, max_tokens=1)
     print("the first token is there", flush=True)
     lm.generate(ids, max_tokens=TOKENS, ignore_eos=True)
-    peak = peak_memory()
+    peak = read_peak_memory()
     print(json.dumps({"load": load_seconds} | ({} if peak is None else {"memory": peak})))
 
 

@@ -1,4 +1,4 @@
-"""What nextok runs on, as far as it matters to its speed; no part of it may fail because it is not known."""
+"""The machine that nextok runs on, as far as it matters to speed; facts that are not known are left out."""
 
 import os
 import platform
@@ -9,48 +9,49 @@ from typing import Any
 
 USEFUL = ("fma", "f16c", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8")
 USEFUL_ON_ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2")
+"""Names of the instructions that matter to speed, on x86 and on ARM, as Linux has them."""
 
 
-def environment(threads: int | None = None) -> dict[str, Any]:
+def describe_environment(threads: int | None = None) -> dict[str, Any]:
     """The program, the machine and the folders, in the order of a report; ValueError for a bad number of threads."""
     from nextok import __version__
-    from nextok.hub import cache_folder
+    from nextok.hub import get_cache_folder
     from nextok.loading import BACKENDS
-    from nextok.models.processors import checked_threads, usable_cores, usable_processors
+    from nextok.models.processors import check_threads, count_cores, list_processors
 
-    name, instructions = _processor()
-    memory, available = _memory()
-    folder = cache_folder()
+    name, instructions = _read_processor()
+    memory, available = _read_memory()
+    folder = get_cache_folder()
     return {
         "nextok": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "processor": name,
         "instructions": instructions,
-        "processors": len(usable_processors()),
-        "cores": usable_cores(),
-        "threads": checked_threads(threads),
+        "processors": len(list_processors()),
+        "cores": count_cores(),
+        "threads": check_threads(threads),
         "memory_bytes": memory,
         "memory_available_bytes": available,
-        "numpy": _numpy(),
+        "numpy": _describe_numpy(),
         "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS")
         or os.environ.get("OMP_NUM_THREADS")
         or "all processors",
         "backends": [backend for backend in BACKENDS if backend != "auto"],
-        "native_core": _native_core(),
+        "native_core": _list_instruction_sets(),
         "cache": str(folder),
-        "cache_free_bytes": _free(folder),
+        "cache_free_bytes": _measure_free_space(folder),
     }
 
 
-def load_average() -> float | None:
-    """How many threads wanted a processor in the last minute, on average; None where the system does not say."""
+def read_load_average() -> float | None:
+    """Average number of threads that were ready to run in the last minute; None where it is not known."""
     with suppress(AttributeError, OSError):
         return os.getloadavg()[0]
     return None
 
 
-def _native_core() -> list[str]:
+def _list_instruction_sets() -> list[str]:
     """The instruction sets that the native core can use here, best first; empty if it was not built."""
     try:
         from nextok import _native
@@ -59,7 +60,7 @@ def _native_core() -> list[str]:
     return _native.instruction_sets()
 
 
-def _processor() -> tuple[str, list[str]]:
+def _read_processor() -> tuple[str, list[str]]:
     facts: dict[str, str] = {}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
@@ -70,7 +71,7 @@ def _processor() -> tuple[str, list[str]]:
     return name, [flag for flag in (*USEFUL, *USEFUL_ON_ARM) if flag in flags]
 
 
-def _memory() -> tuple[int | None, int | None]:
+def _read_memory() -> tuple[int | None, int | None]:
     facts: dict[str, int] = {}
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -79,16 +80,16 @@ def _memory() -> tuple[int | None, int | None]:
     return facts.get("MemTotal"), facts.get("MemAvailable")
 
 
-def _numpy() -> str:
+def _describe_numpy() -> str:
     import numpy
 
     blas: Any = {}
-    with suppress(Exception):  # the report of its build is not the same in all versions
+    with suppress(Exception):  # the report of numpy's build differs between versions
         blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return f"{numpy.__version__} with {blas.get('name', 'an unknown BLAS')} {blas.get('version', '')}".rstrip()
 
 
-def _free(folder: Path) -> int | None:
+def _measure_free_space(folder: Path) -> int | None:
     for place in (folder, *folder.parents):
         with suppress(OSError):
             return shutil.disk_usage(place).free

@@ -4,23 +4,24 @@ import torch
 
 from nextok.formats.tensor import Checkpoint
 from nextok.models.torch.llama import LlamaTorch
-from nextok.models.torch.weights import loaded
+from nextok.models.torch.weights import load_weights
 
 
 def load_torch(checkpoint: Checkpoint, device: str | None, *, exact: bool, threads: int | None) -> LlamaTorch:
     """The model of a checkpoint on a device, by default a GPU if there is one.
 
-    On a GPU weights and cache are bfloat16 unless `exact`, elsewhere float32. `threads` is for the whole process.
+    On a GPU weights and cache are bfloat16 unless `exact`, elsewhere float32. `threads` sets torch's number of
+    threads for the whole process. ValueError if there is no such device.
     """
-    place = chosen(device)
+    place = choose_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     dtype = torch.bfloat16 if place.type == "cuda" and not exact else torch.float32
     with torch.inference_mode():
-        return LlamaTorch(checkpoint.config, loaded(checkpoint, dtype, place))
+        return LlamaTorch(checkpoint.config, load_weights(checkpoint, dtype, place))
 
 
-def chosen(device: str | None) -> torch.device:
+def choose_device(device: str | None) -> torch.device:
     """The device of this name; ValueError if there is none on this machine."""
     found = torch.cuda.device_count()
     if device is None:

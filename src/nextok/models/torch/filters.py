@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nextok.core.query import Row
-from nextok.models.torch.passes import sent
+from nextok.models.torch.passes import copy_to_device
 from nextok.readout.noise import uniform
 from nextok.sampling.edits import Add, Allow, Edit, Forbid, Scale
 from nextok.sampling.transforms import (
@@ -77,7 +77,7 @@ def largest(values: Tensor, count: int) -> Tensor:
 def _columns(rows: Sequence[Row], device: torch.device) -> list[tuple[Tensor, ...]]:
     """The parameters of each step, one column for each."""
     numbers = [[_numbers(each, row) for each in row.read.transforms] for row in rows]
-    table = sent(np.array([list(chain(*steps)) for steps in numbers], np.float64), device)
+    table = copy_to_device(np.array([list(chain(*steps)) for steps in numbers], np.float64), device)
     columns = iter(table.unsqueeze(-1).unbind(1))
     return [tuple(next(columns) for _ in step) for step in numbers[0]]
 
@@ -104,10 +104,10 @@ def _edited(values: Tensor, step: Sequence[Any]) -> Tensor:
             flat.index_fill_(0, cells, -math.inf)
         case Add():
             amounts = np.fromiter(chain(*(each.amounts for each in step)), np.float64)
-            flat.index_add_(0, cells, sent(amounts, values.device).float())
+            flat.index_add_(0, cells, copy_to_device(amounts, values.device).float())
         case Scale():
             factors = np.repeat([float(each.factor) for each in step], [len(each.tokens) for each in step])
-            at, by = flat.take(cells), sent(factors, values.device).float()
+            at, by = flat.take(cells), copy_to_device(factors, values.device).float()
             flat.index_copy_(0, cells, torch.where(at > 0, at / by, at * by))
     return scores.double()
 
@@ -116,7 +116,7 @@ def _bits(masks: Sequence[bytes], values: Tensor) -> Tensor:
     """Little-endian masks, one a row, as bool [rows, vocab]."""
     width = (values.shape[-1] + 7) // 8
     known = b"".join(mask[:width].ljust(width, b"\0") for mask in masks)
-    octets = sent(np.frombuffer(bytearray(known), np.uint8).reshape(-1, width, 1), values.device)
+    octets = copy_to_device(np.frombuffer(bytearray(known), np.uint8).reshape(-1, width, 1), values.device)
     bits = (octets >> torch.arange(8, dtype=torch.uint8, device=values.device)) & 1
     return bits.flatten(1).narrow(1, 0, values.shape[-1]).bool()
 
@@ -126,7 +126,7 @@ def _cells(tokens: Sequence[Sequence[int]], values: Tensor) -> Tensor:
     flat = np.fromiter(chain(*tokens), np.int64)
     checked_tokens(flat, values.shape[-1])
     rows = np.repeat(np.arange(len(tokens)), [len(each) for each in tokens])
-    return sent(rows * values.shape[-1] + flat, values.device)
+    return copy_to_device(rows * values.shape[-1] + flat, values.device)
 
 
 def checked_tokens(tokens: np.ndarray[Any, Any], vocab: int) -> None:

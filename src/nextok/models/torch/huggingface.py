@@ -18,34 +18,36 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from nextok.core.query import Row
 from nextok.models.base import Feed
 from nextok.models.torch import suitable
-from nextok.models.torch.agreement import apart, rounding
-from nextok.models.torch.passes import sent, undisturbed
-from nextok.models.torch.plan import FEW_TOKENS, Group, Plan, check, planned, taken
+from nextok.models.torch.agreement import find_tolerance, measure_difference
+from nextok.models.torch.passes import copy_to_device, isolate_pass
+from nextok.models.torch.plan import Group, Plan, build_plan, check_feeds, gather_rows, split_feeds
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 
-CHECKED = 64
-"""A window of at most so many tokens is shorter than the text by which a model is checked."""
+SHORT_WINDOW = 64
+"""Largest window, in tokens, for which the text that a model is checked by is made longer than the window."""
 
 
-class Sight(Cache):
-    """What one group sees, for one pass; new keys and values go into the pool first."""
+class GroupCache(Cache):
+    """The cache that transformers is given for one group of one pass; new keys and values go into the pool first."""
 
     def __init__(self, pool: Pool, plan: Plan, group: Group) -> None:
         layers: list[Any] = [DynamicLayer() for _ in pool.layers]  # type: ignore[no-untyped-call]
-        super().__init__(layers=layers)  # which say that none of them forgets anything
+        super().__init__(layers=layers)  # plain layers, so that transformers takes no layer for a sliding one
         self._pool = pool
         self._group = group
-        self._targets = plan.targets[group.members]
+        self._targets = plan.flat.targets[group.members]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Keep the [f, h, r, w] new keys and values of one layer; all that are in sight, [f, h, s, w]."""
+        """Write the new keys and values of one layer, [f, h, r, w]; returns all that are in sight, [f, h, s, w]."""
         keys, values = self._pool.layers[layer_idx]
         for slots, states in ((keys, key_states), (values, value_states)):
-            slots.index_copy_(0, self._targets, taken(states.transpose(1, 2).flatten(0, 1), self._group.places))
-        return taken(keys, self._group.slots).transpose(1, 2), taken(values, self._group.slots).transpose(1, 2)
+            slots.index_copy_(0, self._targets, gather_rows(states.transpose(1, 2).flatten(0, 1), self._group.places))
+        return gather_rows(keys, self._group.slots).transpose(1, 2), gather_rows(values, self._group.slots).transpose(
+            1, 2
+        )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Slots in sight beside the new ones."""
@@ -57,34 +59,35 @@ class Sight(Cache):
 
 
 class HuggingFace:
-    """A causal language model of transformers, used as it is: whatever it does in a forward pass is done here too.
+    """A causal language model of transformers: a pass is the forward pass of the module itself.
 
-    Raises ValueError for one that cannot be run exactly, by its class's name. Passes run under no_grad and not in
-    inference mode, as what a model puts by in one must still serve its training.
+    Raises ValueError, with the name of its class, for one that cannot be run exactly. Passes run under no_grad and
+    not in inference mode, as tensors that a module keeps from a pass must still be usable in its training. The pool's
+    lock covers every pass and every change of a cache, so that engines of several threads may share the model.
     """
 
     backend = "transformers"
-    rounds_by_shape = True
+    rounds_by_shape = True  # a matrix product adds in another order for another number of rows
 
     def __init__(self, hf_model: Any) -> None:
-        suitable.check(hf_model)
+        suitable.check_model(hf_model)
         self.precision = "exact" if hf_model.dtype == torch.float32 else "fast"
         self._model = hf_model
-        self._windows = suitable.windows(hf_model)
-        self._additive = suitable.text_config(hf_model)._attn_implementation == "eager"
+        self._windows = suitable.read_windows(hf_model)
+        self._additive = suitable.get_text_config(hf_model)._attn_implementation == "eager"
         self._slices = "logits_to_keep" in signature(hf_model.forward).parameters
-        self.context = suitable.context(hf_model)
+        self.context = suitable.read_context(hf_model)
         weight = next(hf_model.parameters())
         self.device, self._dtype = weight.device, weight.dtype
         name = type(hf_model).__name__
         try:
-            with undisturbed(self.device):
-                self.vocab_size, self.pool = self._probed()
-                difference = self._difference()
+            with isolate_pass(self.device):
+                self.vocab_size, self.pool = self._probe()
+                difference = self._compare_with_model()
         except Exception as error:
-            said = str(error).partition("\n")[0]
-            raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {said}") from error
-        if not difference <= (most := rounding(self._dtype)):
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{name} cannot be run over nextok's cache: {type(error).__name__}: {reason}") from error
+        if not difference <= (most := find_tolerance(self._dtype)):
             fix = 'call model.set_attn_implementation("sdpa")' if self._additive else "use a model of plain attention"
             raise ValueError(
                 f"{name} computes something else with nextok's cache than without: logits differ by {difference:.2g} "
@@ -93,7 +96,7 @@ class HuggingFace:
 
     @property
     def bytes_per_token(self) -> int:
-        """What one token reads: every weight once; of an embedding that is not the head too, only its row."""
+        """Bytes of all weights; an embedding that is not the head too is not counted."""
         weights = {id(each): each.nbytes for each in self._model.parameters()}
         if (embedding := self._model.get_input_embeddings().weight) is not self._model.get_output_embeddings().weight:
             weights.pop(id(embedding), None)
@@ -101,22 +104,24 @@ class HuggingFace:
 
     def open(self) -> Region:
         """An empty cache."""
-        return Region(self.pool)
+        with self.pool.lock:
+            return Region(self.pool)
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """A forward pass for each group of feeds, then the readout where the logits are."""
-        with undisturbed(self.device):
+        """A forward pass for each group of feeds, then the readout on the device; raises what `logits` raises."""
+        with self.pool.lock, isolate_pass(self.device):
             return answered(self.logits(feeds), rows)
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
-        """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted."""
+        """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted.
+
+        Raises ValueError for a token outside the vocabulary or a model that has changed, LimitError past the context.
+        """
         self._check_unchanged()
-        check(feeds, self.vocab_size, self.context)
-        few = [index for index, feed in enumerate(feeds) if len(feed.tokens) <= FEW_TOKENS]
-        many = [[index] for index, feed in enumerate(feeds) if len(feed.tokens) > FEW_TOKENS]
-        parts = ([few] if few else []) + many
-        with undisturbed(self.device):
-            scores = [self._scores([feeds[index] for index in part]) for part in parts]
+        check_feeds(feeds, self.vocab_size, self.context)
+        parts = split_feeds(feeds)
+        with isolate_pass(self.device):
+            scores = [self._score([feeds[index] for index in part]) for part in parts]
         if len(scores) == 1:
             return scores[0]
         of_feed = dict[int, Tensor]()
@@ -132,46 +137,48 @@ class HuggingFace:
             raise ValueError(f"{name} is in training mode; call model.eval()")
         if (weight.device, weight.dtype) != (self.device, self._dtype):
             raise ValueError(
-                f"{name} was {self._dtype} on {self.device} when it was taken in, and is now {weight.dtype} on "
+                f"{name} was {self._dtype} on {self.device} when it was wrapped, and is now {weight.dtype} on "
                 f"{weight.device}; wrap it again"
             )
 
-    def _scores(self, feeds: Sequence[Feed]) -> Tensor:
+    def _score(self, feeds: Sequence[Feed]) -> Tensor:
         """Logits of the wanted rows of feeds that form a single group."""
-        plan = planned(feeds, self.device)
+        plan = build_plan(feeds, self.device)
         (group,) = plan.groups
         r = group.rows.shape[1]
         kept, settings = list(range(r)), {}
         if self._slices and (some := sorted({row for feed in feeds for row in feed.rows}) or [0]) != kept:
-            kept, settings = some, {"logits_to_keep": sent(np.array(some), self.device)}
+            kept, settings = some, {"logits_to_keep": copy_to_device(np.array(some), self.device)}
         logits = self._model(
-            input_ids=taken(plan.tokens, group.rows),
+            input_ids=gather_rows(plan.flat.tokens, group.rows),
             position_ids=group.positions,
-            attention_mask=self._mask(group),
-            past_key_values=Sight(self.pool, plan, group),
+            attention_mask=self._build_masks(group),
+            past_key_values=GroupCache(self.pool, plan, group),
             use_cache=True,
             return_dict=True,
             **settings,
         ).logits
         wanted = [index * len(kept) + kept.index(row) for index, feed in enumerate(feeds) for row in feed.rows]
-        scores: Tensor = logits.flatten(0, 1).index_select(0, sent(np.array(wanted, np.int64), self.device)).float()
+        scores: Tensor = (
+            logits.flatten(0, 1).index_select(0, copy_to_device(np.array(wanted, np.int64), self.device)).float()
+        )
         return scores
 
-    def _mask(self, group: Group) -> Tensor | dict[str, Tensor]:
-        """One mask, [f, 1, r, s], if all layers see alike, else one for each kind of layer."""
-        masks = {window: self._made(group.mask(window)) for window in set(self._windows.values())}
+    def _build_masks(self, group: Group) -> Tensor | dict[str, Tensor]:
+        """One mask, [f, 1, r, s], if all layers see the same slots, else one for each kind of layer."""
+        masks = {window: self._convert_mask(group.build_mask(window)) for window in set(self._windows.values())}
         if len(masks) == 1:
             return next(iter(masks.values()))
         return {kind: masks[window] for kind, window in self._windows.items()}
 
-    def _made(self, mask: Tensor) -> Tensor:
+    def _convert_mask(self, mask: Tensor) -> Tensor:
         if not self._additive:
             return mask
         zeros = torch.zeros(mask.shape, dtype=self._dtype, device=self.device)
         return zeros.masked_fill_(~mask, torch.finfo(self._dtype).min)
 
-    def _probed(self) -> tuple[int, Pool]:
-        """How many scores a token has, and a pool for what the model keeps of one."""
+    def _probe(self) -> tuple[int, Pool]:
+        """How many scores the model gives after a token, and a pool for the keys and values it keeps of one."""
         cache, ids = DynamicCache(), torch.zeros((1, 1), dtype=torch.long, device=self.device)
         width = self._model(input_ids=ids, past_key_values=cache, use_cache=True, return_dict=True).logits.shape[-1]
         layers: list[Any] = cache.layers
@@ -182,20 +189,20 @@ class HuggingFace:
                 f"it scores {width} tokens but can read only {rows}; call model.resize_token_embeddings()"
             )
         [dtype] = {layer.keys.dtype for layer in layers if layer.is_initialized}
-        shapes = [_shapes(layer.keys, layer.values) if layer.is_initialized else ((0,), (0,)) for layer in layers]
+        shapes = [_get_shapes(layer.keys, layer.values) if layer.is_initialized else ((0,), (0,)) for layer in layers]
         return width, Pool(shapes, dtype, self.device)
 
-    def _difference(self) -> float:
+    def _compare_with_model(self) -> float:
         """How far a small tree, read in two passes beside a longer text, lies from the same texts read whole.
 
         In standard deviations of the logits. Behind the tree's prompt stand two branches of two tokens each.
         """
-        window = max((each for each in self._windows.values() if each and each <= CHECKED), default=4)
+        window = max((each for each in self._windows.values() if each and each <= SHORT_WINDOW), default=4)
         n = max(1, min(window + 2, self.context - 2))
         ids = [(index * 7919 + 3) % self.vocab_size for index in range(2 * n + 9)]
         prompt, one, two, other = ids[:n], ids[n : n + 2], ids[n + 2 : n + 4], ids[n + 4 :][: self.context]
         tree, beside, last = self.open(), self.open(), len(other) - 1
-        found = [self.logits([Feed.straight(tree, prompt), Feed.straight(beside, other[:last])])]
+        found = [self.logits([Feed.from_run(tree, prompt), Feed.from_run(beside, other[:last])])]
         branches = Feed(
             cache=tree,
             tokens=[*one, *two],
@@ -204,12 +211,12 @@ class HuggingFace:
             tails=[(), (), (n + 2,), (n + 2, n + 3)],
             rows=[0, 1, 2, 3],
         )
-        found.append(self.logits([branches, Feed.straight(beside, other[last:], last)]))
-        first, second, aside = (self._whole(text) for text in (prompt + one, prompt + two, other))
+        found.append(self.logits([branches, Feed.from_run(beside, other[last:], last)]))
+        first, second, aside = (self._score_whole(text) for text in (prompt + one, prompt + two, other))
         expected = torch.cat([first[:n], aside[:last], first[n:], second[n:], aside[last:]])
-        return apart(torch.cat(found), expected)
+        return measure_difference(torch.cat(found), expected)
 
-    def _whole(self, ids: list[int]) -> Tensor:
+    def _score_whole(self, ids: list[int]) -> Tensor:
         """Logits of every token of a text, as the model computes them without nextok."""
         text = torch.tensor([ids], device=self.device)
         logits: Tensor = self._model(
@@ -218,6 +225,6 @@ class HuggingFace:
         return logits[0].float()
 
 
-def _shapes(keys: Tensor, values: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _get_shapes(keys: Tensor, values: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(h, w) of both."""
     return (keys.shape[1], keys.shape[3]), (values.shape[1], values.shape[3])

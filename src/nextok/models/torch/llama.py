@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from nextok.core.query import Row
 from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
-from nextok.models.frequencies import frequencies
+from nextok.models.frequencies import compute_frequencies
 from nextok.models.torch.graphs import Graphs
-from nextok.models.torch.passes import undisturbed
-from nextok.models.torch.plan import Group, Plan, check, planned, taken
+from nextok.models.torch.passes import isolate_pass
+from nextok.models.torch.plan import Group, Plan, build_plan, check_feeds, gather_rows
 from nextok.models.torch.readout import answered
 from nextok.models.torch.slots import Pool, Region
 from nextok.models.torch.weights import Layer, SideBySide, Weights
@@ -26,11 +26,12 @@ from nextok.models.torch.weights import Layer, SideBySide, Weights
 class LlamaTorch:
     """A Llama, Mistral, Qwen 2 or Qwen 3 model whose weights are tensors of one type on one device.
 
-    On a GPU, passes of a few tokens run as graphs.
+    On a GPU, passes of a few tokens run as graphs. The pool's lock covers every pass and every change of a cache, so
+    that engines of several threads may share the model.
     """
 
     backend = "torch"
-    rounds_by_shape = True  # matrix products do
+    rounds_by_shape = True  # a matrix product adds in another order for another number of rows
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.precision = "exact" if weights.embedding.dtype == torch.float32 else "fast"
@@ -39,23 +40,24 @@ class LlamaTorch:
         self.vocab_size = config.vocab_size
         self.context = config.context
         self.device = weights.embedding.device
-        self._frequencies = torch.from_numpy(frequencies(config)).to(self.device)
+        self._frequencies = torch.from_numpy(compute_frequencies(config)).to(self.device)
         shape = (config.kv_heads, config.head_width)
         self.pool = Pool([(shape, shape)] * config.layers, weights.embedding.dtype, self.device)
         self._graphs = Graphs(self.pool) if self.device.type == "cuda" else None
 
     @property
     def bytes_per_token(self) -> int:
-        """What one token reads: every matrix once."""
+        """Bytes of all matrices and the head; an embedding that is not the head too is not counted."""
         return self.weights.bytes_per_token
 
     def open(self) -> Region:
         """An empty cache."""
-        return Region(self.pool)
+        with self.pool.lock:
+            return Region(self.pool)
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """One forward pass, then the readout where the logits are."""
-        with undisturbed(self.device):
+        """One forward pass, then the readout on the device; raises what `logits` raises."""
+        with self.pool.lock, isolate_pass(self.device):
             return answered(self.logits(feeds), rows)
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
@@ -63,65 +65,69 @@ class LlamaTorch:
 
         Raises ValueError for a token outside the vocabulary, LimitError for one beyond the context.
         """
-        check(feeds, self.vocab_size, self.context)
-        with undisturbed(self.device):
-            recorded = self._graphs.logits(feeds, self.forward) if self._graphs else None
-            return self.forward(planned(feeds, self.device)) if recorded is None else recorded
+        check_feeds(feeds, self.vocab_size, self.context)
+        with isolate_pass(self.device):
+            recorded = self._graphs.run(feeds, self.forward) if self._graphs else None
+            return self.forward(build_plan(feeds, self.device)) if recorded is None else recorded
 
     def forward(self, plan: Plan) -> Tensor:
-        """The pass itself: only tensors, so that a graph can hold it."""
-        angles = plan.positions.unsqueeze(1) * self._frequencies  # [n, rope_width / 2], float64
+        """Logits of the wanted tokens, [rows, vocab] float32, by operations on tensors only: a graph can hold it."""
+        angles = plan.flat.positions.unsqueeze(1) * self._frequencies  # [n, rope_width / 2], float64
         turn = torch.polar(torch.ones_like(angles), angles).to(torch.complex64).unsqueeze(1)
-        masks = [self._mask(group) for group in plan.groups]
-        x = taken(self.weights.embedding, plan.tokens)  # [n, d]
+        masks = [self._build_mask(group) for group in plan.groups]
+        x = gather_rows(self.weights.embedding, plan.flat.tokens)  # [n, d]
         for layer, cache in zip(self.weights.layers, self.pool.layers):
-            x = x + self._attention(layer, cache, x, plan, masks, turn)
-            x = x + self._feed_forward(layer, x)
-        return F.linear(self._normed(taken(x, plan.wanted), self.weights.norm), self.weights.head).float()
+            x = x + self._compute_attention(layer, cache, x, plan, masks, turn)
+            x = x + self._compute_feed_forward(layer, x)
+        return F.linear(
+            self._normalize(gather_rows(x, plan.flat.wanted), self.weights.norm), self.weights.head
+        ).float()
 
-    def _mask(self, group: Group) -> Tensor:
+    def _build_mask(self, group: Group) -> Tensor:
         """[f, 1, (h/g) r, s], 0 where a row may look and -inf elsewhere, for all heads that share a group."""
-        seen = group.mask()
+        seen = group.build_mask()
         mask = torch.full_like(seen, -torch.inf, dtype=self.weights.embedding.dtype).masked_fill_(seen, 0)
         return mask.repeat(1, 1, self.config.heads // self.config.kv_heads, 1)
 
-    def _attention(
+    def _compute_attention(
         self, layer: Layer, cache: tuple[Tensor, ...], x: Tensor, plan: Plan, masks: Sequence[Tensor], turn: Tensor
     ) -> Tensor:
         """Grouped-query attention: all keys and values are written before any token looks."""
         config, (keys, values) = self.config, cache
-        heads = _products(self._normed(x, layer.attention_norm), layer.q_k_v).view(len(x), -1, config.head_width)
+        heads = _multiply(self._normalize(x, layer.attention_norm), layer.q_k_v).view(len(x), -1, config.head_width)
         q_k, v = torch.split_with_sizes(heads, [config.heads + config.kv_heads, config.kv_heads], dim=1)
-        q, k = torch.split_with_sizes(self._turned(layer, q_k, turn), [config.heads, config.kv_heads], dim=1)
-        keys.index_copy_(0, plan.targets, k)
-        values.index_copy_(0, plan.targets, v)
+        q, k = torch.split_with_sizes(self._rotate(layer, q_k, turn), [config.heads, config.kv_heads], dim=1)
+        keys.index_copy_(0, plan.flat.targets, k)
+        values.index_copy_(0, plan.flat.targets, v)
         mixed = torch.empty_like(q)
         for group, mask in zip(plan.groups, masks):
-            rows = q.reshape(*group.rows.shape, *q.shape[1:]) if plan.square else taken(q, group.rows)
-            found = _attend(rows, taken(keys, group.slots), taken(values, group.slots), mask).flatten(0, 1)
-            if plan.square:
+            rows = q.reshape(*group.rows.shape, *q.shape[1:]) if plan.is_square else gather_rows(q, group.rows)
+            found = _attend(rows, gather_rows(keys, group.slots), gather_rows(values, group.slots), mask).flatten(
+                0, 1
+            )
+            if plan.is_square:
                 mixed = found
             else:
-                mixed.index_copy_(0, group.members, taken(found, group.places))
-        return _products(mixed.flatten(1), layer.output)
+                mixed.index_copy_(0, group.members, gather_rows(found, group.places))
+        return _multiply(mixed.flatten(1), layer.output)
 
-    def _feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
+    def _compute_feed_forward(self, layer: Layer, x: Tensor) -> Tensor:
         """SwiGLU: silu(gate) * up, then down."""
-        gate, up = _products(self._normed(x, layer.feed_forward_norm), layer.gate_up).chunk(2, dim=-1)
-        return _products(F.silu(gate) * up, layer.down)
+        gate, up = _multiply(self._normalize(x, layer.feed_forward_norm), layer.gate_up).chunk(2, dim=-1)
+        return _multiply(F.silu(gate) * up, layer.down)
 
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _normalize(self, x: Tensor, weight: Tensor) -> Tensor:
         """RMSNorm over the last axis."""
         return F.rms_norm(x, weight.shape, weight, self.config.norm_epsilon)
 
-    def _turned(self, layer: Layer, q_k: Tensor, turn: Tensor) -> Tensor:
+    def _rotate(self, layer: Layer, q_k: Tensor, turn: Tensor) -> Tensor:
         """Rotary position embedding of q and k [n, h + g, w]: a pair of dimensions is a complex number that turns.
 
         Queries and keys have norms of their own before that in Qwen 3.
         """
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = torch.split_with_sizes(q_k, [self.config.heads, self.config.kv_heads], dim=1)
-            q_k = torch.cat([self._normed(q, layer.q_norm), self._normed(k, layer.k_norm)], dim=1)
+            q_k = torch.cat([self._normalize(q, layer.q_norm), self._normalize(k, layer.k_norm)], dim=1)
         width = self.config.rope_width
         turning = q_k.narrow(-1, 0, width).float()
         if self.config.rope_interleaved:
@@ -147,7 +153,7 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     return mixed.reshape(f, -1, shared, r, width).permute(0, 3, 1, 2, 4).reshape(f, r, heads, width)
 
 
-def _products(x: Tensor, products: SideBySide) -> Tensor:
+def _multiply(x: Tensor, products: SideBySide) -> Tensor:
     """x [n, inputs] times each matrix, side by side."""
     results = [F.linear(x, matrix, bias) for matrix, bias in products]
     return results[0] if len(results) == 1 else torch.cat(results, dim=-1)

@@ -1,4 +1,4 @@
-"""How a pass is run, and how its numbers get to the device, whatever the caller is doing around it."""
+"""How a pass is run, and how its numbers get to the device, in whatever mode of torch the caller is."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 @contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """Without gradients, and in the types that the weights have: the caches know no others.
+def isolate_pass(device: torch.device) -> Iterator[None]:
+    """Run what is inside without gradients and without autocast, as the caches have the type of the weights.
 
-    Not in inference mode, whose tensors a model of transformers may keep and then could not train with.
+    Not in inference mode: a model of transformers may keep tensors of the pass and could not train with them then.
     """
     with torch.no_grad():
         if torch.is_autocast_enabled(device.type):
@@ -23,14 +23,11 @@ def undisturbed(device: torch.device) -> Iterator[None]:
             yield
 
 
-def sent(numbers: np.ndarray[Any, Any], device: torch.device) -> Tensor:
-    """An array on the device, without waiting for what is computed there."""
-    return staged(torch.from_numpy(numbers), device).to(device, non_blocking=True)
+def copy_to_device(numbers: np.ndarray[Any, Any], device: torch.device) -> Tensor:
+    """An array of any shape on the device, without waiting for what is computed there."""
+    return pin_memory(torch.from_numpy(numbers), device).to(device, non_blocking=True)
 
 
-def staged(numbers: Tensor, device: torch.device) -> Tensor:
-    """Numbers from where a copy to the device may begin at any time, though nobody holds them any more.
-
-    Ordinary memory may be somebody else's by then; pinned memory is kept until the copy is done.
-    """
+def pin_memory(numbers: Tensor, device: torch.device) -> Tensor:
+    """A pinned copy for CUDA, so that an asynchronous transfer outlives the array; elsewhere the tensor itself."""
     return numbers.pin_memory() if device.type == "cuda" else numbers

@@ -16,8 +16,8 @@ from torch import Tensor
 from nextok.core.mirostat import follow
 from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, transform
-from nextok.models.torch.noise import gumbel
-from nextok.models.torch.passes import sent
+from nextok.models.torch.noise import draw_gumbel
+from nextok.models.torch.passes import copy_to_device
 from nextok.readout import readout as reference
 from nextok.readout.noise import key
 from nextok.readout.readout import Answer, dead_end, unreadable
@@ -73,11 +73,11 @@ def _compute(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor
         return [best.double(), tokens]
     if kind == REFERENCE:
         distinct = np.unique([row.index for row in rows])
-        return [logits.index_select(0, sent(distinct, logits.device)).double()]
+        return [logits.index_select(0, copy_to_device(distinct, logits.device)).double()]
     given = np.array([row.read.token if isinstance(row.read, Score) else 0 for row in rows])
     checked_tokens(given, logits.shape[-1])
     keys = np.array([key(row.seed, row.position) for row in rows], np.uint64).view(np.int64)
-    numbers = sent(np.column_stack([[row.index for row in rows], keys, given]), logits.device)
+    numbers = copy_to_device(np.column_stack([[row.index for row in rows], keys, given]), logits.device)
     index, seeds, tokens = numbers.split_with_sizes((1, 1, 1), -1)
     return _read(logits.index_select(0, index.view(-1)).double(), seeds, tokens, rows)
 
@@ -91,11 +91,11 @@ def _read(raw: Tensor, keys: Tensor, tokens: Tensor, rows: Sequence[Row]) -> lis
             return found + _top(log_softmax(values), ids, max(_count(row) for row in rows))
         case Draws():
             logprobs = log_softmax(values)
-            perturbed = logprobs + gumbel(keys, ids)
+            perturbed = logprobs + draw_gumbel(keys, ids)
             places = largest(perturbed, max(_count(row) for row in rows))
             return found + [each.gather(-1, places) for each in (ids, logprobs, perturbed)]
         case Pick(sampler):
-            perturbed = values + gumbel(keys, ids) if sampler.noise else values
+            perturbed = values + draw_gumbel(keys, ids) if sampler.noise else values
             tokens = ids.gather(-1, perturbed.argmax(-1, keepdim=True))
     found.append(tokens.squeeze(-1))
     if rows[0].logprobs is None and not isinstance(rows[0].read, Score):

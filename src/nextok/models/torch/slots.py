@@ -1,22 +1,24 @@
 """The memory behind all caches of one model: for each layer a tensor of slots, of which every tree has a region.
 
-One block for everybody, so that a pass over many trees gathers what each may see by its numbers, and so that a
-captured graph finds it in the same place every time.
+There is one block for all trees, so that a pass over many of them gathers what each may see by slot numbers, and so
+that a recorded graph finds it at the same address every time.
 """
 
 from collections.abc import Sequence
+from threading import RLock
 from typing import Self
 
 import torch
 
-LEAST = 64
-"""Slots of the smallest region."""
+LEAST_REGION = 64
+"""Smallest number of slots of a region that holds any."""
 
 
 class Pool:
-    """Slots of keys and values, shared out as regions; slot 0 is nobody's: padding is written there.
+    """Slots of keys and values, divided into regions; slot 0 belongs to no region: padding is written there.
 
-    `shapes`: for each layer those of one token's keys and values, mostly (groups, width) for both.
+    `shapes`: for each layer those of one token's keys and values, mostly (groups, width) for both. `lock` is the
+    model's: who uses the pool or its regions holds it, except for `give`.
     """
 
     @torch.inference_mode(False)
@@ -28,6 +30,7 @@ class Pool:
         slots: int = 256,
     ) -> None:
         self.device = device
+        self.lock = RLock()
         self.layers = [
             tuple(torch.zeros((slots, *shape), dtype=dtype, device=device) for shape in both) for both in shapes
         ]
@@ -37,10 +40,9 @@ class Pool:
         self._returned: list[tuple[int, int]] = []
 
     def take(self, size: int) -> int:
-        """Where a region of so many slots begins."""
-        for region in self._returned:
-            self._merge(region)
-        self._returned.clear()
+        """The first slot of a free region of so many slots; the memory grows where there is none."""
+        while self._returned:
+            self._merge(self._returned.pop())
         for index, (start, free) in enumerate(self._free):
             if free >= size:
                 self._free[index : index + 1] = [(start + size, free - size)] if free > size else []
@@ -49,7 +51,7 @@ class Pool:
         return self.take(size)
 
     def give(self, start: int, size: int) -> None:
-        """Take a region back; safe at any moment, even from a finaliser in the middle of `take`."""
+        """Take a region back; needs no lock, as a finaliser may call it in the middle of `take`."""
         self._returned.append((start, size))
 
     @torch.no_grad()
@@ -71,20 +73,20 @@ class Pool:
     @torch.inference_mode(False)  # else it could be written in that mode only
     @torch.no_grad()
     def _grow(self, slots: int) -> None:
-        def grown(tensor: torch.Tensor) -> torch.Tensor:
+        def grow(tensor: torch.Tensor) -> torch.Tensor:
             larger = tensor.new_zeros((slots, *tensor.shape[1:]))
             larger[: self._slots] = tensor
             return larger
 
         for index, both in enumerate(self.layers):  # one after the other, so that little is in memory twice
-            self.layers[index] = tuple(grown(tensor) for tensor in both)
+            self.layers[index] = tuple(grow(tensor) for tensor in both)
         self._merge((self._slots, slots - self._slots))
         self._slots = slots
         self.growths += 1
 
 
 class Region:
-    """The cache of one tree: a run of slots of the pool; its own are numbered from 0."""
+    """The cache of one tree: a run of slots of the pool, numbered from 0 within the region."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -99,28 +101,30 @@ class Region:
         if end <= self.size:
             return
         old, size = self.start, self.size
-        room = max(end, 2 * size, LEAST)
+        room = max(end, 2 * size, LEAST_REGION)
         self.start = self._pool.take(room)
         self.size = room
         if size:
-            self._pool.copy(self._run(old, size), self._run(self.start, size))
+            self._pool.copy(self._index_run(old, size), self._index_run(self.start, size))
             self._pool.give(old, size)
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy slots; all are read before any is written."""
-        self.reserve(max(*sources, *targets) + 1)
-        self._pool.copy(self._own(sources), self._own(targets))
+        with self._pool.lock:
+            self.reserve(max(*sources, *targets) + 1)
+            self._pool.copy(self._index_slots(sources), self._index_slots(targets))
 
     def fork(self, end: int) -> Self:
-        """A region of its own that begins with this one's slots below `end`."""
+        """A new region that begins with this one's slots below `end`."""
         forked = type(self)(self._pool)
         if end:
-            forked.reserve(end)
-            self._pool.copy(self._run(self.start, end), self._run(forked.start, end))
+            with self._pool.lock:
+                forked.reserve(end)
+                self._pool.copy(self._index_run(self.start, end), self._index_run(forked.start, end))
         return forked
 
-    def _own(self, slots: Sequence[int]) -> torch.Tensor:
+    def _index_slots(self, slots: Sequence[int]) -> torch.Tensor:
         return torch.tensor(slots, device=self._pool.device) + self.start
 
-    def _run(self, start: int, size: int) -> torch.Tensor:
+    def _index_run(self, start: int, size: int) -> torch.Tensor:
         return torch.arange(start, start + size, device=self._pool.device)

@@ -1,9 +1,9 @@
-// How each kind of panel is read, over sixteen lanes: lines of codes, and what scales and shifts them.
+// How each kind of panel is read, over sixteen lanes: lines of codes, their scales and their offsets.
 //
-// Sums of codes are exact integers; `kCentre` is what a code must lose before it is scaled, and is taken off the sum.
+// Sums of codes are exact integers. A code loses `kCentre` before it is scaled, and this is taken off the sum.
 
 template <class Panel>
-constexpr bool kFloating = false;
+constexpr bool kFloating = false;  // Whether the panel holds floating-point numbers.
 template <>
 constexpr bool kFloating<PanelHalf> = true;
 template <>
@@ -19,14 +19,14 @@ template <>
 constexpr int kCentre<Panel6K> = 32;
 
 template <class Panel>
-constexpr int kLargest = 31;  // code; it matters where sums of two products must fit into 16 bits
+constexpr int kLargest = 31;  // The largest code; it decides whether sums of two products fit into 16 bits.
 template <>
 constexpr int kLargest<Panel8> = 255;
 template <>
 constexpr int kLargest<Panel6K> = 63;
 
 template <class Panel>
-constexpr int kParts = 1;  // of a block, each with a scale
+constexpr int kParts = 1;  // Parts of a block, each with a scale of its own.
 template <>
 constexpr int kParts<Panel6K> = 2;
 
@@ -77,7 +77,7 @@ inline Floats scale_of(const Panel6K& panel, int block, int part) {
     return mul(halves(panel.per_scale), signed_bytes(panel.scale[block][part]));
 }
 
-// What a value has beside scale * code; for centred codes it is what centring means.
+// What is added to scale * code: the panel's offset, or for centred codes -scale * centre.
 template <class Panel>
 inline Floats offset_of(const Panel& panel, int, Floats scale) {
     if constexpr (kCentre<Panel> != 0)
@@ -92,15 +92,15 @@ inline Floats offset_of(const Panel5K& panel, int block, Floats) {
     return mul(halves(panel.per_offset), unsigned_bytes(panel.offset[block]));
 }
 
-// Where the sum of a part begins, so that its codes are centred.
+// The start of the sum of a part, from which its codes are centred.
 template <class Panel>
 inline Ints start_of(const int32_t* minus, int part) {
     if constexpr (kCentre<Panel> == 0)
         return int_all(0);
     else if constexpr (kParts<Panel> == 2)
-        return times_power_of_two<5>(int_all(minus[part]));  // 32
+        return times_power_of_two<5>(int_all(minus[part]));  // The centre 32.
     else
-        return times_power_of_two<7>(int_add(int_all(minus[0]), int_all(minus[1])));  // 128
+        return times_power_of_two<7>(int_add(int_all(minus[0]), int_all(minus[1])));  // The centre 128.
 }
 
 // The columns of a panel of floats, sixteen rows each.
