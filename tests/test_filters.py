@@ -126,7 +126,7 @@ def test_every_backend_gives_the_references_token(each):
 
 def last_of(model):
     """The scores after the last of nine tokens."""
-    return Feed.straight(model.open(), LONG[:9], rows=[8])
+    return Feed.from_run(model.open(), LONG[:9], rows=[8])
 
 
 # A filter of a user: a record, a line of numpy, and nothing in nextok.
