@@ -284,10 +284,10 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "
 SPACED = {"id": 4, "content": "<|im_end|>", "single_word": False, "lstrip": True, "rstrip": False}
 SPACED |= {"normalized": False, "special": True}
 CANNOT_SAY = {
-    "a prefix space": ({"pre_tokenizer": {**BYTES, "add_prefix_space": True}}, "no word for the step .*ByteLevel"),
+    "a prefix space": ({"pre_tokenizer": {**BYTES, "add_prefix_space": True}}, "no name for the step .*ByteLevel"),
     "groups of digits": ({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [DIGITS, BYTES]}}, "step .*Digits"),
     "no words": ({"pre_tokenizer": {**BYTES, "use_regex": False}}, "cuts words twice, or not at all"),
-    "no cutting": ({"pre_tokenizer": None}, "no word for the step"),
+    "no cutting": ({"pre_tokenizer": None}, "no name for the step"),
     "spaces around a token": ({"added_tokens": [SPACED]}, "takes the spaces around it"),
     "whole words, by GPT-2's rule": ({"model": {"ignore_merges": True}}, "no name for its pre_tokenizer"),
     "SentencePiece": ({"decoder": {"type": "Metaspace", "replacement": "▁"}}, "SentencePiece"),
@@ -316,7 +316,7 @@ def test_a_text_that_would_have_other_ids_stops_the_conversion(book, tmp_path, m
     def without(*arguments):
         return {key: value for key, value in lossy(*arguments).items() if "huggingface" not in key}
 
-    monkeypatch.setattr("nextok.tools.convert.build_settings", without)
+    monkeypatch.setattr("nextok.tools.convert.build_gguf_settings", without)
     with pytest.raises(ModelFileError, match="would have other tokens in the new file"):
         write_model(book, tmp_path / "m.gguf")
     assert not list(tmp_path.iterdir())
@@ -515,7 +515,7 @@ def test_the_command_says_where_and_what(book, tmp_path, capfd):
     assert main(["models", "convert", str(book), str(out), "--to", "q8_0"]) == 0
     said, told = capfd.readouterr()
     assert said == f"{out}\n"
-    assert told.startswith("pretrain: 20 tensors as q8_0, 0.1 MB; GGUF cannot say")
+    assert told.startswith("pretrain: 20 tensors as q8_0, 0.1 MB; GGUF cannot express")
     assert told.count("\n") == 1
     assert main(["models", "convert", str(book), str(out)]) == 2
     assert "--force" in capfd.readouterr().err

@@ -28,7 +28,7 @@ WIDTH = len("prompt in chunks = whole")
 
 
 def doctor(how: LoadFlags, model: Name = "smollm2", seconds: Seconds = 60.0, json: Json = False) -> None:
-    """Report the environment, then put a model that is here to the test: its file, and the laws of decoding."""
+    """Report the environment, then check a model on this machine: its file, and the laws of decoding."""
     if not seconds > 0:
         raise ValueError(f"--seconds must be above 0, got {seconds:g}; 60 is usual")
     facts = describe_environment(how.threads)

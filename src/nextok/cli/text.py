@@ -130,7 +130,7 @@ def _parse_biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
 
 
 def _read_file(flag: str, name: str) -> str:
-    """The text of a small file."""
+    """The text of a file of at most MOST_BYTES; ValueError if it cannot be read."""
     try:
         with Path(name).open("rb") as file:
             data = file.read(MOST_BYTES + 1)

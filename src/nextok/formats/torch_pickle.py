@@ -80,7 +80,7 @@ MARK = _Mark()
 
 
 def read_pickle(data: bytes) -> Any:
-    """The object that a pickle describes: dict, list, tuple, text, numbers and View; ModelFileError for all else."""
+    """The object of a pickle: dict, list, tuple, text, numbers and TensorView; ModelFileError for all else."""
     reader = _Reader()
     count = 0
     try:

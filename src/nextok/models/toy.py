@@ -19,13 +19,13 @@ Scores = Callable[[tuple[int, ...]], Sequence[float]]
 
 
 class ToyCache:
-    """(position, token) in numbered slots."""
+    """The cache of a toy model: (position, token) in numbered slots."""
 
     def __init__(self) -> None:
         self.slots: dict[int, tuple[int, int]] = {}
 
     def fork(self, end: int) -> "ToyCache":
-        """A cache of its own that begins with this one's slots below `end`."""
+        """A new cache that begins with this one's slots below `end`."""
         forked = ToyCache()
         forked.slots = {slot: content for slot, content in self.slots.items() if slot < end}
         return forked
@@ -59,7 +59,7 @@ class ToyModel:
         return ToyCache()
 
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """Score every wanted token from what it sees in its cache."""
+        """Score every wanted token from what it sees in its cache; AssertionError if that is not its path."""
         logits = [self._scores(path) for feed in feeds for path in _read_paths(feed)]
         return read(np.array(logits, np.float32).reshape(-1, self.vocab_size), rows)
 

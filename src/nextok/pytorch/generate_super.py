@@ -180,7 +180,7 @@ def _read_stops(stop_id: int | Sequence[int] | None, vocab_size: int) -> list[in
 
 
 def _make_seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
-    """One for each row."""
+    """One seed for each row; ValueError for another number of seeds."""
     if seed is None:
         return [secrets.randbits(48) for _ in range(rows)]
     seeds = [*seed] if isinstance(seed, Sequence) else [seed] * rows

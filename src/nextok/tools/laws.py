@@ -166,7 +166,7 @@ def check_laws(
 
 
 def build_reference(checkpoint: "Checkpoint", available: int | None) -> Model:
-    """The numpy model of the same weights; Unfit if they are too many, or more than the `available` bytes hold."""
+    """The numpy model of the same weights; NotCheckedError if they are too many for it, or for the free memory."""
     from math import prod
 
     from nextok.models.llama_numpy import LlamaNumpy

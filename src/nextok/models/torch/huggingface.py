@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from nextok.core.query import Row
 from nextok.models.base import Feed
 from nextok.models.torch import suitable
 from nextok.models.torch.agreement import find_tolerance, measure_difference
+from nextok.models.torch.base import TorchModel
 from nextok.models.torch.passes import copy_to_device, isolate_pass
 from nextok.models.torch.plan import Group, Plan, build_plan, check_feeds, gather_rows, split_feeds
-from nextok.models.torch.readout import answered
-from nextok.models.torch.slots import Pool, Region
+from nextok.models.torch.slots import Pool
 
 SHORT_WINDOW = 64
 """Largest window, in tokens, for which the text that a model is checked by is made longer than the window."""
@@ -58,16 +57,14 @@ class GroupCache(Cache):
         return self._group.slots.shape[1], 0
 
 
-class HuggingFace:
+class HuggingFace(TorchModel):
     """A causal language model of transformers: a pass is the forward pass of the module itself.
 
     Raises ValueError, with the name of its class, for one that cannot be run exactly. Passes run under no_grad and
-    not in inference mode, as tensors that a module keeps from a pass must still be usable in its training. The pool's
-    lock covers every pass and every change of a cache, so that engines of several threads may share the model.
+    not in inference mode, as tensors that a module keeps from a pass must still be usable in its training.
     """
 
     backend = "transformers"
-    rounds_by_shape = True  # a matrix product adds in another order for another number of rows
 
     def __init__(self, hf_model: Any) -> None:
         suitable.check_model(hf_model)
@@ -101,16 +98,6 @@ class HuggingFace:
         if (embedding := self._model.get_input_embeddings().weight) is not self._model.get_output_embeddings().weight:
             weights.pop(id(embedding), None)
         return sum(weights.values())
-
-    def open(self) -> Region:
-        """An empty cache."""
-        with self.pool.lock:
-            return Region(self.pool)
-
-    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """A forward pass for each group of feeds, then the readout on the device; raises what `logits` raises."""
-        with self.pool.lock, isolate_pass(self.device):
-            return answered(self.logits(feeds), rows)
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted.

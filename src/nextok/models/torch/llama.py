@@ -5,33 +5,29 @@ stream, h heads in g groups that share keys and values, w the width of a head.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from nextok.core.query import Row
 from nextok.formats.tensor import ModelConfig
 from nextok.models.base import Feed
 from nextok.models.frequencies import compute_frequencies
+from nextok.models.torch.base import TorchModel
 from nextok.models.torch.graphs import Graphs
 from nextok.models.torch.passes import isolate_pass
 from nextok.models.torch.plan import Group, Plan, build_plan, check_feeds, gather_rows
-from nextok.models.torch.readout import answered
-from nextok.models.torch.slots import Pool, Region
+from nextok.models.torch.slots import Pool
 from nextok.models.torch.weights import Layer, SideBySide, Weights
 
 
-class LlamaTorch:
+class LlamaTorch(TorchModel):
     """A Llama, Mistral, Qwen 2 or Qwen 3 model whose weights are tensors of one type on one device.
 
-    On a GPU, passes of a few tokens run as graphs. The pool's lock covers every pass and every change of a cache, so
-    that engines of several threads may share the model.
+    On a GPU, passes of a few tokens run as graphs.
     """
 
     backend = "torch"
-    rounds_by_shape = True  # a matrix product adds in another order for another number of rows
 
     def __init__(self, config: ModelConfig, weights: Weights) -> None:
         self.precision = "exact" if weights.embedding.dtype == torch.float32 else "fast"
@@ -49,16 +45,6 @@ class LlamaTorch:
     def bytes_per_token(self) -> int:
         """Bytes of all matrices and the head; an embedding that is not the head too is not counted."""
         return self.weights.bytes_per_token
-
-    def open(self) -> Region:
-        """An empty cache."""
-        with self.pool.lock:
-            return Region(self.pool)
-
-    def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
-        """One forward pass, then the readout on the device; raises what `logits` raises."""
-        with self.pool.lock, isolate_pass(self.device):
-            return answered(self.logits(feeds), rows)
 
     def logits(self, feeds: Sequence[Feed]) -> Tensor:
         """Read all tokens of a pass; the scores, [rows, vocab] float32, of those whose logits are wanted.

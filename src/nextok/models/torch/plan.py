@@ -33,7 +33,7 @@ LEAST_SLOTS = 128
 class GroupParts(NamedTuple, Generic[T]):
     """What a pass needs to know of feeds that attend side by side: as arrays, as their shapes, or as tensors.
 
-    The order of the fields is the order in which the numbers travel to the device; it is said nowhere else.
+    The order of the fields is the order in which the numbers travel to the device; nothing else repeats it.
     """
 
     members: T  # [m] the tokens of the pass that are in this group
