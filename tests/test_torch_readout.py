@@ -451,7 +451,7 @@ def _last_first(values, descending, count):
         (filters, "_first", lambda values, descending, count: values >= descending.gather(-1, count - 1)),
         (filters, "_entropy", lambda logprobs: -logprobs.exp().mul(logprobs).nansum(-1, keepdim=True) + 1e-3),
         (filters, "log_softmax", lambda values: values.float().log_softmax(-1).double()),
-        (noise, "_shifted", lambda x, by: x >> by),
+        (noise, "_shift_right", lambda x, by: x >> by),
     ],
     ids=["the last of ties", "more than k", "another entropy", "float32", "a shift with the sign"],
 )
