@@ -15,8 +15,9 @@ from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import DeadEndError
 from nextok.models.toy import ToyModel, make_scores
+from nextok.sampling.edits import Allow, Forbid
 from nextok.sampling.penalties import FrequencyPenalty
-from nextok.sampling.transforms import Allow, Forbid, Temperature, TopK
+from nextok.sampling.transforms import Temperature, TopK
 from nextok.strategies.beam.beam import Beam
 from nextok.strategies.beam.search import last_in_common
 from nextok.strategies.sample import Chain, Greedy, Sample

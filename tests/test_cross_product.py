@@ -12,8 +12,8 @@ from nextok.core.request import Request
 from nextok.engine.engine import Engine
 from nextok.errors import NextokError
 from nextok.readout import readout
+from nextok.sampling.edits import Add, Allow, Forbid
 from nextok.sampling.penalties import BadWords
-from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.strategies.rescore import Echo
 from nextok.strategies.speculate import Speculate
 from nextok.text.from_gguf import build_tokenizer

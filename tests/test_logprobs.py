@@ -9,8 +9,8 @@ import pytest
 import nextok as nt
 from nextok.core.events import Chosen
 from nextok.models.toy import ToyModel
+from nextok.sampling.edits import Add, Allow
 from nextok.sampling.penalties import BadWords
-from nextok.sampling.transforms import Add, Allow
 from nextok.strategies.beam.beam import Beam
 from nextok.strategies.rescore import Echo, rescored
 from nextok.strategies.sample import Greedy

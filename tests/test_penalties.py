@@ -14,7 +14,8 @@ from nextok.core.query import Pick, Query, Row, Top
 from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.readout.filters import transform
-from nextok.sampling.past import Ledger, Past, _matches_of
+from nextok.sampling.edits import Add, Forbid, Scale
+from nextok.sampling.past import Ledger, Past, _find_matches
 from nextok.sampling.penalties import (
     DRY,
     BadWords,
@@ -25,7 +26,6 @@ from nextok.sampling.penalties import (
     RepetitionPenalty,
 )
 from nextok.sampling.sampler import Sampler
-from nextok.sampling.transforms import Add, Forbid, Scale
 from nextok.strategies.sample import Sample
 from toys import TARGET, asked, by_reference
 
@@ -187,7 +187,7 @@ def test_matches_by_any_way_are_the_naive_ones(text, cut, tail):
         grown.matches()
         grown.add(token)
     at_once = Ledger(text)  # of more than 32 tokens: the Z-algorithm
-    assert grown.matches() == at_once.matches() == _matches_of(text) == naive_matches(text)
+    assert grown.matches() == at_once.matches() == _find_matches(text) == naive_matches(text)
     assert Past(grown, tail, 0, None).matches() == naive_matches(text + tail)
     late = Ledger(text[:cut])
     for token in text[cut:]:

@@ -250,8 +250,8 @@ def zipf_k(logits, mu):
 
 
 def surprise(version, mu):
-    """Mirostat after a step that left mu at this value."""
-    return Surprise(version, tau=5.0, eta=0.1, node=1, step=(0, 0), memory={(0, 0): mu})
+    """Mirostat where mu has this value."""
+    return Surprise(version, tau=5.0, eta=0.1, mu=mu)
 
 
 @pytest.mark.parametrize("kind", ["common", "ties", "mostly removed", "nearly flat"])

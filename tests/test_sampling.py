@@ -13,9 +13,10 @@ from nextok.readout.filters import largest, log_softmax
 from nextok.readout.filters import transform as transformed
 from nextok.readout.noise import gumbel
 from nextok.readout.readout import read
+from nextok.sampling.edits import Forbid
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.seeds import stream
-from nextok.sampling.transforms import Forbid, MinP, Temperature, TopK, TopP
+from nextok.sampling.transforms import MinP, Temperature, TopK, TopP
 from nextok.strategies.sample import Greedy, Sample
 
 GREEDY = Greedy().sampler

@@ -16,15 +16,12 @@ from nextok.models.torch import filters, noise, passes
 from nextok.models.torch.readout import read
 from nextok.readout import noise as reference_noise
 from nextok.readout import readout
+from nextok.sampling.edits import Add, Allow, Forbid, Scale
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import (
     XTC,
-    Add,
-    Allow,
     Custom,
-    Forbid,
     MinP,
-    Scale,
     Surprise,
     Temperature,
     TopK,
@@ -32,7 +29,7 @@ from nextok.sampling.transforms import (
     TopP,
     TypicalP,
 )
-from test_native_readout import EDITS, FILTERS, ROWS, alone, any_row, close, memories, same
+from test_native_readout import EDITS, FILTERS, ROWS, any_row, same
 
 INF = math.inf
 GREEDY = Pick(Sampler(noise=False))
@@ -46,15 +43,9 @@ def device(request):
 
 
 def both(logits, rows, device):
-    """What the reference and torch answer to float32 logits, once their mirostats remember the same."""
-    theirs, ours = [alone(row) for row in rows], [alone(row) for row in rows]
+    """What the reference and torch answer to float32 logits."""
     with np.errstate(all="ignore"):  # of logits that are no numbers
-        expected, found = readout.read(logits, theirs), read(torch.from_numpy(logits).to(device), ours)
-    for one, other in zip(theirs, ours):
-        for memory, own in zip(memories(one), memories(other), strict=True):
-            assert list(memory) == list(own)
-            assert close(list(memory.values()), list(own.values()))
-    return expected, found
+        return readout.read(logits, rows), read(torch.from_numpy(logits).to(device), rows)
 
 
 def differences(logits, rows, device):
@@ -120,8 +111,7 @@ def test_narrow_logits_are_read_as_float32(narrow, device):
     logits = torch.from_numpy(dice.normal(0, 3, (20, 500))).to(narrow)
     rows = [any_row(dice, 500, int(dice.integers(20))) for _ in range(100)]
     rows += [Row(index, GREEDY, 0, 1) for index in range(20)]
-    theirs, ours = [alone(row) for row in rows], [alone(row) for row in rows]
-    expected, found = readout.read(logits.float().numpy(), theirs), read(logits.to(device), ours)
+    expected, found = readout.read(logits.float().numpy(), rows), read(logits.to(device), rows)
     assert [row for row, one, other in zip(rows, expected, found, strict=True) if not same(one, other)] == []
 
 
@@ -218,20 +208,60 @@ def test_what_the_reference_alone_knows_is_read_by_it_in_between(device):
     def refuse(row):
         raise RuntimeError("not today")
 
-    memory = {}
     logits = torch.tensor([[0, 1, 2], [5, 1, 0]], dtype=torch.float32, device=device)
     rows = [
         Row(0, Pick(Sampler((Custom(lambda row: -row),), noise=False)), 0, 1),
         Row(1, GREEDY, 0, 1),
-        Row(1, Pick(Sampler((TopK(1), Surprise(2, 5.0, 0.1, 3, None, memory)))), 0, 1),
+        Row(1, Pick(Sampler((TopK(1), Surprise(2, 5.0, 0.1, 10.0)))), 0, 1),
         Row(0, Pick(Sampler((Custom(refuse),))), 0, 1),
         Row(1, Top(1, (TopK(2),)), 0, 1),
     ]
     first, second, third, fourth, fifth = read(logits, rows)
-    assert (first, second, third) == (Choice(0), Choice(0), Choice(0))
-    assert memory == {(3, 0): pytest.approx(10.5)}  # 2 tau, and no surprise where 5 bits were wanted
+    assert (first, second, third) == (Choice(0), Choice(0), Choice(0, surprise=0.0))
     assert str(fourth) == "not today"
     assert fifth == [Candidate(0, pytest.approx(-math.log(1 + math.exp(-4))))]
+
+
+def bits_of_each(answer):
+    """The tokens that an answer tells of, with their surprise in bits."""
+    if isinstance(answer, Choice):
+        return {answer.token: answer.surprise}
+    return {each.token: -each.logprob / math.log(2) for each in answer}
+
+
+def chain_of_mirostat(dice, count, vocab, custom):
+    """Rows of a draft of `count` tokens, each after the one before; most guesses are what is drawn there."""
+    own = (Custom(lambda row: row * 1.1),) if custom else ()
+    transforms = (Temperature(1.2), *own, Surprise(int(dice.integers(1, 3)), 2.0, 0.7, 4.0))
+    logits = dice.normal(0, 2, (count, vocab)).astype(np.float32)
+    reads = [Pick(Sampler(transforms)), Top(4, transforms), Draws(4, transforms)]
+    rows = [Row(0, reads[0], 7, 1)]
+    for index in range(1, count):
+        drawn = list(bits_of_each(readout.read(logits, rows)[-1]))
+        guess = int(dice.choice(drawn) if dice.random() < 0.7 else dice.integers(vocab))
+        rows.append(Row(index, reads[dice.integers(3)], 7, 1 + index, after=(index - 1, guess)))
+    return logits, rows
+
+
+@pytest.mark.parametrize("custom", [False, True])
+def test_mirostat_learns_within_a_pass_as_in_passes_of_one_row(custom, device):
+    """Mu of a row is that which the answers before it leave; 2 tau where the guess was another token."""
+    dice, differ = np.random.default_rng(3), 0
+    for _ in range(60):
+        logits, rows = chain_of_mirostat(dice, 6, 40, custom)
+        expected, found = both(logits, rows, device)
+        assert all(map(same, expected, found))
+        mu, one_by_one = 4.0, []
+        for row in rows:
+            if row.after:
+                bits = bits_of_each(one_by_one[-1]).get(row.after[1])
+                mu = 4.0 if bits is None else mu - 0.7 * (bits - 2.0)
+            with_mu = [replace(each, mu=mu) if isinstance(each, Surprise) else each for each in row.read.transforms]
+            one_by_one += readout.read(logits, [replace(row, read=row.read.after(tuple(with_mu)), after=None)])
+        assert all(map(same, one_by_one, found))
+        unaware = readout.read(logits, [replace(row, after=None) for row in rows])
+        differ += not all(map(same, unaware, found))
+    assert differ > 30  # the control: without what the rows before have chosen, the answers are others
 
 
 @pytest.mark.parametrize("index", [-1, 2, 10**30])
@@ -257,8 +287,8 @@ def test_the_logits_stay_as_they_are_and_may_come_from_training_or_from_a_wider_
     wide = torch.from_numpy(dice.normal(0, 3, (4, 120)).astype(np.float32)).to(device).requires_grad_()
     logits, rows = wide[:, :97], [any_row(dice, 97, int(dice.integers(4))) for _ in range(80)]
     before = logits.detach().clone()
-    expected = readout.read(before.cpu().numpy(), [alone(row) for row in rows])
-    assert all(map(same, expected, read(logits, [alone(row) for row in rows])))
+    expected = readout.read(before.cpu().numpy(), rows)
+    assert all(map(same, expected, read(logits, rows)))
     assert torch.equal(logits.detach(), before)
 
 
@@ -421,7 +451,7 @@ def _last_first(values, descending, count):
         (filters, "_first", lambda values, descending, count: values >= descending.gather(-1, count - 1)),
         (filters, "_entropy", lambda logprobs: -logprobs.exp().mul(logprobs).nansum(-1, keepdim=True) + 1e-3),
         (filters, "log_softmax", lambda values: values.float().log_softmax(-1).double()),
-        (noise, "_shifted", lambda x, by: x >> by),
+        (noise, "_shift_right", lambda x, by: x >> by),
     ],
     ids=["the last of ties", "more than k", "another entropy", "float32", "a shift with the sign"],
 )

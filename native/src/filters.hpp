@@ -1,4 +1,4 @@
-// What each transform does to a row; sampling/filters.py says the same in numpy and is the reference.
+// What each transform does to a row; readout/filters.py says the same in numpy and is the reference.
 #pragma once
 #include "survivors.hpp"
 #include "transforms.hpp"

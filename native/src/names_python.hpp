@@ -12,8 +12,8 @@ struct Name {
 inline nanobind::object fetch(const Name& each) { return nanobind::module_::import_(each.module).attr(each.name); }
 
 constexpr const char* kQuery = "nextok.core.query";
-constexpr const char* kFilters = "nextok.readout.filters";
 constexpr const char* kReadout = "nextok.readout.readout";
+constexpr const char* kEdits = "nextok.sampling.edits";
 constexpr const char* kTransforms = "nextok.sampling.transforms";
 
 constexpr Name kPick{kQuery, "Pick"};
@@ -24,15 +24,13 @@ constexpr Name kChoice{kQuery, "Choice"};
 constexpr Name kCandidate{kQuery, "Candidate"};
 constexpr Name kDrawn{kQuery, "Drawn"};
 
-constexpr Name kRemember{kFilters, "remember"};
-
 constexpr Name kUnreadable{kReadout, "unreadable"};
 constexpr Name kDeadEnd{kReadout, "dead_end"};
 
-constexpr Name kAllow{kTransforms, "Allow"};
-constexpr Name kForbid{kTransforms, "Forbid"};
-constexpr Name kAdd{kTransforms, "Add"};
-constexpr Name kScale{kTransforms, "Scale"};
+constexpr Name kAllow{kEdits, "Allow"};
+constexpr Name kForbid{kEdits, "Forbid"};
+constexpr Name kAdd{kEdits, "Add"};
+constexpr Name kScale{kEdits, "Scale"};
 constexpr Name kTemperature{kTransforms, "Temperature"};
 constexpr Name kDynamicTemperature{kTransforms, "DynamicTemperature"};
 constexpr Name kTopK{kTransforms, "TopK"};
@@ -44,6 +42,5 @@ constexpr Name kEtaCutoff{kTransforms, "EtaCutoff"};
 constexpr Name kTopNSigma{kTransforms, "TopNSigma"};
 constexpr Name kXTC{kTransforms, "XTC"};
 constexpr Name kSurprise{kTransforms, "Surprise"};
-constexpr Name kCustom{kTransforms, "Custom"};
 
 }  // namespace nextok::python

@@ -49,7 +49,7 @@ Answer read_row(const float* logits, int vocab, const Read& read) {
         case Read::score: break;
     }
     if (read.logprobs) report(logits, vocab, first, read, answer);
-    if (read.transforms.empty() || !(read.logprobs || read.remembers)) return answer;
+    if (read.transforms.empty() || !(read.logprobs || read.surprise)) return answer;
     if (empty)
         answer.processed = {kNever, {}};
     else

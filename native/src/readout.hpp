@@ -1,4 +1,4 @@
-// From one row of logits to an answer; sampling/readout.py says the same in numpy and is the reference.
+// From one row of logits to an answer; readout/readout.py says the same in numpy and is the reference.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -18,7 +18,7 @@ struct Read {
     int count;         // The number of tokens of a top or of draws.
     bool logprobs;     // Whether a pick or a score reports log-probabilities.
     int alternatives;  // The number of alternatives reported with them.
-    bool remembers;    // Whether rows after it need its log-probability: mirostat is among the transforms.
+    bool surprise;     // Whether it reports its processed log-probability: mirostat is among the transforms.
     std::vector<Transform> transforms;
 };
 

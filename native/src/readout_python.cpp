@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 
 #include "names_python.hpp"
@@ -18,7 +19,7 @@ using Logits = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 
 // What Python calls the parts of a question and of its answer.
 struct Names {
-    nb::object pick, top, draws, score, choice, candidate, drawn, unreadable, dead_end, remember;
+    nb::object pick, top, draws, score, choice, candidate, drawn, unreadable, dead_end;
 };
 const Names* names;  // Set when the module is imported, and never freed.
 
@@ -54,8 +55,9 @@ Question question_of(nb::handle row, int first, int end, int vocab) {
     }
     Transforms transforms = transforms_of(what.attr("transforms"), vocab);
     found.transforms = std::move(transforms.list);
-    found.remembers = transforms.remembers;
-    found.function = transforms.function;
+    found.surprise = transforms.surprise;
+    found.unknown = transforms.unknown;
+    found.follows = !row.attr("after").is_none();
     return found;
 }
 
@@ -66,11 +68,13 @@ nb::list candidates_of(const std::vector<Candidate>& candidates) {
 }
 
 nb::object choice_of(const Question& question, const Answer& answer) {
-    if (!question.logprobs) return names->choice(answer.token);
+    const nb::object surprise =
+        question.surprise ? nb::object(nb::float_(-answer.processed.logprob / std::log(2.0))) : nb::none();
+    if (!question.logprobs) return names->choice(answer.token, nb::arg("surprise") = surprise);
     const nb::object logprob = nb::float_(answer.raw.logprob), top = nb::tuple(candidates_of(answer.raw.top));
     if (question.transforms.empty()) return names->choice(answer.token, logprob, top, logprob, top);
     return names->choice(answer.token, logprob, top, answer.processed.logprob,
-                         nb::tuple(candidates_of(answer.processed.top)));
+                         nb::tuple(candidates_of(answer.processed.top)), surprise);
 }
 
 nb::object reply_of(const Question& question, const Answer& answer) {
@@ -84,22 +88,11 @@ nb::object reply_of(const Question& question, const Answer& answer) {
     return answer.kind == Answer::dead_end ? names->dead_end(question.position) : choice_of(question, answer);
 }
 
-// Tell the mirostat of a row what was chosen.
-void remember(nb::handle row, const Question& question, const Answer& answer) {
-    if (answer.kind != Answer::answered) return;
-    const nb::object transforms = row.attr("read").attr("transforms");
-    const auto tell = [&](int token, double logprob) { names->remember(transforms, token, logprob); };
-    if (question.kind == Read::pick || question.kind == Read::score) tell(answer.token, answer.processed.logprob);
-    for (const Candidate& each : answer.top) tell(each.token, each.logprob);
-    for (const Drawn& each : answer.drawn) tell(each.token, each.logprob);
-}
-
 void check_shape(size_t rows, size_t vocab) {
     if (vocab < 1 || std::max(vocab, rows) > 1 << 30)
         throw std::invalid_argument("there must be from 1 to 2^30 tokens in the vocabulary, and no more rows");
 }
 
-// One after the other, as mirostat needs the tokens that were chosen in the rows before.
 nb::list read(Logits logits, nb::handle rows, nb::handle first) {
     if (logits.ndim() != 2) throw std::invalid_argument("logits must have two dimensions, [rows, vocab]");
     const size_t vocab = logits.shape(1);
@@ -108,14 +101,13 @@ nb::list read(Logits logits, nb::handle rows, nb::handle first) {
     nb::list replies;
     for (nb::handle row : rows) {
         const Question question = question_of(row, before, before + int(logits.shape(0)), int(vocab));
-        if (question.function)
-            throw std::invalid_argument("a row with a Custom transform is read in Python, by sampling/readout.py");
+        if (question.apart())
+            throw std::invalid_argument("this row has a transform that the core does not know, or follows another one");
         Answer answer;
         {
             nb::gil_scoped_release release;
             answer = read_row(logits.data() + question.row * vocab, int(vocab), question);
         }
-        if (question.remembers) remember(row, question, answer);
         replies.append(reply_of(question, answer));
     }
     return replies;
@@ -140,11 +132,12 @@ nb::list replies_of(const std::vector<Question>& questions, const std::vector<An
 void bind_readout(nb::module_& module) {
     bind_transforms();
     using namespace python;
-    names = new Names{fetch(kPick),      fetch(kTop),   fetch(kDraws),      fetch(kScore),   fetch(kChoice),
-                      fetch(kCandidate), fetch(kDrawn), fetch(kUnreadable), fetch(kDeadEnd), fetch(kRemember)};
+    names = new Names{fetch(kPick),      fetch(kTop),   fetch(kDraws),      fetch(kScore),  fetch(kChoice),
+                      fetch(kCandidate), fetch(kDrawn), fetch(kUnreadable), fetch(kDeadEnd)};
     module.def("read", &read, nb::arg("logits"), nb::arg("rows"), nb::arg("first") = 0,
                "Answer each row from logits [rows, vocab], of which the first is row `first` of the pass, as "
-               "sampling/readout.py does.");
+               "readout/readout.py does.");
+    module.def("knows", &knows, nb::arg("type"), "Whether the core has code for transforms of this type.");
 }
 
 }  // namespace nextok

@@ -7,12 +7,12 @@
 
 namespace nextok {
 
-// How a row is read, and whether it is read apart, in Python's order: one of its transforms is a Python function, or
-// needs the answers of other rows.
+// How a row is read, and whether it is read apart, in Python's order: the core does not know one of its transforms, or
+// mirostat needs the answer to an earlier row of the pass.
 struct Question : Read {
-    bool function;  // Whether one of the transforms is a Python function.
+    bool unknown, follows;
 
-    bool apart() const { return function || remembers; }
+    bool apart() const { return unknown || follows; }
 };
 
 // One for each Row; what is out of range for logits [rows, vocab] raises ValueError.

@@ -1,4 +1,4 @@
-// What can be done to a row of logits; sampling/transforms.py says what each of them means.
+// What can be done to a row of logits; sampling/transforms.py and edits.py say what each of them means.
 #pragma once
 #include <cstdint>
 #include <variant>

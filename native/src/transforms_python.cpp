@@ -1,5 +1,6 @@
 #include "transforms_python.hpp"
 
+#include <algorithm>
 #include <limits>
 
 #include "names_python.hpp"
@@ -18,7 +19,7 @@ struct Parser {
 
 // What Python calls the transforms, the most frequent first.
 struct Known {
-    nb::object function, surprise;
+    nb::object surprise;
     std::vector<Parser> parsers;
 };
 const Known* known;  // Set when the module is imported, and never freed.
@@ -106,22 +107,24 @@ Transforms transforms_of(nb::handle transforms, int vocab) {
     Transforms found;
     for (nb::handle each : transforms) {
         size_t i = 0;
-        while (i < known->parsers.size() && !is(each, known->parsers[i].type)) i++;
+        while (i < known->parsers.size() && !each.type().is(known->parsers[i].type)) i++;
         if (i < known->parsers.size())
             found.list.push_back(known->parsers[i].parse(each, vocab));
-        else if (is(each, known->function))
-            found.function = true;
         else
-            throw std::invalid_argument("a transform must be an Edit or a Filter of sampling/transforms.py");
-        found.remembers = found.remembers || is(each, known->surprise);
+            found.unknown = true;
+        found.surprise = found.surprise || each.type().is(known->surprise);
     }
     return found;
 }
 
+bool knows(nb::handle type) {
+    return std::any_of(known->parsers.begin(), known->parsers.end(),
+                       [type](const Parser& each) { return each.type.is(type); });
+}
+
 void bind_transforms() {
     using namespace python;
-    known = new Known{fetch(kCustom),
-                      fetch(kSurprise),
+    known = new Known{fetch(kSurprise),
                       {{fetch(kTemperature), parsed<temperature>},
                        {fetch(kTopK), parsed<top_k>},
                        {fetch(kTopP), parsed<top_p>},

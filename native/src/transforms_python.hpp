@@ -1,4 +1,4 @@
-// Transforms of Python (sampling/transforms.py) into records.
+// Transforms of Python (sampling/transforms.py and edits.py) into records.
 #pragma once
 #include <nanobind/nanobind.h>
 
@@ -9,13 +9,16 @@
 namespace nextok {
 
 struct Transforms {
-    std::vector<Transform> list;  // Incomplete if a Custom is among them.
-    bool function = false;        // Whether one is a Custom, which needs Python.
-    bool remembers = false;       // Whether one is a Surprise, which needs the answers of the rows before.
+    std::vector<Transform> list;  // Incomplete if one of them is unknown.
+    bool unknown = false;         // Whether the core has no code for one of them.
+    bool surprise = false;        // Whether mirostat is among them: the answer tells how surprising its token was.
 };
 
-// ValueError if one of them is no transform, or out of range for this vocabulary.
+// ValueError if one of them is out of range for this vocabulary.
 Transforms transforms_of(nanobind::handle transforms, int vocab);
+
+// Whether the core has code for transforms of this Python type.
+bool knows(nanobind::handle type);
 
 // Look up what Python calls them.
 void bind_transforms();

@@ -1,147 +1,98 @@
 """nextok turns a language model's scores into text: greedy, sampling, beam search and speculative decoding."""
 
 import importlib
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nextok.extras import needed_for
 
 if TYPE_CHECKING:
-    from nextok.conversation import Conversation
-    from nextok.drafts.draft_model import DraftModel
-    from nextok.drafts.prompt_lookup import PromptLookup
-    from nextok.drafts.token_tree import TokenTree
-    from nextok.errors import NextokError
-    from nextok.generation.output import Completion, Output, Scores, Stats
-    from nextok.grammar.grammar import Grammar
-    from nextok.lm import LM
-    from nextok.loading import load, load_tokenizer
-    from nextok.pytorch.generate_super import attach, generate_super
-    from nextok.pytorch.wrap import wrap
-    from nextok.sampling.penalties import (
-        DRY,
-        FrequencyPenalty,
-        Mirostat,
-        NoRepeatNGram,
-        PresencePenalty,
-        RepetitionPenalty,
-    )
-    from nextok.sampling.transforms import (
-        XTC,
-        Custom,
-        DynamicTemperature,
-        EpsilonCutoff,
-        EtaCutoff,
-        MinP,
-        Temperature,
-        TopK,
-        TopNSigma,
-        TopP,
-        TypicalP,
-    )
-    from nextok.strategies.beam.beam import Beam
-    from nextok.strategies.beam.diverse import DiverseBeam
-    from nextok.strategies.beam.stochastic import StochasticBeam
-    from nextok.strategies.sample import Chain, Greedy, Sample
-    from nextok.strategies.speculate import Speculate
+    from nextok.conversation import Conversation as Conversation
+    from nextok.drafts.draft_model import DraftModel as DraftModel
+    from nextok.drafts.prompt_lookup import PromptLookup as PromptLookup
+    from nextok.drafts.token_tree import TokenTree as TokenTree
+    from nextok.errors import NextokError as NextokError
+    from nextok.generation.output import Completion as Completion
+    from nextok.generation.output import Output as Output
+    from nextok.generation.output import Scores as Scores
+    from nextok.generation.output import Stats as Stats
+    from nextok.grammar.grammar import Grammar as Grammar
+    from nextok.lm import LM as LM
+    from nextok.loading import load as load
+    from nextok.loading import load_tokenizer as load_tokenizer
+    from nextok.pytorch.generate_super import attach as attach
+    from nextok.pytorch.generate_super import generate_super as generate_super
+    from nextok.pytorch.wrap import wrap as wrap
+    from nextok.sampling.penalties import DRY as DRY
+    from nextok.sampling.penalties import FrequencyPenalty as FrequencyPenalty
+    from nextok.sampling.penalties import Mirostat as Mirostat
+    from nextok.sampling.penalties import NoRepeatNGram as NoRepeatNGram
+    from nextok.sampling.penalties import PresencePenalty as PresencePenalty
+    from nextok.sampling.penalties import RepetitionPenalty as RepetitionPenalty
+    from nextok.sampling.transforms import XTC as XTC
+    from nextok.sampling.transforms import Custom as Custom
+    from nextok.sampling.transforms import DynamicTemperature as DynamicTemperature
+    from nextok.sampling.transforms import EpsilonCutoff as EpsilonCutoff
+    from nextok.sampling.transforms import EtaCutoff as EtaCutoff
+    from nextok.sampling.transforms import MinP as MinP
+    from nextok.sampling.transforms import Temperature as Temperature
+    from nextok.sampling.transforms import TopK as TopK
+    from nextok.sampling.transforms import TopNSigma as TopNSigma
+    from nextok.sampling.transforms import TopP as TopP
+    from nextok.sampling.transforms import TypicalP as TypicalP
+    from nextok.strategies.beam.beam import Beam as Beam
+    from nextok.strategies.beam.diverse import DiverseBeam as DiverseBeam
+    from nextok.strategies.beam.stochastic import StochasticBeam as StochasticBeam
+    from nextok.strategies.sample import Chain as Chain
+    from nextok.strategies.sample import Greedy as Greedy
+    from nextok.strategies.sample import Sample as Sample
+    from nextok.strategies.speculate import Speculate as Speculate
 
 __version__ = "0.1.0"
 
-# Where each public name lives; it is imported when first used, so that the command line starts at once.
+# Where public names live. Each is imported when it is first used, so that the command line starts at once. The
+# transforms are not among them: they are the records that the fields of Sample name.
 _HOMES = {
-    "DRY": "sampling.penalties",
-    "LM": "lm",
-    "XTC": "sampling.transforms",
-    "Beam": "strategies.beam.beam",
-    "Chain": "strategies.sample",
-    "Completion": "generation.output",
-    "Conversation": "conversation",
-    "Custom": "sampling.transforms",
-    "DiverseBeam": "strategies.beam.diverse",
-    "DraftModel": "drafts.draft_model",
-    "DynamicTemperature": "sampling.transforms",
-    "EpsilonCutoff": "sampling.transforms",
-    "EtaCutoff": "sampling.transforms",
-    "FrequencyPenalty": "sampling.penalties",
-    "Grammar": "grammar.grammar",
-    "Greedy": "strategies.sample",
-    "MinP": "sampling.transforms",
-    "Mirostat": "sampling.penalties",
-    "NextokError": "errors",
-    "NoRepeatNGram": "sampling.penalties",
-    "Output": "generation.output",
-    "PresencePenalty": "sampling.penalties",
-    "PromptLookup": "drafts.prompt_lookup",
-    "RepetitionPenalty": "sampling.penalties",
-    "Sample": "strategies.sample",
-    "Scores": "generation.output",
-    "Speculate": "strategies.speculate",
-    "Stats": "generation.output",
-    "StochasticBeam": "strategies.beam.stochastic",
-    "Temperature": "sampling.transforms",
-    "TokenTree": "drafts.token_tree",
-    "TopK": "sampling.transforms",
-    "TopNSigma": "sampling.transforms",
-    "TopP": "sampling.transforms",
-    "TypicalP": "sampling.transforms",
-    "attach": "pytorch.generate_super",
-    "generate_super": "pytorch.generate_super",
-    "load": "loading",
-    "load_tokenizer": "loading",
-    "wrap": "pytorch.wrap",
+    "conversation": "Conversation",
+    "drafts.draft_model": "DraftModel",
+    "drafts.prompt_lookup": "PromptLookup",
+    "drafts.token_tree": "TokenTree",
+    "errors": "NextokError",
+    "generation.output": "Completion Output Scores Stats",
+    "grammar.grammar": "Grammar",
+    "lm": "LM",
+    "loading": "load load_tokenizer",
+    "pytorch.generate_super": "attach generate_super",
+    "pytorch.wrap": "wrap",
+    "strategies.beam.beam": "Beam",
+    "strategies.beam.diverse": "DiverseBeam",
+    "strategies.beam.stochastic": "StochasticBeam",
+    "strategies.sample": "Chain Greedy Sample",
+    "strategies.speculate": "Speculate",
 }
 
-__all__ = [
-    "DRY",
-    "LM",
-    "XTC",
-    "Beam",
-    "Chain",
-    "Completion",
-    "Conversation",
-    "Custom",
-    "DiverseBeam",
-    "DraftModel",
-    "DynamicTemperature",
-    "EpsilonCutoff",
-    "EtaCutoff",
-    "FrequencyPenalty",
-    "Grammar",
-    "Greedy",
-    "MinP",
-    "Mirostat",
-    "NextokError",
-    "NoRepeatNGram",
-    "Output",
-    "PresencePenalty",
-    "PromptLookup",
-    "RepetitionPenalty",
-    "Sample",
-    "Scores",
-    "Speculate",
-    "Stats",
-    "StochasticBeam",
-    "Temperature",
-    "TokenTree",
-    "TopK",
-    "TopNSigma",
-    "TopP",
-    "TypicalP",
-    "attach",
-    "generate_super",
-    "load",
-    "load_tokenizer",
-    "wrap",
-]
+
+@cache
+def _homes() -> dict[str, str]:
+    """The module of each public name."""
+    from nextok.strategies.sample import Sample
+    from nextok.strategies.settings import settings_of
+
+    records = [how.record for _, how in settings_of(Sample)]
+    homes = {name: f"nextok.{module}" for module, names in _HOMES.items() for name in names.split()}
+    return homes | {record.__name__: record.__module__ for record in records}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name == "__all__":
+        return sorted(_homes())
+    if name.startswith("_") or name not in _homes():
         raise AttributeError(f"module 'nextok' has no attribute {name!r}")
     with needed_for(f"nextok.{name}"):
-        value = getattr(importlib.import_module(f"nextok.{_HOMES[name]}"), name)
+        value = getattr(importlib.import_module(_homes()[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *_homes()})

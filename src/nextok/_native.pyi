@@ -16,7 +16,10 @@ def read_bandwidth(threads: int, megabytes: int) -> float:
     """How fast this many threads read that much memory together, in GB/s (10^9 bytes); the best of several reads."""
 
 def read(logits: npt.NDArray[np.float32], rows: Iterable[Row], first: int = 0) -> list[Any]:
-    """Answer each row as `sampling/readout.py` does; one with a custom transform raises ValueError."""
+    """Answer each row as `readout/readout.py` does; one that must be read apart raises ValueError."""
+
+def knows(type: type) -> bool:
+    """Whether the core has code for transforms of this type."""
 
 class Cache:
     """Keys and values of one tree, in pages of slots."""
@@ -69,7 +72,7 @@ class Model:
     ) -> tuple[list[Any], list[tuple[int, npt.NDArray[np.float32]]]]:
         """One pass, and the answer to each of its rows.
 
-        A row with a custom transform or mirostat has None there; the second list has its place and scores [1, vocab].
+        A row that is read apart has None; the second list has its place and scores [1, vocab].
         """
 
     @property

@@ -5,6 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
+from nextok.strategies.sample import Sample
+from nextok.strategies.settings import settings_of
+
 OUTPUT, TEXT, SAMPLING = "Output", "Text", "Sampling (greedy by default)"
 
 
@@ -75,13 +78,11 @@ DraftName = Annotated[
 
 _SAME_NAME = (
     *("max_tokens", "min_tokens", "logprobs", "seed", "n", "threads", "rounds"),
-    *("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma"),
-    *("repetition_penalty", "presence_penalty", "frequency_penalty"),
     *("length_penalty", "patience", "diversity", "max_draft"),
 )
 _TYPED = {
     **{name: flag(name) for name in _SAME_NAME},
-    "no_repeat_ngram_size": "--no-repeat-ngram",
+    **{each.name: flag(how.option or each.name) for each, how in settings_of(Sample) if not how.numbers},
     "width": "--num-beams",
     "groups": "--beam-groups",
     "a bad word": "--bad-word",

@@ -35,7 +35,8 @@ class Choice:
     """The token at one node, and where they were asked for its log-probability and the best alternatives.
 
     `logprob` and `top` are those of the model's own scores, the processed ones of the distribution after the
-    transforms, from which it was drawn.
+    transforms, from which it was drawn. `surprise` is the token's under the latter, in bits: told where mirostat is
+    among the transforms.
     """
 
     token: int
@@ -43,6 +44,7 @@ class Choice:
     top: tuple[Candidate, ...] = ()
     processed: float | None = None
     processed_top: tuple[Candidate, ...] = ()
+    surprise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class Row:
     seed: int
     position: int  # of the token to be chosen, in its whole path
     logprobs: int | None = None  # how many alternatives to report; None: no log-probabilities at all
+    after: tuple[int, int] | None = None  # of mirostat: the place of an earlier Row of the pass, its token to here
 
 
 def readable(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:

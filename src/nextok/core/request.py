@@ -1,9 +1,12 @@
 """One text in the making: where it stands in its tree, and the only way it grows."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from nextok.core.ending import Ending, Limits
 from nextok.core.events import Finished, Token
+from nextok.core.mirostat import last_surprise
 from nextok.core.query import Draws, Query, Row, Score
 from nextok.core.rules import Rules
 from nextok.core.tree import Tree
@@ -129,12 +132,23 @@ class Request:
         """Why a text that ends in `node` is finished (stop, length or context), or None if it goes on."""
         return self._ending.reason(node)
 
-    def row(self, index: int, node: int, query: Query, position: int) -> Row:
-        """The readout of `node`, entry `position` of `query`, from row `index` of a pass."""
+    def row(self, index: int, node: int, query: Query, position: int, places: Mapping[int, int] | None = None) -> Row:
+        """The readout of `node`, entry `position` of `query`, from row `index` of a pass.
+
+        `places`: where the nodes of this request that are read earlier in the pass stand among its Rows.
+        """
         read, seed = self._rules.apply(node, query.read(position)), self._seed
         if isinstance(read, Draws) or (isinstance(read, Score) and read.per_path):
             seed = salted(seed, self._tree.path(node, above=self._prompt))
-        return Row(index, read, seed, self._tree.depth[node] + 1, self._logprobs)
+        row = Row(index, read, seed, self._tree.depth[node] + 1, self._logprobs)
+        if not places or node == self._prompt or last_surprise(row) is None:
+            return row
+        place = places.get(self._tree.parent[node])
+        return row if place is None else replace(row, after=(place, self._tree.token[node]))
+
+    def learn(self, node: int, row: Row, answer: Any) -> None:
+        """Take in the answer to the Row of `node`, in the order of the Rows of a pass."""
+        self._rules.learn(node, row, answer)
 
     def permits(self, node: int, token: int) -> bool:
         """Whether the grammar of this text lets `token` follow `node`: a draft need not guess others."""

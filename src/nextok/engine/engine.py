@@ -142,8 +142,9 @@ class Engine:
             raise
         for job in jobs:
             job.passes += bool(job.query and job.query.model is TARGET and job.request.tree in shares)
-        for (job, node), reply in zip(readers, replies):
+        for (job, node), row, reply in zip(readers, rows, replies):
             job.answers[node] = reply
+            job.request.learn(node, row, reply)
             job.served = self.passes
         for job in jobs:
             if not job.ended and not job.unanswered:
@@ -218,12 +219,13 @@ class Engine:
         rows: list[Row] = []
         readers: list[tuple[Job, int]] = []
         for job in jobs:
-            tree, query = job.request.tree, job.query
+            tree, query, places = job.request.tree, job.query, dict[int, int]()
             for position, node in enumerate(query.nodes if query else ()):
                 if query and (tree, node) in index and node not in job.answers:
                     try:
-                        rows.append(job.request.row(index[tree, node], node, query, position))
+                        rows.append(job.request.row(index[tree, node], node, query, position, places))
                         readers.append((job, node))
+                        places[node] = len(rows) - 1
                     except Exception as error:  # of one of its transforms: other requests go on
                         job.answers[node] = error
         return rows, readers

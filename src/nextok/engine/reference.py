@@ -58,4 +58,6 @@ def _answer(target: Model, request: Request, query: Query, position: int) -> Any
         row = request.row(0, node, query, position)
     except Exception as error:  # of one of its transforms
         return error
-    return model.answer([feed], [row])[0]
+    [answer] = model.answer([feed], [row])
+    request.learn(node, row, answer)
+    return answer

@@ -10,9 +10,9 @@ from nextok.checks import check_flag, check_ids, check_number, check_whole, is_n
 from nextok.core.ending import Limits
 from nextok.generation.explain import explain_options
 from nextok.grammar.grammar import Grammar
+from nextok.sampling.edits import Add, Allow, Forbid
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.sampler import Transform
-from nextok.sampling.transforms import Add, Allow, Forbid
 from nextok.text.tokenizer import Tokenizer
 
 MOST_SAMPLES = 256

@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 
 from nextok.errors import DeadEndError
 from nextok.extras import needed_for
+from nextok.sampling.edits import Allow
 from nextok.sampling.past import Past
-from nextok.sampling.transforms import Allow
+from nextok.sampling.sampler import Transform
 from nextok.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class CompiledGrammar:
         return state.allowed
 
 
-class GrammarProgress:
+class GrammarProgress(Transform):
     """The states of one request's texts, by their nodes."""
 
     def __init__(self, grammar: CompiledGrammar) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nextok import _native
+from nextok.core.mirostat import follow
 from nextok.core.query import Row
 from nextok.errors import ModelFileError
 from nextok.formats.files import release_pages
@@ -20,7 +21,6 @@ from nextok.models.base import Feed
 from nextok.models.frequencies import compute_frequencies
 from nextok.models.processors import check_threads
 from nextok.readout.readout import read
-from nextok.sampling.transforms import Custom
 
 ALIGNMENT = 16  # of the stream, in numbers
 
@@ -32,8 +32,8 @@ class NativeModel:
     `threads`: one for each core by default. `isa`: one of `_native.instruction_sets()`, the best one by default, or
     NEXTOK_ISA.
 
-    The core answers all rows of a pass at once, but hands back the logits of those with a custom transform, which
-    numpy reads, and of those with mirostat, which are read one after the other.
+    The core answers all rows of a pass at once, but hands back the logits of those with a transform that it does not
+    know, which numpy reads, and of those that need the answer to an earlier row, which are read one after the other.
     """
 
     rounds_by_shape = False  # the order of additions does not depend on the number of rows
@@ -86,10 +86,11 @@ class NativeModel:
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One forward pass, then the readout."""
         answers, apart = self._core.answer(feeds, rows)
-        for place, logits in apart:  # in order, as mirostat has to know what was chosen in the rows before
-            row = rows[place]
-            custom = any(isinstance(each, Custom) for each in row.read.transforms)
-            [answers[place]] = (read if custom else _native.read)(logits, [row], row.index)
+        settled = list(rows)
+        for place, logits in apart:
+            row = settled[place] = follow(rows[place], settled, answers)
+            known = all(_native.knows(type(each)) for each in row.read.transforms)
+            [answers[place]] = (_native.read if known else read)(logits, [row], row.index)
         return answers
 
     def logits(self, feeds: Sequence[Feed]) -> npt.NDArray[np.float32]:

@@ -1,9 +1,11 @@
 """What each transform means, in numpy: the reference that every other backend must agree with.
 
 A row arrives in float32 and is worked on in float64; a removed token is -inf. Ties go to the lowest token id.
+A filter of your own is a record, a subclass of `Filter`, and a function that `apply_filter.register` is given.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,15 @@ import numpy.typing as npt
 from nextok.core.query import Row
 from nextok.errors import LogitsError
 from nextok.readout.noise import uniform
+from nextok.sampling.edits import Add, Allow, Edit, Forbid, Scale
+from nextok.sampling.sampler import Transform, not_a_transform
 from nextok.sampling.transforms import (
     XTC,
-    Add,
-    Allow,
     Custom,
     DynamicTemperature,
     EpsilonCutoff,
     EtaCutoff,
-    Forbid,
     MinP,
-    Scale,
     Surprise,
     Temperature,
     TopK,
@@ -42,11 +42,24 @@ def transform(logits: npt.NDArray[Any], transforms: Sequence[Any], row: Row) -> 
     """A new row, float64, after the transforms in their order; `row` says for which draw."""
     values = logits.astype(np.float64)
     for each in transforms:
-        if isinstance(each, Allow | Forbid | Add | Scale):
-            values = _edited(values, each)
+        if isinstance(each, Edit):
+            values = edit(values, each)
         elif np.isfinite(values.max()):  # else nothing is left, or an edit made what cannot be read
-            values = _FILTERS[type(each)](values, each, row)
+            values = apply_filter(each, values, row)
     return values
+
+
+@singledispatch
+def apply_filter(each: Any, values: Values, row: Row) -> Values:
+    """A new row, [vocab] as `values`, which has a finite largest value; `row` says for which draw.
+
+    ValueError for what is no transform, or is one that no function has been registered for.
+    """
+    if not isinstance(each, Transform):
+        raise not_a_transform(each)
+    raise ValueError(
+        f"{each!r:.80} has no function in numpy: register one with nextok.readout.filters.apply_filter.register"
+    )
 
 
 def log_softmax(values: Values) -> Values:
@@ -70,10 +83,10 @@ def largest(values: Values, k: int) -> Tokens:
 
 
 @np.errstate(over="ignore")
-def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
+def edit(values: Values, each: Edit) -> Values:
     """Single tokens changed, in float32, as the model writes its scores."""
     edited = values.astype(np.float32)
-    match edit:
+    match each:
         case Allow(mask):
             known = np.frombuffer(mask or b"\0", np.uint8)  # of none at all, numpy would make up bits
             bits = np.unpackbits(known, bitorder="little", count=len(edited))
@@ -86,28 +99,34 @@ def _edited(values: Values, edit: Allow | Forbid | Add | Scale) -> Values:
         case Scale(tokens, factor):
             ids, by = list(tokens), np.float32(factor)
             edited[ids] = np.where(edited[ids] > 0, edited[ids] / by, edited[ids] * by)
+        case _:
+            raise ValueError(f"{each!r:.80} is not one of the edits Allow, Forbid, Add and Scale: use one of them")
     return edited.astype(np.float64)
 
 
-def _temperature(values: Values, each: Temperature, row: Row) -> Values:
+@apply_filter.register
+def _temperature(each: Temperature, values: Values, row: Row) -> Values:
     with np.errstate(over="ignore"):  # towards -inf only, as the largest is 0
         return np.asarray((values - values.max()) / each.value)
 
 
-def _dynamic_temperature(values: Values, each: DynamicTemperature, row: Row) -> Values:
+@apply_filter.register
+def _dynamic_temperature(each: DynamicTemperature, values: Values, row: Row) -> Values:
     count = np.count_nonzero(values > -np.inf)
     if count < 2:
         return values
     share = min(1.0, max(0.0, _entropy(log_softmax(values)) / np.log(count)))
     value = each.low + (each.high - each.low) * share**each.exponent
-    return _temperature(values, Temperature(float(value)), row)
+    return _temperature(Temperature(float(value)), values, row)
 
 
-def _top_k(values: Values, each: TopK, row: Row) -> Values:
+@apply_filter.register
+def _top_k(each: TopK, values: Values, row: Row) -> Values:
     return _only(values, largest(values, each.k)) if each.k < len(values) else values
 
 
-def _top_p(values: Values, each: TopP, row: Row) -> Values:
+@apply_filter.register
+def _top_p(each: TopP, values: Values, row: Row) -> Values:
     return _only(values, _nucleus(values, each.p)) if each.p < 1 else values
 
 
@@ -126,11 +145,13 @@ def _nucleus(values: Values, p: float) -> Tokens:
     return order[: int(np.searchsorted(reached, enough)) + 1]
 
 
-def _min_p(values: Values, each: MinP, row: Row) -> Values:
+@apply_filter.register
+def _min_p(each: MinP, values: Values, row: Row) -> Values:
     return _from(values, values.max() + np.log(each.p)) if each.p > 0 else values
 
 
-def _typical_p(values: Values, each: TypicalP, row: Row) -> Values:
+@apply_filter.register
+def _typical_p(each: TypicalP, values: Values, row: Row) -> Values:
     if each.p == 1:
         return values
     logprobs = log_softmax(values)
@@ -140,20 +161,24 @@ def _typical_p(values: Values, each: TypicalP, row: Row) -> Values:
     return _only(values, order[: int(np.searchsorted(reached, each.p)) + 1])
 
 
-def _epsilon_cutoff(values: Values, each: EpsilonCutoff, row: Row) -> Values:
+@apply_filter.register
+def _epsilon_cutoff(each: EpsilonCutoff, values: Values, row: Row) -> Values:
     return _at_least(values, log_softmax(values), each.epsilon)
 
 
-def _eta_cutoff(values: Values, each: EtaCutoff, row: Row) -> Values:
+@apply_filter.register
+def _eta_cutoff(each: EtaCutoff, values: Values, row: Row) -> Values:
     logprobs = log_softmax(values)
     return _at_least(values, logprobs, min(each.epsilon, np.sqrt(each.epsilon) * float(np.exp(-_entropy(logprobs)))))
 
 
-def _top_n_sigma(values: Values, each: TopNSigma, row: Row) -> Values:
+@apply_filter.register
+def _top_n_sigma(each: TopNSigma, values: Values, row: Row) -> Values:
     return _from(values, values.max() - each.n * values[values > -np.inf].std())
 
 
-def _xtc(values: Values, each: XTC, row: Row) -> Values:
+@apply_filter.register
+def _xtc(each: XTC, values: Values, row: Row) -> Values:
     if uniform(row.seed, row.position, np.array([-1]))[0] >= each.probability:
         return values
     high = np.flatnonzero((values > -np.inf) & (np.exp(log_softmax(values)) >= each.threshold))
@@ -164,8 +189,9 @@ def _xtc(values: Values, each: XTC, row: Row) -> Values:
     return values
 
 
-def _surprise(values: Values, each: Surprise, row: Row) -> Values:
-    """Mirostat before the draw; `remember` is what follows it."""
+@apply_filter.register
+def _surprise(each: Surprise, values: Values, row: Row) -> Values:
+    """Mirostat before the draw; core.mirostat says what follows it."""
     bits = -log_softmax(values) / np.log(2)
     if each.version == 2:
         kept = np.flatnonzero(bits <= each.mu)
@@ -186,15 +212,8 @@ def _zipf_k(bits: Values, mu: float) -> int:
     return int(min(max(k, 1), len(bits))) if np.isfinite(k) else len(bits)
 
 
-def remember(transforms: Sequence[Any], token: int, logprob: float) -> None:
-    """Tell mirostat what was chosen, and how probable that was after all transforms."""
-    for each in transforms:
-        if isinstance(each, Surprise):
-            error = -logprob / np.log(2) - each.tau
-            each.memory[each.node, token] = each.mu - each.eta * float(error)
-
-
-def _custom(values: Values, each: Custom, row: Row) -> Values:
+@apply_filter.register
+def _custom(each: Custom, values: Values, row: Row) -> Values:
     answer = np.asarray(each.function(values.copy()))
     if answer.shape != values.shape or answer.dtype.kind not in "fiu":
         raise ValueError(
@@ -225,19 +244,3 @@ def _only(values: Values, ids: Tokens) -> Values:
     kept = np.full_like(values, -np.inf)
     kept[ids] = values[ids]
     return kept
-
-
-_FILTERS: dict[type, Callable[[Values, Any, Row], Values]] = {
-    Temperature: _temperature,
-    DynamicTemperature: _dynamic_temperature,
-    TopK: _top_k,
-    TopP: _top_p,
-    MinP: _min_p,
-    TypicalP: _typical_p,
-    EpsilonCutoff: _epsilon_cutoff,
-    EtaCutoff: _eta_cutoff,
-    TopNSigma: _top_n_sigma,
-    XTC: _xtc,
-    Surprise: _surprise,
-    Custom: _custom,
-}

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nextok.core.mirostat import bits_of, follow, last_surprise
 from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.errors import DeadEndError, LogitsError
-from nextok.readout.filters import Values, largest, log_softmax, remember, transform
+from nextok.readout.filters import Values, largest, log_softmax, transform
 from nextok.readout.noise import gumbel
-from nextok.sampling.transforms import Surprise
 
 Logits = npt.NDArray[np.float32]  # [rows, vocab]
 Answer = Choice | list[Candidate] | list[Drawn] | Exception
@@ -21,7 +21,12 @@ def read(logits: Logits, rows: Sequence[Row], first: int = 0) -> list[Any]:
 
     The answers are a Choice, Candidates, Drawns, or the exception of that row alone.
     """
-    return [_read(logits[row.index - first], row) for row in rows]
+    settled: list[Row] = []
+    answers: list[Any] = []
+    for row in rows:
+        settled.append(follow(row, settled, answers))
+        answers.append(_read(logits[row.index - first], settled[-1]))
+    return answers
 
 
 def _read(logits: npt.NDArray[np.float32], row: Row) -> Answer:
@@ -30,7 +35,9 @@ def _read(logits: npt.NDArray[np.float32], row: Row) -> Answer:
         return unreadable(row.position, logits[first])
     match row.read:
         case Pick(sampler) if not (sampler.transforms or sampler.noise):
-            return Choice(first) if row.logprobs is None else _choice(logits, logits.astype(np.float64), first, row)
+            return (
+                Choice(first) if row.logprobs is None else _make_choice(logits, logits.astype(np.float64), first, row)
+            )
     try:
         values = transform(logits, row.read.transforms, row)
     except Exception as error:  # a custom transform's own
@@ -46,19 +53,13 @@ def _answer(logits: npt.NDArray[np.float32], values: Values, best: int, row: Row
     empty = values[best] == -np.inf
     match row.read:
         case Pick():
-            return dead_end(row.position) if empty else _choice(logits, values, _chosen(values, best, row), row)
+            return dead_end(row.position) if empty else _make_choice(logits, values, _choose(values, best, row), row)
         case Score(token):
-            return _choice(logits, values, token, row)
+            return _make_choice(logits, values, token, row)
         case Top(count):
-            tops = [] if empty else _candidates(log_softmax(values), count)
-            for token, logprob in tops:
-                remember(row.read.transforms, token, logprob)
-            return tops
+            return [] if empty else _list_candidates(log_softmax(values), count)
         case Draws(count):
-            drawn = [] if empty else _drawn(log_softmax(values), count, row)
-            for token, logprob, _ in drawn:
-                remember(row.read.transforms, token, logprob)
-            return drawn
+            return [] if empty else _draw(log_softmax(values), count, row)
 
 
 def unreadable(position: int, best: float) -> LogitsError:
@@ -77,36 +78,37 @@ def dead_end(position: int) -> DeadEndError:
     )
 
 
-def _chosen(values: Values, best: int, row: Row) -> int:
+def _choose(values: Values, best: int, row: Row) -> int:
     if isinstance(row.read, Pick) and row.read.sampler.noise:
         survivors = np.flatnonzero(values > -np.inf)
         return int(survivors[np.argmax(values[survivors] + gumbel(row.seed, row.position, survivors))])
     return best
 
 
-def _choice(logits: npt.NDArray[np.float32], values: Values, token: int, row: Row) -> Choice:
-    """The chosen token; with its log-probabilities before and after the transforms if somebody wants them."""
+def _make_choice(logits: npt.NDArray[np.float32], values: Values, token: int, row: Row) -> Choice:
+    """The chosen token; with its log-probabilities before and after the transforms where the row wants them."""
     transforms = row.read.transforms
     if row.logprobs is None and not isinstance(row.read, Score):
-        if any(isinstance(each, Surprise) for each in transforms):
-            remember(transforms, token, float(log_softmax(values)[token]))
-        return Choice(token)
+        if last_surprise(row) is None:
+            return Choice(token)
+        return Choice(token, surprise=bits_of(float(log_softmax(values)[token])))
     raw = log_softmax(logits.astype(np.float64))
     count = row.logprobs or 0
-    top = tuple(_candidates(raw, count))
+    top = tuple(_list_candidates(raw, count))
     if not transforms:
         return Choice(token, float(raw[token]), top, float(raw[token]), top)
     processed = log_softmax(values) if (values > -np.inf).any() else values
-    remember(transforms, token, float(processed[token]))
-    return Choice(token, float(raw[token]), top, float(processed[token]), tuple(_candidates(processed, count)))
+    surprise = None if last_surprise(row) is None else bits_of(float(processed[token]))
+    processed_top = tuple(_list_candidates(processed, count))
+    return Choice(token, float(raw[token]), top, float(processed[token]), processed_top, surprise)
 
 
-def _candidates(logprobs: Values, count: int) -> list[Candidate]:
+def _list_candidates(logprobs: Values, count: int) -> list[Candidate]:
     tokens = largest(logprobs, count)
     return [Candidate(int(token), float(logprobs[token])) for token in tokens if logprobs[token] > -np.inf]
 
 
-def _drawn(logprobs: Values, count: int, row: Row) -> list[Drawn]:
+def _draw(logprobs: Values, count: int, row: Row) -> list[Drawn]:
     survivors = np.flatnonzero(logprobs > -np.inf)
     perturbed = logprobs[survivors] + gumbel(row.seed, row.position, survivors)
     best = largest(perturbed, count)

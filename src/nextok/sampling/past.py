@@ -8,10 +8,10 @@ Matches = dict[int, int]
 
 
 MANY = 32
-"""Tokens; the matches of so many new ones are found at once instead of one after the other."""
+"""Number of new tokens from which their matches are found at once instead of one after the other."""
 
 
-def _matches_of(tokens: list[int]) -> Matches:
+def _find_matches(tokens: list[int]) -> Matches:
     """The matches of a whole text in linear time: the Z-algorithm (Gusfield 1997), read from the end."""
     backwards = tokens[::-1]
     same = [0] * len(tokens)  # same[i]: how many tokens backwards[i:] and backwards begin with alike
@@ -34,7 +34,6 @@ class Ledger:
         self.token_bytes = token_bytes
         self.places: dict[int, list[int]] = {}  # token -> where it stands, ascending
         self.generated: Counter[int] = Counter()
-        self.mu: dict[tuple[int, int], float] = {}  # of mirostat: (node, token after it) -> mu from there on
         self._matches: Matches = {}
         self._matched = 0  # tokens of which the matches are known
         for token in prompt:
@@ -48,7 +47,7 @@ class Ledger:
     def matches(self) -> Matches:
         """Where the text's end has occurred before, and how far back it is the same."""
         if len(self.tokens) - self._matched > MANY:
-            self._matches, self._matched = _matches_of(self.tokens), len(self.tokens)
+            self._matches, self._matched = _find_matches(self.tokens), len(self.tokens)
         for end in range(self._matched, len(self.tokens)):
             before = self.places[self.tokens[end]]
             self._matches = {place: self._matches.get(place - 1, 0) + 1 for place in before if place < end}
@@ -63,11 +62,14 @@ class Ledger:
 class Past:
     """The text that ends in one node: what is committed, and a `tail` of tokens that are only considered."""
 
-    def __init__(self, ledger: Ledger, tail: list[int], node: int, step: tuple[int, int] | None) -> None:
+    def __init__(
+        self, ledger: Ledger, tail: list[int], node: int, step: tuple[int, int] | None, mu: float | None = None
+    ) -> None:
         self.ledger = ledger
         self.tail = tail
         self.node = node
         self.step = step  # the node before and the token that led here from it; None at the end of the prompt
+        self.mu = mu  # of mirostat, in bits, for the next token; None where no answer has said it
 
     def __len__(self) -> int:
         return len(self.ledger.tokens) + len(self.tail)
@@ -83,7 +85,7 @@ class Past:
 
     @property
     def token_bytes(self) -> Sequence[bytes]:
-        """What each token stands for, if anybody knows."""
+        """What each token stands for; empty if that is not known."""
         return self.ledger.token_bytes
 
     def last(self, count: int) -> tuple[int, ...]:

@@ -2,23 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from nextok.checks import check_number, check_whole
+from nextok.sampling.edits import Add, Forbid, Scale
 from nextok.sampling.past import Past
-from nextok.sampling.transforms import Add, Edit, Filter, Forbid, Scale, Surprise
-
-
-class LooksBack(Protocol):
-    """A transform that means something else after each text."""
-
-    def at(self, past: Past) -> Edit | Filter | None:
-        """What it means after this text; None if nothing."""
-        ...
+from nextok.sampling.sampler import Transform
+from nextok.sampling.transforms import Surprise
 
 
 @dataclass(frozen=True, slots=True)
-class RepetitionPenalty:
+class RepetitionPenalty(Transform):
     """Divides positive logits of tokens in prompt or text by `penalty`, multiplies negative ones.
 
     From CTRL (Keskar et al., arXiv 1909.05858), where it looked at the text alone.
@@ -35,7 +28,7 @@ class RepetitionPenalty:
 
 
 @dataclass(frozen=True, slots=True)
-class PresencePenalty:
+class PresencePenalty(Transform):
     """Subtracted from the logit of every token that has been generated; the prompt does not count."""
 
     penalty: float
@@ -50,7 +43,7 @@ class PresencePenalty:
 
 
 @dataclass(frozen=True, slots=True)
-class FrequencyPenalty:
+class FrequencyPenalty(Transform):
     """Subtracted from a logit once for each time that its token has been generated; the prompt does not count."""
 
     penalty: float
@@ -67,7 +60,7 @@ class FrequencyPenalty:
 
 
 @dataclass(frozen=True, slots=True)
-class NoRepeatNGram:
+class NoRepeatNGram(Transform):
     """Forbids every token that would complete a run of `size` tokens that prompt or text hold already."""
 
     size: int
@@ -84,7 +77,7 @@ class NoRepeatNGram:
 
 
 @dataclass(frozen=True, slots=True)
-class DRY:
+class DRY(Transform):
     """ "Don't repeat yourself": a token that would lengthen a repetition loses multiplier * base ** extra length.
 
     The extra length is that of the repeated text beyond `allowed_length`. A token whose bytes hold one of `breakers`
@@ -131,13 +124,13 @@ class DRY:
             return 1e30
 
     def _breaks(self, token_bytes: Sequence[bytes]) -> Callable[[int], bool]:
-        """Whether a token ends repetitions; none does if nobody knows what tokens stand for."""
+        """Whether a token ends repetitions; none does if it is not known what tokens stand for."""
         breakers = [breaker.encode(errors="surrogatepass") for breaker in self.breakers] if token_bytes else []
         return lambda token: any(breaker in token_bytes[token] for breaker in breakers)
 
 
 @dataclass(frozen=True, slots=True)
-class BadWords:
+class BadWords(Transform):
     """Forbids the last token of each sequence where the text ends with the others; one token is always forbidden."""
 
     sequences: tuple[tuple[int, ...], ...]
@@ -150,7 +143,7 @@ class BadWords:
 
 
 @dataclass(frozen=True, slots=True)
-class Mirostat:
+class Mirostat(Transform):
     """Keeps the surprise of the text near `tau` bits a token, learning at rate `eta` (arXiv 2007.14966).
 
     Version 1 chooses a k for top-k from an estimate of Zipf's exponent, version 2 removes every token of more than mu
@@ -168,8 +161,8 @@ class Mirostat:
         check_number("eta of mirostat", self.eta, 0, 10)
 
     def at(self, past: Past) -> Surprise:
-        """Mu after this text may only be known when the tokens of the same pass have been drawn: it is remembered."""
-        return Surprise(self.version, self.tau, self.eta, past.node, past.step, past.ledger.mu)
+        """With mu after this text, which is 2 tau to begin with."""
+        return Surprise(self.version, self.tau, self.eta, 2 * self.tau if past.mu is None else past.mu)
 
 
 def _ends_with(tokens: Sequence[int], end: Sequence[int]) -> bool:

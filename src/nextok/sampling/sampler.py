@@ -1,11 +1,47 @@
-"""An order of transforms, and then the draw."""
+"""What a transform is, an order of transforms, and then the draw."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
-from nextok.sampling.penalties import LooksBack
-from nextok.sampling.transforms import Edit, Filter
+from nextok.sampling.past import Past
 
-Transform = Filter | Edit | LooksBack
+
+class Transform:
+    """A change of a row of scores before a token is chosen: a frozen record of numbers, no arrays.
+
+    Filters and edits say what to change. A penalty looks back: `at` tells what it means after each text.
+    """
+
+    __slots__ = ()
+
+    def at(self, past: Past) -> "Transform | None":
+        """What it means after this text, None if nothing; one that does not look back is always itself."""
+        return self
+
+    def permits(self, past: Past, token: int) -> bool:
+        """Whether it lets this token follow the text, as far as it can tell without scores."""
+        return True
+
+
+@runtime_checkable
+class LooksBack(Protocol):
+    """Any object that means a transform after each text; it need not be a Transform itself."""
+
+    def at(self, past: Past) -> Transform | None:
+        """What it means after this text; None if nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign(Transform):
+    """A plain object with `at`, as a transform."""
+
+    inner: LooksBack
+
+    def at(self, past: Past) -> Transform | None:
+        """What the object means."""
+        return self.inner.at(past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +50,25 @@ class Sampler:
 
     transforms: tuple[Transform, ...] = ()
     noise: bool = True
+
+
+def not_a_transform(each: Any) -> ValueError:
+    """The error of something that stands where a transform must stand."""
+    return ValueError(
+        f"{each!r:.80} is not a transform: a transform is a record of nextok.sampling.transforms or has `at(past)`"
+    )
+
+
+def transforms_after(transforms: Iterable[Transform], past: Callable[[], Past]) -> tuple[Transform, ...]:
+    """What each transform means after one text; `past` is called only if one of them looks back.
+
+    ValueError names what is not a transform.
+    """
+    given = tuple(transforms)
+    for each in given:
+        if isinstance(each, type) or not isinstance(each, (Transform, LooksBack)):
+            raise not_a_transform(each)
+    if all(type(each).at is Transform.at for each in given):
+        return given
+    text = past()
+    return tuple(meant for each in given if (meant := each.at(text)) is not None)

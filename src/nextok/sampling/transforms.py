@@ -1,7 +1,6 @@
-"""What can be done to a row of logits before a token is drawn: records of parameters, no arrays.
+"""Filters: what can be done to a row of logits before a token is drawn. Records of parameters, no arrays.
 
-Each backend implements them for blocks of rows in which every row has parameters of its own. A removed token has
-the logit -inf; at least one token survives each filter.
+`readout.filters` says in numpy what each of them means. The other backends may know them too, and are faster then.
 """
 
 import inspect
@@ -12,10 +11,17 @@ from typing import Any
 
 from nextok.checks import check_number, check_whole, is_number
 from nextok.sampling.past import Past
+from nextok.sampling.sampler import Transform
+
+
+class Filter(Transform):
+    """A change of a whole row. A removed token has the logit -inf; at least one token survives."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Temperature:
+class Temperature(Filter):
     """Divides the logits: above 1 flatter, below 1 sharper."""
 
     value: float
@@ -26,7 +32,7 @@ class Temperature:
 
 
 @dataclass(frozen=True, slots=True)
-class DynamicTemperature:
+class DynamicTemperature(Filter):
     """A temperature from `low`, where the model is sure, to `high`, where every token is as likely as the others.
 
     low + (high - low) * (entropy / its maximum over the tokens that are left) ** exponent, as in llama.cpp.
@@ -45,7 +51,7 @@ class DynamicTemperature:
 
 
 @dataclass(frozen=True, slots=True)
-class TopK:
+class TopK(Filter):
     """Keeps exactly the k largest logits; ties go to the lowest token id."""
 
     k: int
@@ -55,7 +61,7 @@ class TopK:
 
 
 @dataclass(frozen=True, slots=True)
-class TopP:
+class TopP(Filter):
     """Keeps the smallest set of most probable tokens whose mass reaches p, the crossing token included."""
 
     p: float
@@ -66,7 +72,7 @@ class TopP:
 
 
 @dataclass(frozen=True, slots=True)
-class MinP:
+class MinP(Filter):
     """Keeps the tokens at least p times as probable as the most probable one."""
 
     p: float
@@ -76,7 +82,7 @@ class MinP:
 
 
 @dataclass(frozen=True, slots=True)
-class TypicalP:
+class TypicalP(Filter):
     """Keeps the smallest set of mass p whose log-probabilities are nearest to minus the entropy.
 
     Locally typical sampling (Meister et al., arXiv 2202.00666); ties go to the lowest token id.
@@ -90,7 +96,7 @@ class TypicalP:
 
 
 @dataclass(frozen=True, slots=True)
-class EpsilonCutoff:
+class EpsilonCutoff(Filter):
     """Keeps the tokens with a probability of at least epsilon, and the best one (Hewitt et al., arXiv 2210.15191)."""
 
     epsilon: float
@@ -100,7 +106,7 @@ class EpsilonCutoff:
 
 
 @dataclass(frozen=True, slots=True)
-class EtaCutoff:
+class EtaCutoff(Filter):
     """Keeps the tokens at least as probable as min(epsilon, sqrt(epsilon) * exp(-entropy)), and the best one.
 
     Eta sampling (Hewitt et al., arXiv 2210.15191).
@@ -113,7 +119,7 @@ class EtaCutoff:
 
 
 @dataclass(frozen=True, slots=True)
-class TopNSigma:
+class TopNSigma(Filter):
     """Keeps the logits within n standard deviations (of those that are left) of the largest (arXiv 2411.07641)."""
 
     n: float
@@ -123,7 +129,7 @@ class TopNSigma:
 
 
 @dataclass(frozen=True, slots=True)
-class XTC:
+class XTC(Filter):
     """With `probability`, removes all tokens of at least `threshold` but the least probable one of them.
 
     "Exclude top choices". Whether it does is drawn from the request's noise, as the tokens are.
@@ -138,7 +144,7 @@ class XTC:
 
 
 @dataclass(frozen=True, slots=True)
-class Custom:
+class Custom(Filter):
     """Your own: `function(row)` gets the logits, a float64 array of the vocabulary's size, and returns such an array.
 
     A removed token is -inf. With two parameters it gets the token ids so far as well: `function(row, tokens)`.
@@ -171,71 +177,15 @@ class Custom:
         return True
 
 
-# What the transforms above are to a row, these are to single tokens. They write float32, as the model does.
-
-
 @dataclass(frozen=True, slots=True)
-class Allow:
-    """Removes every token whose bit is 0; bit i of the little-endian `mask` belongs to token i, no bit means 0."""
-
-    mask: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Forbid:
-    """Removes these tokens."""
-
-    tokens: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Add:
-    """Adds amounts[i] to the logit of tokens[i]; tokens are distinct."""
-
-    tokens: tuple[int, ...]
-    amounts: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Divides the positive and multiplies the negative logits of these distinct tokens by `factor`."""
-
-    tokens: tuple[int, ...]
-    factor: float
-
-
-@dataclass(frozen=True, slots=True)
-class Surprise:
-    """Mirostat for the row of `node`, to which `step` led: (node before, token), or None at the end of the prompt.
-
-    `memory` holds mu after every step that was taken; a row that chooses adds what comes after its tokens.
-    """
+class Surprise(Filter):
+    """Mirostat for one row: removes what carries more than about `mu` bits. See penalties.Mirostat."""
 
     version: int
     tau: float
     eta: float
-    node: int
-    step: tuple[int, int] | None
-    memory: dict[tuple[int, int], float]
+    mu: float
 
-    @property
-    def mu(self) -> float:
-        """The most bits that a token may carry; 2 tau to begin with."""
-        return 2 * self.tau if self.step is None else self.memory.get(self.step, 2 * self.tau)
-
-
-Edit = Allow | Forbid | Add | Scale
-Filter = (
-    Temperature
-    | DynamicTemperature
-    | TopK
-    | TopP
-    | MinP
-    | TypicalP
-    | EpsilonCutoff
-    | EtaCutoff
-    | TopNSigma
-    | XTC
-    | Custom
-    | Surprise
-)
+    def mu_after(self, bits: float) -> float:
+        """Mu for the next token, once one that surprised by so many bits has been taken."""
+        return self.mu - self.eta * (bits - self.tau)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Protocol
 
-from nextok.checks import check_flag, is_number
+from nextok.checks import check_flag
 from nextok.core.query import Decoding, pick
 from nextok.core.request import Request
 from nextok.sampling.penalties import (
@@ -15,15 +15,13 @@ from nextok.sampling.penalties import (
     PresencePenalty,
     RepetitionPenalty,
 )
-from nextok.sampling.sampler import Sampler, Transform
+from nextok.sampling.sampler import Foreign, LooksBack, Sampler, Transform
 from nextok.sampling.transforms import (
     XTC,
     Custom,
     DynamicTemperature,
-    Edit,
     EpsilonCutoff,
     EtaCutoff,
-    Filter,
     MinP,
     Temperature,
     TopK,
@@ -31,6 +29,7 @@ from nextok.sampling.transforms import (
     TopP,
     TypicalP,
 )
+from nextok.strategies.settings import setting, transforms_of
 
 
 class Sampling(Protocol):
@@ -49,27 +48,6 @@ def checked_sampler(sampling: Sampling) -> Sampler:
     return sampling.sampler
 
 
-def _given(*wanted: tuple[Callable[[Any], Any], Any]) -> tuple[Transform, ...]:
-    """The transforms whose value is given."""
-    return tuple(make(value) for make, value in wanted if value is not None)
-
-
-def _unless(neutral: float, value: Any) -> Any:
-    """None for the number that changes nothing."""
-    return None if is_number(value) and value == neutral else value
-
-
-def _is(kind: type, name: str) -> Callable[[Any], Any]:
-    """A value that is a transform already."""
-
-    def checked(value: Any) -> Any:
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} must be a {kind.__name__}(...), got {value!r}")
-        return value
-
-    return checked
-
-
 def _decode(sampler: Sampler, request: Request) -> Decoding[None]:
     while not request.finish_reason:
         picked = yield from pick([request.tip], sampler)
@@ -85,12 +63,22 @@ class _Shaped:
     tokens so far: see transforms.Custom.
     """
 
-    repetition_penalty: float | None = None
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    no_repeat_ngram_size: int | None = None
-    dry: DRY | None = None
-    custom: Callable[..., Any] | None = None
+    repetition_penalty: float | None = setting(
+        RepetitionPenalty, neutral=(None, 1), metavar="X", text="Above 1: away from what occurred."
+    )
+    presence_penalty: float = setting(
+        PresencePenalty, 0.0, neutral=(None, 0), metavar="X", text="Off the score of what was written."
+    )
+    frequency_penalty: float = setting(
+        FrequencyPenalty, 0.0, neutral=(None, 0), metavar="X", text="Likewise, each time that it was."
+    )
+    no_repeat_ngram_size: int | None = setting(
+        NoRepeatNGram, metavar="N", text="No run of N tokens comes twice.", option="no_repeat_ngram"
+    )
+    dry: DRY | None = setting(
+        DRY, numbers="MULTIPLIER[,BASE,LENGTH]", metavar="M[,B,L]", text="Against repeats: M * B ** (length - L)."
+    )
+    custom: Callable[..., Any] | None = setting(Custom)
 
     def __post_init__(self) -> None:
         self.sampler  # noqa: B018  # the transforms check their own values
@@ -102,21 +90,9 @@ class _Shaped:
         return f"{type(self).__name__}({shown})"
 
     @property
-    def penalties(self) -> tuple[Transform, ...]:
-        """Those that are set."""
-        return _given(
-            (RepetitionPenalty, _unless(1, self.repetition_penalty)),
-            (PresencePenalty, _unless(0, self.presence_penalty)),
-            (FrequencyPenalty, _unless(0, self.frequency_penalty)),
-            (NoRepeatNGram, self.no_repeat_ngram_size),
-            (_is(DRY, "dry"), self.dry),
-            (Custom, self.custom),
-        )
-
-    @property
     def sampler(self) -> Sampler:
-        """The penalties, and no noise."""
-        return Sampler(self.penalties, noise=False)
+        """The transforms that are set, and no noise."""
+        return Sampler(tuple(transforms_of(self).values()), noise=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -136,42 +112,43 @@ class Sample(_Shaped):
     draw depends on the request's seed, the position and the token alone, so it can be repeated anywhere.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
+    temperature: float = setting(
+        Temperature, 1.0, neutral=(0,), metavar="T", text="Sample; below 1 safer, above 1 wilder."
+    )
+    top_k: int | None = setting(TopK, metavar="K", text="Sample among the K best.")
+    top_p: float | None = setting(TopP, metavar="P", text="The best that hold P of the mass.")
+    min_p: float | None = setting(MinP, metavar="P", text="Those at least P times the best.")
     _: KW_ONLY
-    typical_p: float | None = None
-    epsilon_cutoff: float | None = None
-    eta_cutoff: float | None = None
-    top_n_sigma: float | None = None
-    xtc: XTC | None = None
-    mirostat: Mirostat | None = None
-    dynamic_temperature: DynamicTemperature | None = None
+    typical_p: float | None = setting(TypicalP, metavar="P", text="The most typical that hold P.")
+    epsilon_cutoff: float | None = setting(EpsilonCutoff, metavar="E", text="Those of probability E or more.")
+    eta_cutoff: float | None = setting(EtaCutoff, metavar="E", text="Likewise, but less where much is open.")
+    top_n_sigma: float | None = setting(TopNSigma, metavar="N", text="Those within N sigma of the best.")
+    xtc: XTC | None = setting(XTC, numbers="P[,THRESHOLD]", metavar="P[,X]", text="Chance P to drop choices above X.")
+    mirostat: Mirostat | None = setting(
+        Mirostat, numbers="VERSION[,TAU,ETA]", metavar="V[,T,E]", text="Surprise near T bits; V is 1 or 2."
+    )
+    dynamic_temperature: DynamicTemperature | None = setting(
+        DynamicTemperature,
+        numbers="LOW,HIGH[,EXPONENT]",
+        metavar="L,H[,X]",
+        text="From L where sure to H where not.",
+    )
 
     @property
     def sampler(self) -> Sampler:
-        """Penalties and filters that are set, then the draw."""
-        dynamic = self.dynamic_temperature
-        if dynamic is not None and self.temperature != 1:
-            raise ValueError(
-                f"temperature must be 1 beside a dynamic_temperature, got {self.temperature!r}: leave one of them out"
-            )
-        greedy = is_number(self.temperature) and self.temperature == 0
-        temperature = () if greedy or dynamic is not None else (Temperature(self.temperature),)
-        filters = _given(
-            (_is(DynamicTemperature, "dynamic_temperature"), dynamic),
-            (TopK, self.top_k),
-            (TopP, self.top_p),
-            (MinP, self.min_p),
-            (TypicalP, self.typical_p),
-            (EpsilonCutoff, self.epsilon_cutoff),
-            (EtaCutoff, self.eta_cutoff),
-            (TopNSigma, self.top_n_sigma),
-            (_is(XTC, "xtc"), self.xtc),
-            (_is(Mirostat, "mirostat"), self.mirostat),
-        )
-        return Sampler(self.penalties if greedy else (*self.penalties, *temperature, *filters), noise=not greedy)
+        """Penalties and filters that are set, then the draw; at temperature 0 the penalties alone."""
+        given = transforms_of(self)
+        if "dynamic_temperature" in given:
+            if self.temperature != 1:
+                raise ValueError(
+                    "temperature must be 1 beside a dynamic_temperature, "
+                    f"got {self.temperature!r}: leave one of them out"
+                )
+            given["temperature"] = given.pop("dynamic_temperature")  # at the place of the temperature
+        if "temperature" in given:
+            return Sampler(tuple(given.values()))
+        penalties = {each.name for each in fields(_Shaped)}
+        return Sampler(tuple(each for name, each in given.items() if name in penalties), noise=False)
 
     def decode(self, request: Request) -> Decoding[None]:
         """Draw tokens until the text ends."""
@@ -182,21 +159,22 @@ class Sample(_Shaped):
 class Chain:
     """Transforms in an order of your own, then a draw, or without `draw` the best token."""
 
-    transforms: tuple[Transform, ...]
+    transforms: tuple[Transform | LooksBack, ...]
     draw: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.transforms, tuple | list):
             raise ValueError(f"transforms must be a tuple, as in Chain((TopK(5),)), got {self.transforms!r}")
         for each in self.transforms:
-            if isinstance(each, type) or not (isinstance(each, Filter | Edit) or hasattr(each, "at")):
+            if isinstance(each, type) or not isinstance(each, LooksBack):
                 raise ValueError(f"a transform must be one of TopK(...), Temperature(...) and so on, got {each!r}")
         check_flag("draw", self.draw)
 
     @property
     def sampler(self) -> Sampler:
         """The transforms as given."""
-        return Sampler(tuple(self.transforms), noise=self.draw)
+        given = tuple(each if isinstance(each, Transform) else Foreign(each) for each in self.transforms)
+        return Sampler(given, noise=self.draw)
 
     def decode(self, request: Request) -> Decoding[None]:
         """Choose tokens until the text ends."""

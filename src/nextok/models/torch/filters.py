@@ -17,17 +17,13 @@ from torch import Tensor
 from nextok.core.query import Row
 from nextok.models.torch.passes import copy_to_device
 from nextok.readout.noise import uniform
+from nextok.sampling.edits import Add, Allow, Edit, Forbid, Scale
 from nextok.sampling.transforms import (
     XTC,
-    Add,
-    Allow,
     DynamicTemperature,
-    Edit,
     EpsilonCutoff,
     EtaCutoff,
-    Forbid,
     MinP,
-    Scale,
     Temperature,
     TopK,
     TopNSigma,

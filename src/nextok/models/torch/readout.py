@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from nextok.core.mirostat import follow
 from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
 from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, transform
 from nextok.models.torch.noise import draw_gumbel
@@ -24,7 +25,7 @@ from nextok.readout.readout import Answer, dead_end, unreadable
 GREEDY = (Pick, False, (), False)
 """The kind of a row of which only the largest score is wanted."""
 REFERENCE = "reference"
-"""The kind of a row with a transform that only the reference knows: a custom one, or mirostat, which remembers."""
+"""The kind of a row with a transform that only the reference knows, as a custom one or mirostat."""
 
 
 def answered(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
@@ -46,10 +47,13 @@ def read(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
     alike = [(kind, [rows[place] for place in places]) for kind, places in groups.items()]
     logits = logits.detach() if logits.device.type != "mps" else logits.detach().cpu()  # which has no float64
     answers: list[Any] = [None] * len(rows)
-    found = _home([_asked(logits, kind, group) for kind, group in alike])
+    found = _copy_to_host([_compute(logits, kind, group) for kind, group in alike])
     for places, (kind, group), arrays in zip(groups.values(), alike, found):
-        for place, answer in zip(places, _answered(kind, group, arrays)):
-            answers[place] = answer
+        if kind == REFERENCE:
+            _refer(rows, places, arrays[0].astype(np.float32), answers)
+        else:
+            for place, answer in zip(places, _answer_group(kind, group, arrays)):
+                answers[place] = answer
     return answers
 
 
@@ -62,7 +66,7 @@ def _kind(row: Row) -> Hashable:
     return type(row.read), noise, transforms, row.logprobs is not None
 
 
-def _asked(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor]:
+def _compute(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor]:
     """What must be known of the logits to answer rows of one kind: tensors of float64 and int64, still there."""
     if kind == GREEDY:  # of all rows of the pass: that is sooner done than told which
         best, tokens = logits.max(-1)
@@ -96,11 +100,11 @@ def _read(raw: Tensor, keys: Tensor, tokens: Tensor, rows: Sequence[Row]) -> lis
     found.append(tokens.squeeze(-1))
     if rows[0].logprobs is None and not isinstance(rows[0].read, Score):
         return found
-    before = _likely(raw, torch.arange(raw.shape[-1], device=raw.device).expand_as(raw), tokens, rows)
-    return found + before + (_likely(values, ids, tokens, rows) if rows[0].read.transforms else before)
+    before = _report(raw, torch.arange(raw.shape[-1], device=raw.device).expand_as(raw), tokens, rows)
+    return found + before + (_report(values, ids, tokens, rows) if rows[0].read.transforms else before)
 
 
-def _likely(values: Tensor, ids: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[Tensor]:
+def _report(values: Tensor, ids: Tensor, tokens: Tensor, rows: Sequence[Row]) -> list[Tensor]:
     """The log-probability of one token for each row [rows], and the ids and log-probabilities of the best ones."""
     logprobs = log_softmax(values)
     its = logprobs.where(ids == tokens, -math.inf).amax(-1)
@@ -117,7 +121,7 @@ def _count(row: Row) -> int:
     return row.read.count if isinstance(row.read, Top | Draws) else row.logprobs or 0
 
 
-def _home(asked: Sequence[Sequence[Tensor]]) -> list[list[npt.NDArray[Any]]]:
+def _copy_to_host(asked: Sequence[Sequence[Tensor]]) -> list[list[npt.NDArray[Any]]]:
     """The tensors as arrays, all in one copy: a float64 travels as the int64 of the same bits."""
     if not asked:
         return []
@@ -132,16 +136,22 @@ def _home(asked: Sequence[Sequence[Tensor]]) -> list[list[npt.NDArray[Any]]]:
     return arrays
 
 
-def _answered(kind: Hashable, rows: Sequence[Row], arrays: Sequence[npt.NDArray[Any]]) -> list[Any]:
+def _answer_group(kind: Hashable, rows: Sequence[Row], arrays: Sequence[npt.NDArray[Any]]) -> list[Any]:
     """The answers of the rows of one kind."""
     if kind == GREEDY:
         best, tokens = (array.tolist() for array in arrays)
         found = [(row, best[row.index], tokens[row.index]) for row in rows]
         return [_answer(row, first, first, token) for row, first, token in found]
-    if kind == REFERENCE:
-        logits = dict(zip(sorted({row.index for row in rows}), arrays[0].astype(np.float32)))
-        return [reference.read(logits[row.index][None], [row], first=row.index)[0] for row in rows]
     return [_answer(*found) for found in zip(rows, *(array.tolist() for array in arrays))]
+
+
+def _refer(rows: Sequence[Row], places: Sequence[int], logits: npt.NDArray[np.float32], answers: list[Any]) -> None:
+    """Let the reference answer the rows at these places, in their order; `logits`: those that they read, distinct."""
+    scores = dict(zip(sorted({rows[place].index for place in places}), logits))
+    settled = list(rows)
+    for place in places:
+        row = settled[place] = follow(rows[place], settled, answers)
+        [answers[place]] = reference.read(scores[row.index][None], [row], first=row.index)
 
 
 def _answer(row: Row, first: float, best: float, *found: Any) -> Answer:
@@ -153,18 +163,18 @@ def _answer(row: Row, first: float, best: float, *found: Any) -> Answer:
     if best == -math.inf and isinstance(row.read, Pick):
         return dead_end(row.position)
     if isinstance(row.read, Top):
-        return _candidates(found[0], found[1], row)
+        return _list_candidates(found[0], found[1], row)
     if isinstance(row.read, Draws):
         return [Drawn(*each) for each in list(zip(*found))[: row.read.count] if each[1] > -math.inf]
     token, *likely = found
     if not likely:
         return Choice(token)
     raw, raw_ids, raw_logprobs, processed, ids, logprobs = likely
-    top, processed_top = _candidates(raw_ids, raw_logprobs, row), _candidates(ids, logprobs, row)
+    top, processed_top = _list_candidates(raw_ids, raw_logprobs, row), _list_candidates(ids, logprobs, row)
     return Choice(token, raw, tuple(top), processed if best > -math.inf else -math.inf, tuple(processed_top))
 
 
-def _candidates(ids: Sequence[int], logprobs: Sequence[float], row: Row) -> list[Candidate]:
+def _list_candidates(ids: Sequence[int], logprobs: Sequence[float], row: Row) -> list[Candidate]:
     """As many as the row asks for of those that are left; of an empty row the log-probabilities are NaN."""
     pairs = list(zip(ids, logprobs))[: _count(row)]
     return [Candidate(token, logprob) for token, logprob in pairs if logprob > -math.inf]
