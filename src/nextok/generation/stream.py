@@ -127,10 +127,9 @@ class AsyncStream(AsyncIterator[Piece]):
         self._prepare = prepare
         self._on_finish = on_finish
         self._generation: Generation | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._alarm = _Alarm()
         self._beginning = asyncio.Lock()
-        self._changed = asyncio.Event()
-        self._sleeps = False
+        self._closed = False
 
     def __repr__(self) -> str:
         begun = self._generation
@@ -179,6 +178,7 @@ class AsyncStream(AsyncIterator[Piece]):
 
     def close(self) -> None:
         """Cancel what is still running, soon; safe from any thread. `output()` has what exists."""
+        self._closed = True
         if (generation := self._generation) and not generation.finished:
             with suppress(NextokError):  # the LM was closed, and its requests with it
                 self._runner.post(generation.cancel)
@@ -187,33 +187,44 @@ class AsyncStream(AsyncIterator[Piece]):
         """The generation, submitted when it is first asked for."""
         async with self._beginning:
             if self._generation is None:
-                self._loop = asyncio.get_running_loop()
+                self._alarm.loop = asyncio.get_running_loop()
                 generation = await asyncio.to_thread(self._prepare)
                 if not keep_pieces:
                     generation.drop_pieces(for_good=True)
-                generation.listen(self._notice)
+                generation.listen(self._alarm.ring)
                 self._runner.post(generation.begin_or_fail)
                 self._runner.watch()
                 self._generation = generation
+                if self._closed:  # before there was anything to cancel
+                    self.close()
             return self._generation
 
     async def _change(self, done: Callable[[], bool]) -> None:
         """Sleep until `done()`."""
-        self._sleeps = True
+        self._alarm.sleepers += 1
         try:
             while not done():
-                await self._changed.wait()
-                self._changed.clear()
+                await self._alarm.changed.wait()
+                self._alarm.changed.clear()
         finally:
-            self._sleeps = False
-
-    def _notice(self) -> None:
-        """Wake the loop, if it waits; called by the owner of the engine."""
-        if self._sleeps and self._loop:
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._changed.set)
+            self._alarm.sleepers -= 1
 
     def _tell_end(self, generation: Generation) -> None:
         on_finish, self._on_finish = self._on_finish, None
         if on_finish and generation.ended_well:
             on_finish(generation.output())
+
+
+class _Alarm:
+    """Wakes the tasks that wait for an AsyncStream, to which it does not refer, so that a dropped one is freed."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.changed = asyncio.Event()
+        self.sleepers = 0  # tasks that wait
+
+    def ring(self) -> None:
+        """Wake the loop, if a task waits; called by the owner of the engine."""
+        if self.sleepers and self.loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self.changed.set)
