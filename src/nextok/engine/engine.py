@@ -12,6 +12,7 @@ from nextok.engine.job import Job, Sink, never
 from nextok.engine.memo import Memo
 from nextok.engine.prefix import begun
 from nextok.engine.timing import Timing
+from nextok.errors import NextokError
 from nextok.models.base import Feed, Model
 from nextok.strategies.base import Strategy
 
@@ -22,6 +23,9 @@ PROMPT_SECONDS = 0.1
 """Longest pass, in seconds, that is planned while prompts are read beside requests that decode."""
 LEAST_PROMPT_TOKENS = 8
 """Number of prompt tokens that are read in such a pass even if it takes longer."""
+
+
+CLOSED = "this LM is closed; load it again to go on"
 
 
 class Engine:
@@ -44,6 +48,7 @@ class Engine:
         self._jobs: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._abandoned: deque[Job] = deque()
+        self._closed = False
         # Caches belong to trees: the next turn of a chat finds what the last one has read, and when the tree is
         # no longer referenced they are freed.
         self._memos: WeakKeyDictionary[Tree, dict[Model, Memo]] = WeakKeyDictionary()
@@ -61,10 +66,12 @@ class Engine:
         is_full: Callable[[], bool] = never,
         timeout: float | None = None,
     ) -> Job:
-        """Take a request in; `sink` receives its events, the last of them Finished.
+        """Take a request in; `sink` receives its events, the last of them Finished. NextokError once closed.
 
         While `is_full` is true the request pauses. After `timeout` seconds it ends with the reason "timeout".
         """
+        if self._closed:
+            raise NextokError(CLOSED)
         job = Job(request, strategy, sink, is_full, self.timing.clock, timeout)
         self._waiting.append(job)
         return job
@@ -74,6 +81,11 @@ class Engine:
         for job in jobs:
             if not job.ended:
                 job.end("cancelled")
+
+    def close(self) -> None:
+        """End all requests, and take in no others."""
+        self._closed = True
+        self.cancel(*self.jobs)
 
     def abandon(self, jobs: Iterable[Job]) -> None:
         """Cancel these at the next step: safe at any moment, even from a finaliser in the middle of a pass."""

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nextok.engine.runner import Runner, Waiter
+from nextok.engine.runner import Runner
+from nextok.engine.waiter import Waiter
 from nextok.errors import NextokError
 from nextok.generation.generation import Generation
 from nextok.generation.output import Output
