@@ -9,8 +9,9 @@ from nextok.core.ending import Limits
 from nextok.core.request import Request, check_prompt_length
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
-from nextok.engine.runner import Runner, Waiter
+from nextok.engine.runner import Runner
 from nextok.engine.timing import Timing
+from nextok.engine.waiter import Waiter
 from nextok.errors import LimitError
 from nextok.generation.explain import check_strategy
 from nextok.generation.generation import Generation, all_finished, begin_all, cancel_all

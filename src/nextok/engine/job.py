@@ -1,7 +1,8 @@
 """One request on its way through an engine: runs its strategy; what goes wrong in it concerns no other request."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from traceback import clear_frames
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from nextok.core.events import Event, Finished, Token
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
 from nextok.core.request import Request
+from nextok.engine.fence import check_event, check_query, concerns_program, described
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -58,6 +60,12 @@ class Job:
         self.deciding_since: float | None = None  # when the strategy began to compute, while it does
         self._steps: Generator[Any, Any, Any] | None = None  # the strategy in flight, once it has begun
         self._questions_to_drafts = 0
+        self._untold: deque[Event] = deque()  # events that the receiver has not been told yet
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the strategy can go on: it has not begun, or its question is answered."""
+        return self._steps is None or not self.unanswered
 
     @property
     def unanswered(self) -> list[int]:
@@ -76,6 +84,7 @@ class Job:
                     return
                 reply = speed_of(self, item) if isinstance(item, Speed) else None
                 if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
+                    check_event(item, self.request)
                     self.sink(item)
                 item = self._send(reply)
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
@@ -83,9 +92,11 @@ class Job:
             self.end("error", NextokError("the strategy stopped before its text was finished"))
         except Exception as error:
             self.end("error", error)
-        except BaseException:  # Ctrl-C: the generator is dead, and so is its request
-            self.end("cancelled")
-            raise
+        except BaseException as error:  # the generator is dead, and so is its request
+            if concerns_program(error):
+                self.end("cancelled")
+                raise
+            self.end("error", NextokError(f"the strategy raised {described(error)}, which is no error of a request"))
         finally:
             self.deciding_since = None
 
@@ -108,13 +119,16 @@ class Job:
         except KeyboardInterrupt:
             raise
         except BaseException as trouble:
-            log.warning("%.80r raised %r while it was closed; its request had ended", self.strategy, trouble)
+            name = described(self.strategy)
+            log.warning("%s raised %s while it was closed; its request had ended", name, described(trouble))
 
     def _begin(self) -> Any:
         steps = self.strategy.decode(self.request)
         if not isinstance(steps, Generator):
+            if isinstance(steps, Coroutine):
+                steps.close()  # else Python warns that it was never awaited
             name = type(self.strategy).__name__
-            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {steps!r:.80}")
+            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {described(steps)}")
         self._steps = steps
         return next(steps)
 
@@ -136,18 +150,16 @@ class Job:
         return self._steps.send(reply)
 
     def _deliver(self) -> None:
-        for event in self.request.take_events():
-            self.sink(event)
+        self._untold.extend(self.request.take_events())
+        while self._untold:  # if the receiver raises, it is still told of the end
+            self.sink(self._untold.popleft())
 
     def _ask(self, query: Query, target: Model) -> None:
-        """Take in a question; ValueError for one about nodes that are not there."""
+        """Take in a question; ValueError for one that cannot be answered."""
         if self.ended or self.request.finish_reason:  # nothing is answered after the end
             self.end("cancelled")
             return
-        size = len(self.request.tree.token)
-        for node in query.nodes:
-            if type(node) is not int or not 0 <= node < size:
-                raise ValueError(f"a query must name nodes of its request's tree, from 0 to {size - 1}, got {node!r}")
+        check_query(query, self.request)
         model: Any = target if query.model is TARGET else query.model
         self.query, self.model, self.answers = query, model, {}
         self.asked[model] = query.nodes
