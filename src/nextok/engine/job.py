@@ -76,17 +76,24 @@ class Job:
         """Begin the strategy, or hand it the answers to its question, and run it until it asks again or ends."""
         try:
             self.deciding_since = self.clock()
-            item = self._begin() if self._steps is None else self._reply(target)
+            item = self._begin() if self._steps is None else self._reply()
             for _ in range(MOST_EVENTS):
                 self._deliver()
-                if isinstance(item, Query):
-                    self._ask(item, target)
-                    return
-                reply = speed_of(self, item) if isinstance(item, Speed) else None
-                if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
-                    check_event(item, self.request)
-                    self.sink(item)
-                item = self._send(reply)
+                if isinstance(item, Query | Speed):
+                    try:
+                        if isinstance(item, Query):
+                            self._ask(item, target)
+                            return
+                        reply = speed_of(self, item)
+                    except Exception as error:  # a wrong question is raised where it was asked
+                        item = self._resume(error=error)
+                    else:
+                        item = self._resume(reply)
+                else:
+                    if not isinstance(item, Token | Finished):  # these are delivered already
+                        check_event(item, self.request)
+                        self.sink(item)
+                    item = self._resume()
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
         except StopIteration:
             self.end("error", NextokError("the strategy stopped before its text was finished"))
@@ -132,22 +139,23 @@ class Job:
         self._steps = steps
         return next(steps)
 
-    def _reply(self, target: Model) -> Any:
+    def _reply(self) -> Any:
         """Hand over the answers; an error of a draft model is raised inside the strategy, which may go on without."""
         assert self.query
         assert self._steps
         try:
             replies = readable(self.query, self.answers)
         except Exception as error:
-            if self.model is target:
+            if self.query.model is TARGET:
                 raise
             return self._steps.throw(error)
         return self._steps.send(replies)
 
-    def _send(self, reply: Any) -> Any:
+    def _resume(self, reply: Any = None, error: Exception | None = None) -> Any:
+        """Let the strategy go on with what it asked for, or with what was wrong with its question."""
         if self._steps is None:  # its own receiver has ended it
             raise StopIteration
-        return self._steps.send(reply)
+        return self._steps.throw(error) if error else self._steps.send(reply)
 
     def _deliver(self) -> None:
         self._untold.extend(self.request.take_events())
@@ -161,8 +169,8 @@ class Job:
             return
         check_query(query, self.request)
         model: Any = target if query.model is TARGET else query.model
-        self.query, self.model, self.answers = query, model, {}
         self.asked[model] = query.nodes
+        self.query, self.model, self.answers = query, model, {}
         self._questions_to_drafts = 0 if model is target else self._questions_to_drafts + 1
         if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
             raise NextokError(
