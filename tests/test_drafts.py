@@ -450,7 +450,7 @@ def test_a_draft_is_closed_with_its_request():
 
     def cancel_and_score(path):
         engine.cancel(job)
-        return hashed(VOCAB, seed=1)(path)
+        return make_scores(VOCAB, seed=1)(path)
 
     def propose(request):
         try:
