@@ -18,9 +18,7 @@ def turns(*questions, **options):
     """What the library says in the same conversation."""
     talk = nextok.Conversation(tiny_lm(context=400))
     for question in questions:
-        text = talk.ask(question, **options).wait().text
-        talk.keep(question, text)
-        yield text
+        yield talk.ask(question, **options).wait().text
 
 
 def test_each_piped_line_is_a_turn(run):  # noqa: F811

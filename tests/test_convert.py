@@ -36,6 +36,7 @@ from test_tokenizer import metadata, small_sentencepiece
 
 TOKENS = [7, 319, 0, 42, 42, 5, 100, 63, 1]
 CLOSE = 1e-4
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not say how many heads")  # see test_loading.py
 ROWS = 320
 
 

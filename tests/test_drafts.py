@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.core.events import DraftFailed, Verified
+from nextok.core.events import DraftFailed, Token, Verified
+from nextok.core.query import Query, Speed, Top, top
 from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, TRIAL, Pace, Probing
 from nextok.drafts.prompt_lookup import History
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
@@ -20,7 +21,7 @@ from nextok.models.toy import ToyModel, make_scores
 from nextok.strategies.sample import Greedy, Sample
 from nextok.strategies.speculate import Speculate
 from tiny import saying, tiny_lm
-from toys import TARGET, VOCAB, asked, by_engine, by_reference, outcome
+from toys import SIMILAR, TARGET, VOCAB, asked, by_engine, by_reference, outcome
 
 TEXTS = st.integers(1, 4).flatmap(lambda letters: st.lists(st.integers(0, letters), max_size=60))
 
@@ -206,7 +207,7 @@ def drafted_lengths(passes):
 
 def test_a_draft_model_is_used_from_the_first_tokens_on():
     lengths = drafted_lengths(lambda *_: None)
-    assert sorted(lengths[:10])[:2] == [0, 2]  # one pass without guesses, to compare with
+    assert lengths[:10].count(0) == 1  # one pass without guesses, to compare with
 
 
 def test_the_draft_length_follows_what_passes_cost_within_20_passes():
@@ -302,6 +303,178 @@ def test_a_failing_draft_costs_speed_and_never_the_text(run, draft, how, when):
     events = run(Speculate(draft(Lent(Failing(how, when))), Sample()), speculative)
     assert outcome(speculative) == outcome(plain)
     assert sum(isinstance(event, DraftFailed) for event in events) == 1
+
+
+def once(propose):
+    """A draft that guesses nothing at first, and the third time what `propose(request)` says."""
+
+    def begin(request, sampler):
+        turns = iter([_nothing, _nothing])
+        return lambda: next(turns, propose)(request)
+
+    return begin
+
+
+def _nothing(request):
+    yield from ()
+    return []
+
+
+def returning(guesses):
+    """A draft that asks nothing and returns `guesses(request)`."""
+
+    def propose(request):
+        yield from ()
+        return guesses(request)
+
+    return once(propose)
+
+
+def asking(*questions):
+    """A draft that yields something first."""
+
+    def propose(request):
+        for question in questions:
+            yield question(request)
+        return []
+
+    return once(propose)
+
+
+def chain(request, *tokens):
+    nodes = [request.tip]
+    for token in tokens:
+        nodes.append(request.tree.add(nodes[-1], token))
+    return nodes[1:]
+
+
+def failing(error):
+    def propose(request):
+        yield Speed()
+        raise error
+
+    return once(propose)
+
+
+def asking_for_ever(request):
+    while True:
+        try:
+            yield from top([request.tip], 1, model=SIMILAR.model)
+            yield Query((10**6,), (Top(1),), SIMILAR.model)
+        except Exception:
+            continue
+
+
+def angry_when_closed(request):
+    try:
+        while True:
+            yield Speed()
+    except GeneratorExit:
+        raise RuntimeError("not now") from None
+
+
+def raising(*_):
+    raise RuntimeError("out of order")
+
+
+MISTAKES = {
+    "begin raises": raising,
+    "begin gives nothing": lambda request, sampler: None,
+    "propose raises before it asks": once(raising),
+    "propose raises": failing(ValueError("wrong")),
+    "propose leaves": failing(GeneratorExit()),
+    "propose stops": failing(StopIteration()),
+    "propose is no generator": once(lambda request: chain(request, 1, 2)),
+    "nothing": returning(lambda request: None),
+    "a number": returning(lambda request: 3),
+    "token ids": returning(lambda request: [1, 2, 3]),
+    "text": returning(lambda request: "ab"),
+    "the tip": returning(lambda request: [request.tip]),
+    "the prompt": returning(lambda request: [request.prompt]),
+    "no such node": returning(lambda request: [10**6]),
+    "negative": returning(lambda request: [-1]),
+    "true": returning(lambda request: [True]),
+    "without its parent": returning(lambda request: chain(request, 1, 2)[1:]),
+    "children first": returning(lambda request: chain(request, 1, 2)[::-1]),
+    "a node twice": returning(lambda request: chain(request, 1, 2) * 2),
+    "too many": returning(lambda request: [request.tree.add(request.tip, token) for token in range(300)]),
+    "no token": returning(lambda request: chain(request, "a")),
+    "a negative token": returning(lambda request: chain(request, 1, -5)),
+    "a token outside the vocabulary": returning(lambda request: chain(request, 1, VOCAB)),
+    "events": asking(lambda request: Token(1, request.tip)),
+    "rubbish": asking(lambda request: 7),
+    "asks the target": asking(lambda request: Query((request.tip,), (Top(1),))),
+    "asks about no node": asking(lambda request: Query((10**6,), (Top(1),), SIMILAR.model)),
+    "asks no model": asking(lambda request: Query((request.tip,), (Top(1),), None)),
+    "asks what cannot be a model": asking(lambda request: Query((request.tip,), (Top(1),), [])),
+    "reads in no way": asking(lambda request: Query((request.tip,), (None,), SIMILAR.model)),
+    "speed of no model": asking(lambda request: Speed("small"), lambda request: None),
+    "asks for ever": once(asking_for_ever),
+    "raises while it is closed": once(angry_when_closed),
+}
+
+
+@dataclass(frozen=True)
+class Mistaken:
+    begin: Any
+
+
+@pytest.mark.parametrize("run", [by_engine, by_reference])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_a_draft_costs_speed_and_never_the_text(run, mistake):
+    plain, speculative = (asked([1, 2], seed=3, max_tokens=20, vocab_size=VOCAB) for _ in range(2))
+    by_reference(Sample(), plain)
+    events = run(Speculate(Mistaken(MISTAKES[mistake]), Sample()), speculative)
+    assert outcome(speculative) == outcome(plain)
+    (failed,) = (event for event in events if isinstance(event, DraftFailed))
+    assert str(failed.error)
+    assert failed.error.__traceback__ is None
+    assert failed.error.__context__ is None or failed.error.__context__.__traceback__ is None
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_of_a_draft_leaves_the_others_alone(mistake):
+    engine, requests = Engine(TARGET), [asked([1, place], seed=place, vocab_size=VOCAB) for place in range(3)]
+    for place, request in enumerate(requests):
+        draft = Mistaken(MISTAKES[mistake]) if place == 1 else nt.DraftModel(SIMILAR)
+        engine.submit(request, Speculate(draft, Sample()), lambda event: None)
+    engine.run()
+    for place, request in enumerate(requests):
+        alone = asked([1, place], seed=place)
+        by_reference(Sample(), alone)
+        assert outcome(request) == outcome(alone)
+
+
+def test_a_draft_is_closed_with_its_request():
+    engine, request, closed = Engine(TARGET), asked([1, 2]), []
+
+    def cancel_and_score(path):
+        engine.cancel(job)
+        return make_scores(VOCAB, seed=1)(path)
+
+    def propose(request):
+        try:
+            yield from top([request.tip], 1, model=ToyModel(VOCAB, cancel_and_score))
+        finally:
+            closed.append(request)
+
+    job = engine.submit(request, Speculate(Mistaken(once(propose))), lambda event: None)
+    engine.run()
+    assert closed == [request]
+    assert request.finish_reason == "cancelled"
+
+
+def test_guesses_that_the_text_has_no_room_for_are_left_out():
+    deep = Mistaken(returning(lambda request: chain(request, *[1] * 50)))
+    request, plain = (
+        asked([1, 2], max_tokens=9, stop_ids=frozenset()),
+        asked([1, 2], max_tokens=9, stop_ids=frozenset()),
+    )
+    events = by_engine(Speculate(deep), request)
+    by_reference(Greedy(), plain)
+    assert outcome(request) == outcome(plain)
+    assert not any(isinstance(event, DraftFailed) for event in events)
+    assert max(event.drafted for event in events if isinstance(event, Verified)) == 6
 
 
 def test_the_statistics_tell_why_a_draft_failed():

@@ -24,6 +24,7 @@ SIZES = {"vocab_size": 320, "dim": 64, "n_layers": 2, "n_heads": 16, "n_kv_heads
 FEW_HEADS = {"vocab_size": 320, "dim": 80, "n_heads": 4, "n_kv_heads": 2, "hidden_dim": 96}
 TOKENS = [7, 319, 0, 42, 42, 5, 100, 63, 1]
 CLOSE = 1e-4
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not say how many heads")  # see test_loading.py
 
 
 @pytest.fixture(scope="module")

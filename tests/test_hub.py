@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from nextok import hub
+from nextok.cli.bar import show_progress
 from nextok.errors import DownloadError, ModelFileError, ModelNotFoundError
 from nextok.hub import huggingface, wheel
 from nextok.hub.cache import Content
@@ -556,7 +557,7 @@ def test_a_file_other_than_listed_is_deleted(stand_in: StandIn, tmp_path: Path) 
 
 
 def test_progress_is_a_line_a_stage_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with hub.show_progress() as report:
+    with show_progress() as report:
         for done in range(3):
             report(hub.Progress("fetching", done, 2))
         report(hub.Progress("waiting"))
@@ -565,7 +566,7 @@ def test_progress_is_a_line_a_stage_where_stderr_is_no_terminal(capsys: pytest.C
 
 def test_progress_is_a_bar_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with hub.show_progress() as report:
+    with show_progress() as report:
         report(hub.Progress("waiting [for it]"))
         report(hub.Progress("fetching [bold]x", 1_000_000, 2_000_000))
     shown = capsys.readouterr()

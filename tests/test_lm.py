@@ -128,17 +128,42 @@ def test_chat_uses_the_template_and_reads_each_turn_once():
     lm = tiny_lm()
     conversation, heard = nt.Conversation(lm, system="Be brief."), []
     for text in ("Hello", "And now?", "Bye"):
+        asked = [*conversation.messages, {"role": "user", "content": text}]
         stream = conversation.ask(text, nt.Sample(), max_tokens=12, seed=4)
         answer = stream.wait()
-        fresh = lm.chat(
-            [*conversation.messages, {"role": "user", "content": text}], nt.Sample(), max_tokens=12, seed=4
-        )
+        fresh = lm.chat(asked, nt.Sample(), max_tokens=12, seed=4)
         assert answer.tokens == fresh.tokens
-        conversation.keep(text, answer.text)
+        assert conversation.messages == [*asked, {"role": "assistant", "content": answer.text}]
         heard.append((stream.output().stats.prompt_tokens, fresh.stats.prompt_tokens))
     assert len(conversation.messages) == 7
     with pytest.raises(TemplateError, match="no chat template"):
         tiny_lm(template=None).chat("Hello")
+
+
+def test_a_conversation_keeps_only_a_turn_whose_answer_ended_by_itself():
+    lm = tiny_lm()
+    conversation = nt.Conversation(lm)
+    pieces = "".join(piece.text for piece in conversation.ask("Hello", max_tokens=9, ignore_eos=True))
+    assert conversation.messages == [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": pieces}]
+    conversation.ask("No", keep=False, max_tokens=3).wait()
+    stream = conversation.ask("Cut", max_tokens=9, ignore_eos=True)
+    next(stream)
+    stream.close()
+    with pytest.raises(RuntimeError, match="mine"):
+        [*conversation.ask("Broken", nt.Greedy(custom=_fail), max_tokens=9)]
+    assert conversation.ask("Broken", nt.Greedy(custom=_fail), max_tokens=9).wait().error
+    assert len(conversation.messages) == 2
+    stream = conversation.ask("Twice", max_tokens=3)
+    first, second = stream.wait(), stream.wait()
+    assert first.text == second.text
+    assert [*stream]
+    assert len(conversation.messages) == 4
+    conversation.add_turn("Cut", "Bec")
+    assert conversation.messages[-1] == {"role": "assistant", "content": "Bec"}
+
+
+def _fail(row):
+    raise RuntimeError("mine")
 
 
 def test_a_seed_is_drawn_and_reported():

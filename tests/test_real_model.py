@@ -294,7 +294,6 @@ def test_a_conversation_equals_a_chat_from_scratch_and_reads_only_what_is_new(sm
         read.clear()
         stream = conversation.ask(question, max_tokens=LENGTH)
         answer = "".join(piece.text for piece in stream)
-        conversation.keep(question, answer)
         tokens_in_conversation = sum(read)
         read.clear()
         scratch = smollm2.chat(messages, max_tokens=LENGTH)

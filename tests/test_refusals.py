@@ -183,7 +183,6 @@ WISHES = [
     ({"max_tokens": None}, "max_tokens must be a whole number"),
     ({"logprobs": True}, "logprobs must be a whole number"),
     ({"logprobs": 1001}, "logprobs must be a whole number from 0 to 1,000"),
-    ({"stop": None}, "stop must be a text"),
     ({"stop": 5}, "stop must be a text"),
     ({"stop": [5]}, "stop string must be text"),
     ({"stop_token_ids": None}, "of stop_token_ids must be whole numbers"),

@@ -3,7 +3,7 @@
 import nextok as nt
 from nextok.core.query import Pick, Row
 from nextok.core.tree import Tree
-from nextok.generation.options import Options
+from nextok.generation.options import CheckedOptions
 from nextok.models.base import Feed
 from nextok.sampling.sampler import Sampler
 from sides import filler
@@ -44,5 +44,5 @@ class Side:
         return lambda: self._continue(depth, tokens)
 
     def _continue(self, depth, tokens):
-        options = Options(max_tokens=tokens, ignore_eos=True)
+        options = CheckedOptions(max_tokens=tokens, ignore_eos=True)
         return [self.lm.start(filler(depth), nt.Greedy(), options, self.read[depth]).wait().tokens]

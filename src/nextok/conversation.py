@@ -3,7 +3,9 @@
 from typing import Any, Unpack
 
 from nextok.core.tree import Tree
-from nextok.generation.options import Options, Wishes
+from nextok.generation.options import CheckedOptions, GenerateOptions
+from nextok.generation.output import Output
+from nextok.generation.signature import show_options
 from nextok.generation.stream import Stream
 from nextok.lm import LM
 from nextok.strategies.base import Strategy
@@ -18,16 +20,30 @@ class Conversation:
         self.messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
         self._tree = Tree()
 
+    def __repr__(self) -> str:
+        return f"<Conversation with {self.lm.name}, {len(self.messages)} messages>"
+
+    @show_options
     def ask(
         self,
         text: str,
         strategy: Strategy = Greedy(),
-        **options: Unpack[Wishes],
+        *,
+        keep: bool = True,
+        **options: Unpack[GenerateOptions],
     ) -> Stream:
-        """Stream the answer to `text`; hand it to `keep` when it is done, or the turn is forgotten."""
-        ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}])
-        return self.lm.start(ids, strategy, Options(**options), self._tree)
+        """Stream the answer to `text`; question and answer join the messages when the answer has ended by itself.
 
-    def keep(self, text: str, answer: str) -> None:
-        """Make a turn part of the conversation."""
+        They do not if `keep` is False, or if the stream is closed early, interrupted or fails: `add_turn` adds them
+        then, with as much of the answer as there is. Of several choices the first is kept.
+        """
+        ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}])
+
+        def add(output: Output) -> None:
+            self.add_turn(text, output.text)
+
+        return self.lm.start(ids, strategy, CheckedOptions(**options), self._tree, add if keep else None)
+
+    def add_turn(self, text: str, answer: str) -> None:
+        """Add a question and its answer to the messages."""
         self.messages += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]

@@ -1,8 +1,7 @@
 """The face of the library: a language model that generates, streams, chats and scores."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, Unpack, overload
 
 from nextok.checks import check_ids, check_whole
@@ -10,12 +9,16 @@ from nextok.core.ending import Limits
 from nextok.core.request import Request, check_prompt_length
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
-from nextok.engine.runner import Runner, Waiter
+from nextok.engine.runner import Runner
 from nextok.engine.timing import Timing
+from nextok.engine.waiter import Waiter
 from nextok.errors import LimitError
+from nextok.generation.explain import check_strategy
 from nextok.generation.generation import Generation, all_finished, begin_all, cancel_all
-from nextok.generation.options import MOST_ALTERNATIVES, Options, Wishes
-from nextok.generation.output import Output, Scores
+from nextok.generation.options import MOST_ALTERNATIVES, CheckedOptions, GenerateOptions
+from nextok.generation.output import Output, Outputs, Scores, make_failed_output
+from nextok.generation.prompts import Prompt, check_prompt, encode_prompts, list_prompts
+from nextok.generation.signature import show_options
 from nextok.generation.stream import AsyncStream, Stream
 from nextok.models.base import Model
 from nextok.sampling.seeds import stream as stream_of_seed
@@ -25,7 +28,6 @@ from nextok.strategies.sample import Greedy
 from nextok.text.template import render_chat
 from nextok.text.tokenizer import Tokenizer
 
-Prompt = str | Sequence[int]
 Messages = str | Sequence[Mapping[str, Any]]
 
 
@@ -80,59 +82,84 @@ class LM:
         self.runner.close()
 
     @overload
-    def generate(self, prompt: Prompt, strategy: Strategy = ..., **options: Unpack[Wishes]) -> Output: ...
+    def generate(  # type: ignore[overload-overlap]  # a str is an iterable of texts too
+        self, prompt: Prompt, strategy: Strategy = ..., **options: Unpack[GenerateOptions]
+    ) -> Output: ...
 
     @overload
     def generate(
-        self, prompt: list[str] | list[list[int]] | list[Prompt], strategy: Strategy = ..., **options: Unpack[Wishes]
-    ) -> list[Output]: ...
+        self, prompt: Iterable[Prompt], strategy: Strategy = ..., **options: Unpack[GenerateOptions]
+    ) -> Outputs: ...
 
+    @show_options
     def generate(
-        self, prompt: Any, strategy: Strategy = Greedy(), **options: Unpack[Wishes]
-    ) -> Output | list[Output]:
-        """Continue a text or token ids; a list of those gives a list of outputs, all in one batch.
+        self, prompt: Any, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]
+    ) -> Output | Outputs:
+        """Continue a text or token ids; an iterable of those gives a list of outputs, all in one batch.
 
-        An error while running is raised for a single prompt; in a list it is in the `error` of its own output.
+        The error of a single prompt is raised; of several, it is in the `error` of its own output, and
+        `raise_for_error()` raises it.
         """
-        checked = Options(**options)
-        if _is_single(prompt):
-            return self.start(self._ids(prompt), strategy, checked).wait().raise_for_error()
-        return self._run([self._prepare(self._ids(each), strategy, checked) for each in prompt])
+        checked = CheckedOptions(**options)
+        single, prompts = list_prompts(prompt)
+        if single:
+            return self.start(self._encode(check_prompt(prompts[0])), strategy, checked).wait().raise_for_error()
+        check_strategy(strategy)
+        encoded = encode_prompts(prompts, self._encode)
+        ready = [self._prepare(ids, strategy, checked) for ids in encoded if not isinstance(ids, Exception)]
+        return _merge_outputs(encoded, self._run(ready))
 
-    def stream(self, prompt: Prompt, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> Stream:
+    @show_options
+    def stream(self, prompt: Prompt, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]) -> Stream:
         """Continue one text or list of token ids, piece by piece."""
-        return self.start(self._ids(prompt), strategy, Options(**options))
+        checked = CheckedOptions(**options)
+        return self.start(self._encode(check_prompt(prompt)), strategy, checked)
 
-    def chat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> Output:
+    @show_options
+    def chat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]) -> Output:
         """Answer messages (`role`, `content`), or a text said by the user, through the model's chat template."""
-        return self.start(self.chat_ids(messages), strategy, Options(**options)).wait().raise_for_error()
+        checked = CheckedOptions(**options)
+        return self.start(self.chat_ids(messages), strategy, checked).wait().raise_for_error()
 
     def score(self, text: Prompt, top: int = 0) -> Scores:
         """How probable each token of a text is, read in one pass, and the `top` best ones at each place."""
         return self._scores(Stream(self.runner, self._scoring(text, top)).wait())
 
+    @show_options
     async def agenerate(
-        self, prompt: Any, strategy: Strategy = Greedy(), **options: Unpack[Wishes]
-    ) -> Output | list[Output]:
+        self, prompt: Any, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]
+    ) -> Output | Outputs:
         """`generate` for asyncio; a task that is cancelled ends its requests."""
-        checked = Options(**options)
-        if _is_single(prompt):
-            stream = self._astart(lambda: self._ids(prompt), strategy, checked)
+        checked = CheckedOptions(**options)
+        single, prompts = list_prompts(prompt)
+        if single:
+            stream = self._astart(lambda: self._encode(check_prompt(prompts[0])), strategy, checked)
             return (await stream.wait()).raise_for_error()
-        streams = [self._astart(partial(self._ids, each), strategy, checked) for each in prompt]
+        check_strategy(strategy)
+        encoded = await asyncio.to_thread(encode_prompts, prompts, self._encode)
+        ready = [ids for ids in encoded if not isinstance(ids, Exception)]
+        streams = [self._astart(lambda ids=ids: ids, strategy, checked) for ids in ready]  # type: ignore[misc]
         try:
-            return list(await asyncio.gather(*(stream.wait() for stream in streams)))
+            outputs = await asyncio.gather(*(stream.wait() for stream in streams))
         finally:
             for stream in streams:
                 stream.close()
+        return _merge_outputs(encoded, outputs)
 
-    def astream(self, prompt: Prompt, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> AsyncStream:
+    @show_options
+    def astream(
+        self, prompt: Prompt, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]
+    ) -> AsyncStream:
         """`stream` for asyncio: `async for piece in lm.astream(...)`."""
-        return self._astart(lambda: self._ids(prompt), strategy, Options(**options))
+        checked = CheckedOptions(**options)
+        return self._astart(lambda: self._encode(check_prompt(prompt)), strategy, checked)
 
-    async def achat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[Wishes]) -> Output:
+    @show_options
+    async def achat(
+        self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]
+    ) -> Output:
         """`chat` for asyncio."""
-        stream = self._astart(lambda: self.chat_ids(messages), strategy, Options(**options))
+        stream = self._astart(lambda: self.chat_ids(messages), strategy, CheckedOptions(**options))
         return (await stream.wait()).raise_for_error()
 
     async def ascore(self, text: Prompt, top: int = 0) -> Scores:
@@ -152,29 +179,46 @@ class LM:
         )
         return tokenizer.encode_chat(text)
 
-    def start(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Stream:
-        """Begin a generation from token ids, on its own tree or on one that has been read before."""
-        return Stream(self.runner, self._prepare(ids, strategy, options, tree))
+    def start(
+        self,
+        ids: list[int],
+        strategy: Strategy,
+        options: CheckedOptions,
+        tree: Tree | None = None,
+        on_finish: Callable[[Output], object] | None = None,
+    ) -> Stream:
+        """Begin a generation from token ids, on its own tree or on one that has been read before.
 
-    def _astart(self, ids: Callable[[], list[int]], strategy: Strategy, options: Options) -> AsyncStream:
+        `on_finish` gets the output once, when every choice has ended by itself.
+        """
+        return Stream(self.runner, self._prepare(ids, strategy, options, tree), on_finish)
+
+    def _astart(self, ids: Callable[[], list[int]], strategy: Strategy, options: CheckedOptions) -> AsyncStream:
         self._check(strategy, options)
         return AsyncStream(self.runner, lambda: self._prepare(ids(), strategy, options))
 
-    def _ids(self, prompt: Prompt) -> list[int]:
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        return check_ids(ids, self.model.vocab_size)
-
-    def _prepare(self, ids: list[int], strategy: Strategy, options: Options, tree: Tree | None = None) -> Generation:
-        """All of a generation that needs no engine; its samples share a tree, so the prompt is read once."""
-        self._check(strategy, options)
+    def _encode(self, prompt: str | list[int]) -> list[int]:
+        """A prompt as token ids; ValueError or LimitError if nothing can be generated after them."""
+        ids = self._check_ids(prompt)
         if not ids:
             raise ValueError("the prompt is empty; give at least one token")
         check_prompt_length(len(ids), self.model.context)
-        limits = options.limits(
+        return ids
+
+    def _check_ids(self, prompt: str | list[int]) -> list[int]:
+        return check_ids(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt, self.model.vocab_size)
+
+    def _prepare(
+        self, ids: list[int], strategy: Strategy, options: CheckedOptions, tree: Tree | None = None
+    ) -> Generation:
+        """All of a generation that needs no engine; its samples share a tree, so the prompt is read once."""
+        self._check(strategy, options)
+        check_prompt_length(len(ids), self.model.context)
+        limits = options.make_limits(
             self.tokenizer.eos_ids, self._token_bytes, self.tokenizer.vocab_size, self.model.context
         )
-        masks = options.masks(self.tokenizer, self.model.vocab_size, limits.stop_ids)
-        seed = options.drawn_seed()
+        masks = options.make_masks(self.tokenizer, self.model.vocab_size, limits.stop_ids)
+        seed = options.draw_seed()
 
         def build() -> list[Request]:
             own = Tree() if tree is None else tree
@@ -186,7 +230,7 @@ class LM:
         return Generation(build, strategy, hypotheses, options.prompt_logprobs, options.timeout)
 
     def _scoring(self, text: Prompt, top: int) -> Generation:
-        ids = self._ids(text)
+        ids = self._check_ids(check_prompt(text))
         if len(ids) > self.model.context:
             raise LimitError(f"the text has {len(ids)} tokens, more than the model's context of {self.model.context}")
         check_whole("top", top, 0, MOST_ALTERNATIVES)
@@ -217,9 +261,8 @@ class LM:
             raise
         return [generation.output() for generation in generations]
 
-    def _check(self, strategy: Strategy, options: Options) -> None:
-        if not hasattr(strategy, "decode"):
-            raise ValueError(f"strategy must be one of Greedy(), Sample(), Beam(), Speculate(), got {strategy!r}")
+    def _check(self, strategy: Strategy, options: CheckedOptions) -> None:
+        check_strategy(strategy)
         if isinstance(strategy, Several) and options.n > 1:
             raise ValueError(
                 f"n counts samples, got n={options.n} beside {strategy!r}; how many of its texts are returned is for "
@@ -233,6 +276,7 @@ class LM:
             )
 
 
-def _is_single(prompt: Any) -> bool:
-    """Whether this is one text or one list of ids, and not a list of those."""
-    return isinstance(prompt, str) or not any(isinstance(each, str | Sequence) for each in prompt)
+def _merge_outputs(encoded: Sequence[list[int] | Exception], outputs: Iterable[Output]) -> Outputs:
+    """All outputs in the order of their prompts: of those that could not be begun, the error."""
+    rest = iter(outputs)
+    return Outputs(make_failed_output(each) if isinstance(each, Exception) else next(rest) for each in encoded)

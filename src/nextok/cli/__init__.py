@@ -9,7 +9,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from nextok.cli.arguments import cut_at_dashes, route
         from nextok.cli.failures import flush_streams, report_failure
-        from nextok.cli.terminal import prepare_streams
+        from nextok.cli.terminal import prepare_streams, show_warnings
     except KeyboardInterrupt:
         return 130
 
@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_streams(color="--no-color" not in flags)
         from nextok.cli.app import run
 
-        code = run(route(given))
+        with show_warnings(quiet=not {"-q", "--quiet"}.isdisjoint(flags)):
+            code = run(route(given))
         sys.stdout.flush()
     except BaseException as error:
         code = report_failure(error, as_json="--json" in flags, debug="--debug" in flags)

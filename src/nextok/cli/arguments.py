@@ -2,21 +2,14 @@
 
 from collections.abc import Sequence
 
+from nextok.generation.spellings import SPELLINGS
+
 COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "doctor", "bench")
 PROGRAM_OPTIONS = ("-h", "--help", "--version")
 """Options that stand for a command."""
 COMMON_OPTIONS = ("--debug", "--no-color")
 """Options that every command takes, also before its name."""
-
-# Names that other programs give to the options; they are accepted, but not shown in the help.
-SPELLINGS = {
-    "--temp": "--temperature",
-    "--n-predict": "--max-tokens",
-    "--predict": "--max-tokens",
-    "--max-new-tokens": "--max-tokens",
-    "--system-prompt": "--system",
-    "--reverse-prompt": "--stop",
-}
+_FLAGS = {f"--{theirs}".replace("_", "-"): f"--{ours}".replace("_", "-") for theirs, ours in SPELLINGS.items()}
 
 
 def cut_at_dashes(arguments: Sequence[str]) -> list[str]:
@@ -35,5 +28,6 @@ def route(arguments: Sequence[str]) -> list[str]:
 
 
 def _translate(word: str) -> str:
+    """The word with our name of an option; other programs' names are understood, but the help does not show them."""
     name, equals, value = word.partition("=")
-    return SPELLINGS.get(name, name) + equals + value
+    return _FLAGS.get(name, name) + equals + value

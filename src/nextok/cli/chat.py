@@ -16,7 +16,7 @@ from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
-    from nextok.generation.options import Wishes
+    from nextok.generation.options import GenerateOptions
     from nextok.generation.output import Output
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
@@ -41,18 +41,18 @@ def chat(
     quiet: Quiet = False,
 ) -> None:
     """Talk with a model. From a pipe, each line is a turn."""
-    from nextok.generation.options import Options
+    from nextok.generation.options import CheckedOptions
 
-    wishes: Wishes = {
+    options: GenerateOptions = {
         "max_tokens": max_tokens,
         "stop": tuple(stop or ()),
         "seed": strategy.seed,
         **rules.read_options(),
     }
-    Options(**wishes)  # raises for wrong options before a model is loaded
+    CheckedOptions(**options)  # refused before anything is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     message = None if system is None else clean(system)
-    talk = ChatSession(how.load(model, quiet=quiet), chosen, message, wishes, stats, quiet)
+    talk = ChatSession(how.load(model, quiet=quiet), chosen, message, options, stats, quiet)
     read(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive and not quiet:
@@ -75,7 +75,7 @@ class ChatSession:
     lm: "LM"
     strategy: "Strategy"
     system: str | None
-    wishes: "Wishes"
+    options: "GenerateOptions"
     stats: bool
     quiet: bool
 
@@ -111,7 +111,7 @@ class ChatSession:
                 raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
 
     def _reseed(self, seed: int | None, text: str) -> None:
-        self.wishes["seed"] = seed
+        self.options["seed"] = seed
         self._remark(text if uses_seed(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
@@ -119,7 +119,7 @@ class ChatSession:
 
         ask = self.conversation.ask
         try:
-            stream = ask(text, self.strategy, **self.wishes)
+            stream = ask(text, self.strategy, **self.options)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
         page = StdoutWriter()
@@ -128,11 +128,12 @@ class ChatSession:
         page.write(output.text[page.length :])
         if output.text or finished:
             page.end()
-        self.conversation.keep(text, output.text)
+        if not finished:
+            self.conversation.add_turn(text, output.text)
         if self.stats:
             print_note(describe_output(output, self.strategy))
         if not self.quiet:
-            remark_on_ending(output, self.lm, self.wishes["max_tokens"])
+            remark_on_ending(output, self.lm, self.options["max_tokens"])
         if not finished:
             raise KeyboardInterrupt
 

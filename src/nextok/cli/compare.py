@@ -23,7 +23,7 @@ from nextok.cli.terminal import escape_controls, format_json, make_console, show
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from nextok.generation.options import Options
+    from nextok.generation.options import CheckedOptions
     from nextok.generation.output import Output, Stats
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
@@ -42,10 +42,10 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Answer a prompt by each strategy in turn, on one engine, and show what each wrote and what it cost."""
-    from nextok.generation.options import Options
+    from nextok.generation.options import CheckedOptions
 
     question = asked(prompt, system, raw)
-    options = Options(max_tokens=max_tokens, seed=seed)
+    options = CheckedOptions(max_tokens=max_tokens, seed=seed)
     lm = how.load(model, quiet=quiet)
     strategies = _list_strategies(draft, partial(how.load_draft, quiet=quiet))
     outputs = _write_outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
@@ -77,13 +77,13 @@ def _list_strategies(draft: str | None, load: "Callable[[str], LM]") -> "dict[st
 
 
 def _write_outputs(
-    lm: "LM", ids: list[int], strategies: "dict[str, Strategy]", options: "Options", quiet: bool
+    lm: "LM", ids: list[int], strategies: "dict[str, Strategy]", options: "CheckedOptions", quiet: bool
 ) -> "list[Output]":
-    """The outputs of all strategies, one after another on the same engine; those done before Ctrl-C."""
-    from nextok.generation.options import Options
+    """One after another, each with the machine to itself and its prompt unread; those done before Ctrl-C."""
+    from nextok.generation.options import CheckedOptions
     from nextok.strategies.sample import Greedy
 
-    lm.start(ids, Greedy(), Options(max_tokens=1)).wait()
+    lm.start(ids, Greedy(), CheckedOptions(max_tokens=1)).wait()
     outputs = []
     for name, strategy in strategies.items():
         try:

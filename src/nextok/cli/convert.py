@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from nextok.cli.bar import show_progress
 from nextok.cli.flags import Quiet, TokenizerName, option
 from nextok.cli.terminal import escape_controls, format_size, print_note, show_activity
 
@@ -22,8 +23,8 @@ def convert(
     """Write a model as a GGUF file, or as a folder for transformers; print where it lies."""
     from nextok.tools.convert import write_model
 
-    with show_activity("converting"):
-        done = write_model(model, out, to=to, tokenizer=tokenizer, force=force)
+    with show_activity("converting", quiet=quiet), show_progress(quiet=quiet) as report:
+        done = write_model(model, out, to=to, tokenizer=tokenizer, force=force, progress=report)
     if not quiet:
         remark = f"; {done.note}" if done.note else ""
         print_note(f"{done.name}: {done.tensors} tensors as {done.kind}, {format_size(done.bytes)}{remark}")

@@ -56,8 +56,7 @@ def _run_checks(model: str, how: LoadFlags, seconds: float, memory: int | None) 
     origin, checkpoint = found
     yield Verdict("model file", True, origin)
     try:
-        with show_activity("loading"):
-            lm = how.load(model)
+        lm = how.load(model)
     except Exception as error:
         yield Verdict("model runs", False, explain(error)[1])
         return

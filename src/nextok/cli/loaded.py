@@ -29,22 +29,28 @@ class LoadFlags:
         option("--precision", metavar="NAME", text="fast (int8; on a GPU bfloat16) or exact.", panel=PANEL),
     ] = "fast"
 
+    context: Annotated[
+        int | None,
+        option("--context", metavar="N", text="Tokens of prompt and text; by default the model's own.", panel=PANEL),
+    ] = None
+    heads: Annotated[
+        int | None, option("--heads", metavar="N", text="Heads of a .pth file that does not say it.", panel=PANEL)
+    ] = None
+
     def load(self, model: str, *, quiet: bool = False) -> "LM":
-        """The language model of this name, fetched first if need be; `quiet` hides the progress of that."""
-        return _loaded(model, quiet, asdict(self))
+        """The language model of this name, fetched first if need be; `quiet` hides the progress of both."""
+        return _load(model, quiet, asdict(self))
 
     def load_draft(self, model: str, *, quiet: bool = False) -> "LM":
-        """Another one beside it, with a tokenizer of its own."""
-        return _loaded(model, quiet, asdict(self) | {"tokenizer": None})
+        """Another one beside it, with its own tokenizer, context and heads."""
+        return _load(model, quiet, asdict(self) | {"tokenizer": None, "context": None, "heads": None})
 
 
-def _loaded(model: str, quiet: bool, options: dict[str, Any]) -> "LM":
+def _load(model: str, quiet: bool, options: dict[str, Any]) -> "LM":
     import nextok
+    from nextok.cli.bar import show_progress
     from nextok.models.processors import check_threads
 
     check_threads(options["threads"])  # refused before anything is fetched
-    if quiet:
-        from nextok.hub import resolve
-
-        resolve(model)
-    return nextok.load(model, **options)
+    with show_progress(quiet=quiet) as report:
+        return nextok.load(model, **options, progress=report)

@@ -65,8 +65,9 @@ def list_models(json: Json = False) -> None:
 def pull(name: Name) -> None:
     """Fetch a model, or newer files of one from the hub; print where it lies."""
     from nextok import hub
+    from nextok.cli.bar import show_progress
 
-    with hub.show_progress() as report:
+    with show_progress() as report:
         source = hub.pull(name, report=report)
     print(escape_controls(str(source.path)))
 
@@ -106,11 +107,13 @@ def remove(name: Name) -> None:
 
 def _collect_facts(name: str, other: str | None) -> dict[str, Any]:
     from nextok import hub, load_tokenizer
+    from nextok.cli.bar import show_progress
     from nextok.formats import open_model
 
-    with hub.show_progress() as report:
+    with show_progress() as report:
         source = hub.resolve(name, report=report)
-    checkpoint, tokenizer = open_model(source.path), load_tokenizer(other or source.path)
+        tokenizer = load_tokenizer(other or source.path, progress=report)
+    checkpoint = open_model(source.path)
     config, tensors = checkpoint.config, checkpoint.tensors.values()
     files = [path for path in source.path.iterdir() if path.is_file()] if source.path.is_dir() else [source.path]
     return {

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
@@ -42,15 +43,28 @@ def print_note(text: str) -> None:
 
 
 @contextmanager
+def show_warnings(*, quiet: bool = False) -> Iterator[None]:
+    """Say each warning of a library as one line on stderr; nothing if `quiet`."""
+
+    def show(message: Warning | str, *place: Any, **more: Any) -> None:
+        if not quiet:
+            print_note(f"nextok: {' '.join(str(message).split())}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+@contextmanager
 def show_activity(text: str, *, quiet: bool = False) -> Iterator[None]:
     """Show on stderr what is being done while the inside runs; nothing where stderr is no terminal."""
-    is_shown = sys.stderr.isatty() and not quiet
-    if is_shown:
+    watched = sys.stderr.isatty() and not quiet
+    if watched:
         print(f"{escape_controls(text)} ...", end="", file=sys.stderr, flush=True)
     try:
         yield
     finally:
-        if is_shown:
+        if watched:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 

@@ -10,7 +10,7 @@ from nextok.cli.prompts import clean
 
 if TYPE_CHECKING:
     from nextok.cli.strategy import StrategyFlags
-    from nextok.generation.options import Options, Wishes
+    from nextok.generation.options import CheckedOptions, GenerateOptions
     from nextok.grammar.grammar import Grammar
 
 RULES = "Rules (no strategy breaks them)"
@@ -42,7 +42,7 @@ class RuleFlags:
         str | None, option("--grammar", metavar="FILE", text="Follow this grammar in Lark's notation.", panel=RULES)
     ] = None
 
-    def read_options(self) -> "Wishes":
+    def read_options(self) -> "GenerateOptions":
         """The library's options; ValueError if they contradict each other or a file cannot be read."""
         return {
             "logit_bias": _parse_biases(self.logit_bias or ()),
@@ -93,11 +93,11 @@ class TextFlags:
         bool, option("--prompt-logprobs", text="Those of the prompt's tokens as well.", panel=OUTPUT)
     ] = False
 
-    def build_options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "Options":
+    def build_options(self, strategy: "StrategyFlags", rules: RuleFlags) -> "CheckedOptions":
         """The library's options; ValueError if one is out of range."""
-        from nextok.generation.options import Options
+        from nextok.generation.options import CheckedOptions
 
-        wishes: Wishes = {
+        options: GenerateOptions = {
             "max_tokens": self.max_tokens,
             "min_tokens": self.min_tokens,
             "stop": tuple(self.stop or ()),
@@ -108,7 +108,7 @@ class TextFlags:
             "prompt_logprobs": self.prompt_logprobs,
             **rules.read_options(),
         }
-        return Options(**wishes)
+        return CheckedOptions(**options)
 
 
 def _parse_biases(texts: "list[str] | tuple[()]") -> dict[int, float]:

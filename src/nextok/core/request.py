@@ -103,11 +103,13 @@ class Request:
         """Append tokens to the text until one of them ends it; the rest is dropped.
 
         Returns the events of this. They reach the receiver once each, whether the strategy yields them or not.
+        ValueError for what is no token id, as far as the vocabulary is known.
         """
         first = len(self._events)
         for token in tokens:
             if self._finish_reason:
                 break
+            self._check_token(token)
             self._tip = self._tree.add(self._tip, token)
             self._tokens.append(token)
             self._rules.advance(token, self._tip)
@@ -115,6 +117,13 @@ class Request:
             if reason := self._ending.reason(self._tip):
                 self.finish(reason)
         return self._events[first:]
+
+    def _check_token(self, token: int) -> None:
+        """ValueError unless this is a token id."""
+        known = self._limits.token_bytes
+        if type(token) is not int or token < 0 or (known and token >= len(known)):
+            most = f"from 0 to {len(known) - 1}" if known else "from 0 up"
+            raise ValueError(f"the tokens of a text must be ids {most}, got {token!r:.80}")
 
     def finish(self, reason: str, error: Exception | None = None) -> Finished:
         """End the text for good; the first reason stays."""

@@ -64,6 +64,11 @@ class Rules:
         """The text that ends in `node`, which is the end of the prompt or below it."""
         tree, tail, above = self._tree, list[int](), node
         while above not in (self._tip, self._prompt):
+            if above < 0:
+                raise ValueError(
+                    f"node {node} does not lie below the end of the prompt, node {self._prompt}, so no penalty, mask "
+                    "or grammar can be applied there"
+                )
             tail.append(tree.token[above])
             above = tree.parent[above]
         step = None if node == self._prompt else (tree.parent[node], tree.token[node])

@@ -44,11 +44,13 @@ class Tree:
         return parent
 
     def nodes(self, node: int, above: int = ROOT) -> list[int]:
-        """The nodes from just below the ancestor `above` down to `node`."""
-        nodes = []
-        while node != above:
+        """The nodes from just below the ancestor `above` down to `node`; ValueError if it is no ancestor."""
+        nodes, last = [], node
+        while node > above:
             nodes.append(node)
             node = self.parent[node]
+        if node != above:
+            raise ValueError(f"node {last} does not lie below node {above} of its tree")
         return nodes[::-1]
 
     def path(self, node: int, above: int = ROOT) -> list[int]:

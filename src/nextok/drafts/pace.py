@@ -4,24 +4,24 @@ from collections.abc import Callable, Iterable, Sequence
 
 from nextok.core.query import SpeedOf
 
-FORGETS = 0.98
-"""What an observation is still worth after the next one of its kind."""
-STRENGTH = 20.0
-"""Observations that the expected rates are worth at first."""
+DECAY = 0.98
+"""Factor by which the weight of old observations shrinks with each new one of the same match length."""
+PRIOR_WEIGHT = 20.0
+"""Number of observations that the expected rates count for at first."""
 MARGIN = 1.02
-"""A guess must promise this much more speed than none."""
+"""Smallest ratio of the speed with a further guess to the speed without any, at which it is made."""
 TRIAL = 2
-"""Number of tokens guessed in a trial: the first pass reads what the draft model has missed, the second is timed."""
+"""Number of tokens that a trial guesses: the first pass reads what the draft model missed, the second is timed."""
 FIRST_WAIT, LONGEST_WAIT = 8, 128
-"""Tokens without a guess before a trial."""
+"""Number of proposals without a guess before the first trial, and the largest number of them between two trials."""
 
 
 class Pace:
     """The rate at which guesses come true, for each length of the match they are made from."""
 
     def __init__(self, rates: Sequence[float]) -> None:
-        self._true = [rate * STRENGTH for rate in rates]
-        self._all = [STRENGTH] * len(rates)
+        self._true = [rate * PRIOR_WEIGHT for rate in rates]
+        self._all = [PRIOR_WEIGHT] * len(rates)
 
     def rate(self, match: int) -> float:
         """The chance that the next token is as guessed after a match of so many tokens."""
@@ -32,8 +32,8 @@ class Pace:
         """Whether each guess after a match was right; the first wrong one ends what can be learnt."""
         for step, right in enumerate(came_true):
             at = min(match + step, len(self._all) - 1)
-            self._true[at] = FORGETS * self._true[at] + right
-            self._all[at] = FORGETS * self._all[at] + 1
+            self._true[at] = DECAY * self._true[at] + right
+            self._all[at] = DECAY * self._all[at] + 1
             if not right:
                 break
 
@@ -54,7 +54,8 @@ class Pace:
 class Probing:
     """For guesses that cost a model's work: when they do not pay, one is tried now and then, ever more rarely."""
 
-    def __init__(self) -> None:
+    def __init__(self, trial: int = TRIAL) -> None:
+        self._trial = trial
         self._wait = self._left = FIRST_WAIT
 
     def length(self, best: int, most: int) -> int:
@@ -66,4 +67,4 @@ class Probing:
         if self._left > 0:
             return 0
         self._wait = self._left = min(2 * self._wait, LONGEST_WAIT)
-        return min(TRIAL, most)
+        return min(self._trial, most)

@@ -40,7 +40,7 @@ class TokenTree:
     def begin(self, request: Request, sampler: Sampler) -> Propose:
         """Nothing has been guessed yet; the engine knows what the draft model has read."""
         model = self.lm.model
-        pace, probing, guessed, tip = Pace(RATES), Probing(), set[int](), request.tip
+        pace, probing, guessed, tip = Pace(RATES), Probing(trial=1), set[int](), request.tip
 
         def propose() -> Decoding[list[int]]:
             nonlocal guessed, tip

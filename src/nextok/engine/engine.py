@@ -8,10 +8,12 @@ from weakref import WeakKeyDictionary
 from nextok.core.query import TARGET, Row, Speed, SpeedOf
 from nextok.core.request import Request
 from nextok.core.tree import Tree
+from nextok.engine.fence import concerns_program, described
 from nextok.engine.job import Job, Sink, never
 from nextok.engine.memo import Memo
 from nextok.engine.prefix import begun
 from nextok.engine.timing import Timing
+from nextok.errors import NextokError
 from nextok.models.base import Feed, Model
 from nextok.strategies.base import Strategy
 
@@ -22,6 +24,9 @@ PROMPT_SECONDS = 0.1
 """Longest pass, in seconds, that is planned while prompts are read beside requests that decode."""
 LEAST_PROMPT_TOKENS = 8
 """Number of prompt tokens that are read in such a pass even if it takes longer."""
+
+
+CLOSED = "this LM is closed; load it again to go on"
 
 
 class Engine:
@@ -44,6 +49,7 @@ class Engine:
         self._jobs: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._abandoned: deque[Job] = deque()
+        self._closed = False
         # Caches belong to trees: the next turn of a chat finds what the last one has read, and when the tree is
         # no longer referenced they are freed.
         self._memos: WeakKeyDictionary[Tree, dict[Model, Memo]] = WeakKeyDictionary()
@@ -61,10 +67,12 @@ class Engine:
         is_full: Callable[[], bool] = never,
         timeout: float | None = None,
     ) -> Job:
-        """Take a request in; `sink` receives its events, the last of them Finished.
+        """Take a request in; `sink` receives its events, the last of them Finished. NextokError once closed.
 
         While `is_full` is true the request pauses. After `timeout` seconds it ends with the reason "timeout".
         """
+        if self._closed:
+            raise NextokError(CLOSED)
         job = Job(request, strategy, sink, is_full, self.timing.clock, timeout)
         self._waiting.append(job)
         return job
@@ -74,6 +82,11 @@ class Engine:
         for job in jobs:
             if not job.ended:
                 job.end("cancelled")
+
+    def close(self) -> None:
+        """End all requests, and take in no others."""
+        self._closed = True
+        self.cancel(*self.jobs)
 
     def abandon(self, jobs: Iterable[Job]) -> None:
         """Cancel these at the next step: safe at any moment, even from a finaliser in the middle of a pass."""
@@ -89,7 +102,7 @@ class Engine:
         self._end_late()
         active = self._seat()
         for job in active:  # answered, but Ctrl-C came before the strategy received it
-            if job.query and not job.unanswered:
+            if not job.ended and job.is_ready:
                 self._advance(job)
         while drafting := [job for job in active if not job.ended and job.model is not self.target]:
             self._pass(drafting[0].model, [job for job in drafting if job.model is drafting[0].model])
@@ -115,12 +128,11 @@ class Engine:
         """The requests that take part in this step, new ones among them."""
         active = [job for job in self._jobs if not job.ended and not job.is_full()]
         while self._waiting and len(active) < self.seats:
-            job = self._waiting.popleft()
-            if not job.ended:
+            job = self._waiting[0]
+            if not job.ended and job not in self._jobs[-1:]:  # else Ctrl-C came before it left the queue
                 self._jobs.append(job)
-                self._advance(job)
-            if not job.ended:
                 active.append(job)
+            self._waiting.popleft()
         return active
 
     def _advance(self, job: Job) -> None:
@@ -133,13 +145,12 @@ class Engine:
             shares = self._pack(model, jobs)
             rows, readers = self._rows(shares, jobs)
             replies = self._answer(model, shares, rows)
-        except Exception as error:
-            self._forget(model, jobs)
+        except BaseException as error:
+            self._forget(model, jobs)  # what the caches hold now is uncertain
+            if concerns_program(error):
+                raise
             self._isolate(model, jobs, error)
             return
-        except BaseException:  # Ctrl-C: what the caches hold now is uncertain
-            self._forget(model, jobs)
-            raise
         for job in jobs:
             job.passes += bool(job.query and job.query.model is TARGET and job.request.tree in shares)
         for (job, node), row, reply in zip(readers, rows, replies):
@@ -150,10 +161,11 @@ class Engine:
             if not job.ended and not job.unanswered:
                 self._advance(job)
 
-    def _isolate(self, model: Model, jobs: list[Job], error: Exception) -> None:
+    def _isolate(self, model: Model, jobs: list[Job], error: BaseException) -> None:
         """After a pass that failed: the only job fails, and of several each gets passes of its own."""
         if len(jobs) == 1:
-            jobs[0].fail(error)
+            known = error if isinstance(error, Exception) else NextokError(f"a pass raised {described(error)}")
+            jobs[0].fail(known)
             self._advance(jobs[0])
             return
         for job in jobs:
@@ -166,6 +178,8 @@ class Engine:
         feeds = [feed for feed, _ in shares.values()]
         began_at = self.timing.clock()
         replies = model.answer(feeds, rows)
+        if not isinstance(replies, list) or len(replies) != len(rows):
+            raise NextokError(f"a model must answer each of {len(rows)} rows, in a list, got {described(replies)}")
         seconds = self.timing.clock() - began_at
         if feeds:
             self.timing.learn(model, sum(len(feed.tokens) for feed in feeds), feeds[0].find_position(0) + 1, seconds)

@@ -1,7 +1,8 @@
 """One request on its way through an engine: runs its strategy; what goes wrong in it concerns no other request."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from traceback import clear_frames
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from nextok.core.events import Event, Finished, Token
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
 from nextok.core.request import Request
+from nextok.engine.fence import check_event, check_query, concerns_program, described
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -58,6 +60,12 @@ class Job:
         self.deciding_since: float | None = None  # when the strategy began to compute, while it does
         self._steps: Generator[Any, Any, Any] | None = None  # the strategy in flight, once it has begun
         self._questions_to_drafts = 0
+        self._untold: deque[Event] = deque()  # events that the receiver has not been told yet
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the strategy can go on: it has not begun, or its question is answered."""
+        return self._steps is None or not self.unanswered
 
     @property
     def unanswered(self) -> list[int]:
@@ -68,24 +76,34 @@ class Job:
         """Begin the strategy, or hand it the answers to its question, and run it until it asks again or ends."""
         try:
             self.deciding_since = self.clock()
-            item = self._begin() if self._steps is None else self._reply(target)
+            item = self._begin() if self._steps is None else self._reply()
             for _ in range(MOST_EVENTS):
                 self._deliver()
-                if isinstance(item, Query):
-                    self._ask(item, target)
-                    return
-                reply = speed_of(self, item) if isinstance(item, Speed) else None
-                if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
-                    self.sink(item)
-                item = self._send(reply)
+                if isinstance(item, Query | Speed):
+                    try:
+                        if isinstance(item, Query):
+                            self._ask(item, target)
+                            return
+                        reply = speed_of(self, item)
+                    except Exception as error:  # a wrong question is raised where it was asked
+                        item = self._resume(error=error)
+                    else:
+                        item = self._resume(reply)
+                else:
+                    if not isinstance(item, Token | Finished):  # these are delivered already
+                        check_event(item, self.request)
+                        self.sink(item)
+                    item = self._resume()
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
         except StopIteration:
             self.end("error", NextokError("the strategy stopped before its text was finished"))
         except Exception as error:
             self.end("error", error)
-        except BaseException:  # Ctrl-C: the generator is dead, and so is its request
-            self.end("cancelled")
-            raise
+        except BaseException as error:  # the generator is dead, and so is its request
+            if concerns_program(error):
+                self.end("cancelled")
+                raise
+            self.end("error", NextokError(f"the strategy raised {described(error)}, which is no error of a request"))
         finally:
             self.deciding_since = None
 
@@ -108,49 +126,51 @@ class Job:
         except KeyboardInterrupt:
             raise
         except BaseException as trouble:
-            log.warning("%.80r raised %r while it was closed; its request had ended", self.strategy, trouble)
+            name = described(self.strategy)
+            log.warning("%s raised %s while it was closed; its request had ended", name, described(trouble))
 
     def _begin(self) -> Any:
         steps = self.strategy.decode(self.request)
         if not isinstance(steps, Generator):
+            if isinstance(steps, Coroutine):
+                steps.close()  # else Python warns that it was never awaited
             name = type(self.strategy).__name__
-            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {steps!r:.80}")
+            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {described(steps)}")
         self._steps = steps
         return next(steps)
 
-    def _reply(self, target: Model) -> Any:
+    def _reply(self) -> Any:
         """Hand over the answers; an error of a draft model is raised inside the strategy, which may go on without."""
         assert self.query
         assert self._steps
         try:
             replies = readable(self.query, self.answers)
         except Exception as error:
-            if self.model is target:
+            if self.query.model is TARGET:
                 raise
             return self._steps.throw(error)
         return self._steps.send(replies)
 
-    def _send(self, reply: Any) -> Any:
+    def _resume(self, reply: Any = None, error: Exception | None = None) -> Any:
+        """Let the strategy go on with what it asked for, or with what was wrong with its question."""
         if self._steps is None:  # its own receiver has ended it
             raise StopIteration
-        return self._steps.send(reply)
+        return self._steps.throw(error) if error else self._steps.send(reply)
 
     def _deliver(self) -> None:
-        for event in self.request.take_events():
-            self.sink(event)
+        self._untold.extend(self.request.take_events())
+        while self._untold:  # if the receiver raises, it is still told of the end
+            self.sink(self._untold.popleft())
 
     def _ask(self, query: Query, target: Model) -> None:
-        """Take in a question; ValueError for one about nodes that are not there."""
+        """Take in a question; ValueError for one that cannot be answered."""
         if self.ended or self.request.finish_reason:  # nothing is answered after the end
             self.end("cancelled")
             return
-        size = len(self.request.tree.token)
-        for node in query.nodes:
-            if type(node) is not int or not 0 <= node < size:
-                raise ValueError(f"a query must name nodes of its request's tree, from 0 to {size - 1}, got {node!r}")
+        check_query(query, self.request)
         model: Any = target if query.model is TARGET else query.model
-        self.query, self.model, self.answers = query, model, {}
         self.asked[model] = query.nodes
+        self.query, self.model, self.answers = query, model, {}
         self._questions_to_drafts = 0 if model is target else self._questions_to_drafts + 1
         if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
             raise NextokError(

@@ -15,39 +15,21 @@ from contextlib import suppress
 from typing import TypeVar
 from weakref import WeakSet
 
-from nextok.engine.engine import Engine
+from nextok.engine.engine import CLOSED, Engine
 from nextok.engine.job import Job
+from nextok.engine.waiter import Waiter
 from nextok.engine.workers import Stepper, Watcher
 from nextok.errors import NextokError
 
 T = TypeVar("T")
 
-IDLE_SECONDS = 1.0
-"""Longest sleep, in seconds, of a thread that found nothing to do: a stream may be dropped without a sign."""
+MOST_SLEEP_SECONDS = 1.0
+"""Longest sleep, in seconds, before a thread looks again: a stream may be dropped, and Ctrl-C may come in the middle
+of waking another thread."""
 FORK_POLL_SECONDS = 0.001
 """Time, in seconds, between two looks whether the pass in hand is over, before a fork."""
 MOST_FORK_SECONDS = 30.0
 """Longest time, in seconds, that a fork waits for the pass in hand."""
-
-
-class Waiter:
-    """Something that a thread may wait for: while it sleeps, `notice` wakes it if that is there."""
-
-    def __init__(self) -> None:
-        self._sleeping: tuple[Callable[[], bool], threading.Event] | None = None
-
-    def notice(self) -> None:
-        """Wake the thread that waits, if any, and if what it waits for is there."""
-        if (sleeping := self._sleeping) and sleeping[0]():
-            sleeping[1].set()
-
-    def sleep(self, done: Callable[[], bool], event: threading.Event) -> None:
-        """Say what a thread waits for, and what wakes it."""
-        self._sleeping = done, event
-
-    def wake(self) -> None:
-        """The thread does not sleep any more."""
-        self._sleeping = None
 
 
 class Runner:
@@ -59,10 +41,9 @@ class Runner:
         # afterwards, also where Ctrl-C arrived in between. A lock could stay locked then.
         self._owner: dict[str, int] = {}
         self._posted: deque[Callable[[], None]] = deque()  # what is to be done between two passes
-        self._asleep: deque[threading.Event] = deque()  # one for each sleeping thread, in order of arrival
-        self._holds = 0  # forks that wait for the pass in hand
+        self._asleep: dict[threading.Event, int] = {}  # what wakes a sleeping thread -> its id, in order of arrival
+        self._forking: dict[int, bool] = {}  # id of a thread that forks -> whether it does so inside a step
         self._process = object()  # another one in a forked child
-        self._forks_inside_step = False
         self._stepper: Stepper | None = None
         self._watcher: Watcher | None = None
         _runners.add(self)
@@ -71,7 +52,7 @@ class Runner:
     def engine(self) -> Engine:
         """The engine; NextokError if it was closed."""
         if self._engine is None:
-            raise NextokError("this LM is closed; load it again to go on")
+            raise NextokError(CLOSED)
         return self._engine
 
     def do(self, work: Callable[[Engine], T]) -> T:
@@ -125,12 +106,15 @@ class Runner:
                 if not done():
                     self._sleep(done, waiter, idle)
         finally:
-            self._disown()
+            try:
+                self._disown()
+            finally:  # once more: Ctrl-C may have come before the first
+                self._disown()
             self.wake_one()
 
-    def drive_all(self) -> None:
-        """Step the engine until it has no requests left."""
-        self.drive(lambda: self._engine is None or not (self._posted or self._engine.jobs), Waiter())
+    def drive_all(self, over: Callable[[], bool], waiter: Waiter) -> None:
+        """Step the engine until it has no requests left, or until `over()`."""
+        self.drive(lambda: over() or not (self._posted or (self._engine and self._engine.jobs)), waiter)
 
     def jobs(self) -> list[Job]:
         """The requests that have not ended, seen from any thread, which may be a moment late."""
@@ -156,11 +140,16 @@ class Runner:
     def close(self) -> None:
         """End all requests and free the engine with its caches. Later calls raise NextokError."""
         if self._engine is not None:
-            self.do(lambda engine: engine.cancel(*engine.jobs))
-            self._engine = None
-            while self._posted:  # posted while the engine was closed: each ends by itself
-                self._posted.popleft()()
+            try:
+                self.do(self._shut)
+            except NextokError:
+                if self._engine is not None:  # else another thread was first
+                    raise
             self.stop()
+
+    def _shut(self, engine: Engine) -> None:
+        engine.close()
+        self._engine = None
 
     def stop(self) -> None:
         """End the runner's own threads, after the pass in hand."""
@@ -171,8 +160,7 @@ class Runner:
 
     def hold(self) -> None:
         """Before a fork: wait for the pass in hand, and let no thread begin another."""
-        self._holds += 1
-        self._forks_inside_step = self._owns()
+        self._forking[threading.get_ident()] = self._owns()
         until = time.monotonic() + MOST_FORK_SECONDS
         while self._owner.setdefault("thread", threading.get_ident()) != threading.get_ident():
             if time.monotonic() > until:
@@ -181,14 +169,13 @@ class Runner:
 
     def release(self) -> None:
         """After a fork, in the parent."""
-        self._holds = max(0, self._holds - 1)
-        if not self._forks_inside_step:
+        if not self._forking.pop(threading.get_ident(), True):
             self._disown()
             self.wake_one()
 
     def begin_anew(self) -> None:
         """After a fork, in the child, which has no other threads: the caches are read again when they are needed."""
-        self._owner, self._holds, self._posted, self._asleep = {}, 0, deque(), deque()
+        self._owner, self._forking, self._posted, self._asleep = {}, {}, deque(), {}
         self._stepper = self._watcher = None
         self._process = object()
         if old := self._engine:
@@ -199,29 +186,37 @@ class Runner:
         while True:
             while self._posted:
                 self._posted.popleft()()
-            if done() or self._holds:
+            if done() or self._forking or self._is_to_yield():
                 return False
             if not step or not self.engine.step():
                 return not self._posted
+
+    def _is_to_yield(self) -> bool:
+        """Whether a sleeping thread is to step instead of this one: Ctrl-C in the main thread is not for others."""
+        if not self._asleep or threading.current_thread() is not threading.main_thread():
+            return False
+        return any(thread != threading.get_ident() for thread in list(self._asleep.values()))
 
     def _sleep(self, done: Callable[[], bool], waiter: Waiter, idle: bool) -> None:
         """Sleep until `done()` or until this thread is to take over; `idle`: it found nothing to do as the owner."""
         event = threading.Event()
         waiter.sleep(done, event)
-        self._asleep.append(event)
+        if self._is_to_yield():
+            self.wake_one()
+        self._asleep[event] = threading.get_ident()
         try:
             # Whatever changed before this thread could be woken is looked for once more.
-            if not done() and (self._owner or self._holds or (idle and not self._posted)):
-                event.wait(IDLE_SECONDS if idle else None)
+            if not done() and (self._owner or self._forking or self._is_to_yield() or (idle and not self._posted)):
+                event.wait(MOST_SLEEP_SECONDS)
         finally:
-            self._asleep.remove(event)
-            waiter.wake()
+            self._asleep.pop(event, None)
+            waiter.wake(event)
 
     def _owns(self) -> bool:
         return self._owner.get("thread") == threading.get_ident()
 
     def _try_own(self) -> bool:
-        return not self._holds and self._owner.setdefault("thread", threading.get_ident()) == threading.get_ident()
+        return not self._forking and self._owner.setdefault("thread", threading.get_ident()) == threading.get_ident()
 
     def _disown(self) -> None:
         if self._owns():
@@ -239,9 +234,15 @@ class Runner:
 _runners: WeakSet[Runner] = WeakSet()
 
 
+def _all_runners() -> list[Runner]:
+    while True:
+        with suppress(RuntimeError):  # another thread made or freed one meanwhile
+            return list(_runners)
+
+
 def _for_all(action: Callable[[Runner], None]) -> Callable[[], None]:
     def run() -> None:
-        for runner in sorted(_runners, key=id):
+        for runner in sorted(_all_runners(), key=id):
             action(runner)
 
     return run

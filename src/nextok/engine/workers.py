@@ -7,6 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 from weakref import finalize, ref
 
+from nextok.engine.waiter import Waiter
 from nextok.errors import NextokError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Worker(threading.Thread):
         super().__init__(name=f"nextok {type(self).__name__.lower()}", daemon=True)
         self._runner = ref(runner)  # so that the runner can be freed while this thread waits
         self._wanted: SimpleQueue[None] = SimpleQueue()  # unlike an Event, safe in finalisers
+        self._waiter = Waiter()
         self._over = False
         finalize(runner, self._end).atexit = False
         self.start()
@@ -44,6 +46,7 @@ class Worker(threading.Thread):
     def _end(self) -> None:
         self._over = True
         self.want()
+        self._waiter.notice()
 
     def _wait(self, seconds: float | None = None) -> "Runner | None":
         """Wait until it is wanted, or for so long; None: it is to end."""
@@ -59,7 +62,7 @@ class Stepper(Worker):
         """Wait, step, and wait again; what fails outside of any request ends all requests, with the reason."""
         while runner := self._wait():
             try:
-                runner.drive_all()
+                runner.drive_all(lambda: self._over, self._waiter)
             except Exception as error:
                 log.exception("the engine failed; its requests end")
                 reason = NextokError(f"the engine failed: {error!r}")

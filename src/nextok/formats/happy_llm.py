@@ -5,6 +5,7 @@ The names and the arithmetic are those of llama2.c: rotary pairs (0, 1), (2, 3),
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,22 +59,26 @@ SETTINGS = (
 THETA = 10_000.0
 
 
-def open_happy_llm(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint in a torch file; its sizes are those of its tensors and of a configuration, if it has one.
+def open_happy_llm(path: str | os.PathLike[str], heads: int | None = None) -> Checkpoint:
+    """The checkpoint in a torch file; its shape is that of its tensors and of its configuration, if it has one: in
+    a config.json beside it, or in the training checkpoint itself.
 
-    A configuration is a config.json in the same folder or a part of the training checkpoint. No weight shows the
-    number of heads: where no configuration states it, it is 16, as in the book. ModelFileError if two of these
-    contradict each other, or if it is another kind of model.
+    The number of heads shows in no weight: `heads` says it, where no configuration does. Where neither does, it is
+    the book's 16, and a warning says so. ModelFileError if two of these contradict each other, or if it is no such
+    model.
     """
     path = Path(path)
     state = read_state_dict(path)
     with name_in_errors(path.name):
-        return _build_checkpoint(state.tensors, _merge_settings(_read_settings_beside(path), state.beside))
+        settings = _merge_settings(_read_settings_beside(path), state.beside)
+        if heads is not None:
+            settings = _say_heads(settings, heads)
+        return _build_checkpoint(state.tensors, settings, path.name)
 
 
 def open_exported(folder: Path, settings: Mapping[str, Any]) -> Checkpoint:
     """The checkpoint in a folder whose config.json, of model_type Tiny-K, has these settings."""
-    return _build_checkpoint(read_weights(folder), settings)
+    return _build_checkpoint(read_weights(folder), settings, folder.name)
 
 
 def map_names(names: Iterable[str]) -> dict[str, str]:
@@ -185,9 +190,7 @@ def _infer_heads(fields: Fields, width: int, shapes: Mapping[str, tuple[int, ...
         return heads
     if fields.values.get("n_heads") is None:
         raise _make_heads_error(f"{HEADS}, the book's, do not fit its width of {width}")
-    raise ModelFileError(
-        f"n_heads is {heads} in its configuration, which does not divide the width {width} into even heads"
-    )
+    raise ModelFileError(f"n_heads is {heads}, which does not divide the width {width} into even heads")
 
 
 def _infer_kv_heads(fields: Fields, shared: int, width: int, heads: int) -> int:
@@ -213,12 +216,32 @@ def _infer_kv_heads(fields: Fields, shared: int, width: int, heads: int) -> int:
 def _make_heads_error(why: str) -> ModelFileError:
     return ModelFileError(
         f"how many heads it has shows in no tensor, and {why}: put a {CONFIG} beside the file, with n_heads "
-        "and n_kv_heads"
+        "and n_kv_heads, or give a .pth file with heads= (--heads)"
     )
 
 
+def _say_heads(settings: Mapping[str, Any], heads: int) -> dict[str, Any]:
+    """The settings with this number of heads; ModelFileError if they have another one."""
+    said = settings.get("n_heads")
+    if said not in (None, heads):
+        raise ModelFileError(
+            f"n_heads is {quote(said)} in its configuration, but heads={heads} was given: leave that out"
+        )
+    return {**settings, "n_heads": int(heads)}
+
+
+def _warn_of_heads(config: ModelConfig, settings: Mapping[str, Any], names: Iterable[str], place: str) -> None:
+    if settings.get("n_heads") is None and not any(name.endswith(("freqs_cos", "freqs_sin")) for name in names):
+        warnings.warn(
+            f"{quote(place)} does not say how many heads the model has, so {config.heads}, the book's number, are "
+            f"assumed; a wrong number gives other text. Say it as n_heads in a {CONFIG} beside the weights, or of a "
+            ".pth file with heads= (--heads)",
+            stacklevel=2,
+        )
+
+
 def _read_settings_beside(path: Path) -> dict[str, Any]:
-    """The settings of a config.json in the same folder; none if there is no such file."""
+    """What a config.json in the same folder says; nothing if there is none."""
     if not os.path.exists(path.parent / CONFIG):
         return {}
     with name_in_errors(CONFIG):
@@ -241,8 +264,9 @@ def _merge_settings(beside: Mapping[str, Any], checkpoint: Mapping[str, Any]) ->
     return inside | {name: value for name, value in beside.items() if value is not None or name not in inside}
 
 
-def _build_checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> Checkpoint:
+def _build_checkpoint(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], place: str) -> Checkpoint:
     config = infer_config({name: tensor.shape for name, tensor in tensors.items()}, settings)
+    _warn_of_heads(config, settings, tensors, place)
     found = {ours: tensors[name] for name, ours in map_names(tensors).items()}
     head = found.get("output.weight")
     embedding = found.setdefault("token_embd.weight", head) if head else found["token_embd.weight"]

@@ -27,10 +27,10 @@ def quantize_checkpoint(checkpoint: Checkpoint, kind: str) -> Checkpoint:
 
     Norms, biases and rows that are not whole blocks stay as they are. NextokError if there is nothing to quantise.
     """
-    tensors = {
-        name: pack_tensor(tensor, kind.upper()) if can_pack(tensor) else tensor
-        for name, tensor in checkpoint.tensors.items()
-    }
+    tensors = {}
+    for name in checkpoint.tensors:
+        tensor = checkpoint.tensors[name]
+        tensors[name] = pack_tensor(tensor, kind.upper()) if can_pack(tensor) else tensor
     if all(tensors[name] is tensor for name, tensor in checkpoint.tensors.items()):
         raise NextokError(
             f"quantize={kind!r} is for weights in {', '.join(FLOATING)}, and nothing here is: leave it out"

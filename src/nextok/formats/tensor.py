@@ -1,6 +1,6 @@
 """The common form of all model files: one configuration and a mapping of named tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,8 @@ class ModelConfig:
 class Checkpoint:
     """A model file, opened and checked but not read: every tensor is present and of the right shape.
 
+    A backend looks each tensor up by its name, with [] or get, when it is about to read it: see WatchedTensors.
+
     Tensor names are GGUF's, without regard to the file: `token_embd.weight` [vocab, width],
     `output.weight` (absent: tied to the embedding), `output_norm.weight`, and for each layer n under
     `blk.n.`: `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `ffn_norm`, `ffn_gate`, `ffn_up`,
@@ -59,4 +61,42 @@ class Checkpoint:
 
     config: ModelConfig
     tensors: Mapping[str, Tensor]
-    metadata: Mapping[str, Any]  # the settings of a GGUF file; empty for other formats
+    metadata: Mapping[str, Any]  # of a GGUF file; empty for other formats
+
+
+class WatchedTensors(Mapping[str, Tensor]):
+    """The same tensors, whose reading is told: `report` hears how many bytes were read before, at each look-up.
+
+    A look-up is [] or get; to ask for names, or to go through all items or values, is none.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], report: Callable[[int], None]) -> None:
+        self._tensors = tensors
+        self._report = report
+        self._read: set[str] = set()
+        self._bytes = 0
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        if name not in self._read:
+            self._report(self._bytes)
+            self._read.add(name)
+            self._bytes += tensor.data.nbytes
+        return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """All of them, not counted as read."""
+        return self._tensors.items()
+
+    def values(self) -> ValuesView[Tensor]:
+        """All of them, not counted as read."""
+        return self._tensors.values()

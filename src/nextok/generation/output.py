@@ -1,9 +1,19 @@
 """What comes back from a generation: texts, their tokens, why they ended, and what they cost."""
 
 from dataclasses import dataclass
+from typing import Self
+
+MOST_SHOWN = 30
+"""Largest number of characters of a text that a repr shows; the whole line stays within 100."""
 
 
-@dataclass(frozen=True, slots=True)
+def _shorten(text: str) -> str:
+    """A text in quotes, on one line, cut at its end where it is long."""
+    shown = repr(text)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[: MOST_SHOWN - 4]}...{shown[0]}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class TokenLogprob:
     """A generated token's log-probability, and the most probable tokens at its place, best first.
 
@@ -17,13 +27,16 @@ class TokenLogprob:
     processed: float
     processed_top: tuple[tuple[int, float], ...]
 
+    def __repr__(self) -> str:
+        return f"<TokenLogprob of {self.token}: {self.logprob:.4f}, {len(self.top)} alternatives>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Completion:
     """One text.
 
     `tokens` holds all generated ids; a stop token is among them, but neither it nor a stop string is in `text`.
-    `finish_reason`: stop, length, context, cancelled or error; `error` says which.
+    `finish_reason`: stop, length, context, timeout, cancelled or error; `error` says which.
     `score`: of a beam, its length-normalised log-probability; of a StochasticBeam, its perturbed log-probability.
     `logprobs`: if they were asked for; of a beam search that was cut short nobody knows them.
     """
@@ -36,8 +49,11 @@ class Completion:
     score: float | None = None
     error: Exception | None = None
 
+    def __repr__(self) -> str:
+        return f"<Completion {_describe(self)}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Stats:
     """What a generation cost. `passes`: of the target model, its prompt's included; drafts count as drafted.
 
@@ -54,6 +70,10 @@ class Stats:
     seconds_to_first_token: float
     seconds: float
     draft_error: Exception | None = None  # why drafting stopped before the text did
+
+    def __repr__(self) -> str:
+        drafts = f", {self.accepted} of {self.drafted} drafted accepted" if self.drafted else ""
+        return f"<Stats {self.generated_tokens} tokens in {self.passes} passes, {self.seconds:.3g} s{drafts}>"
 
     @property
     def acceptance_rate(self) -> float | None:
@@ -72,7 +92,7 @@ class Stats:
         return (self.generated_tokens - 1) / rest if rest > 0 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Scores:
     """How probable a given text is: `logprobs[i]` and `top[i]`, the best tokens there, belong to `tokens[i]`.
 
@@ -83,13 +103,16 @@ class Scores:
     logprobs: list[float | None]
     top: list[tuple[tuple[int, float], ...]]
 
+    def __repr__(self) -> str:
+        return f"<Scores of {len(self.tokens)} tokens, total {self.total:.4f}>"
+
     @property
     def total(self) -> float:
         """The natural log-probability of the text after its first token."""
         return sum(logprob for logprob in self.logprobs if logprob is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Output:
     """The result for one prompt; with several choices, the properties are those of the first."""
 
@@ -97,8 +120,12 @@ class Output:
     stats: Stats
     prompt_logprobs: Scores | None = None
 
-    def raise_for_error(self) -> "Output":
-        """This output; raises the error of a choice that ended in one."""
+    def __repr__(self) -> str:
+        more = f", and {len(self.choices) - 1} more" if len(self.choices) > 1 else ""
+        return f"<Output {_describe(self.choices[0])}{more}>"
+
+    def raise_for_error(self) -> Self:
+        """Raise the error of the first choice that has one; else this output."""
         for choice in self.choices:
             if choice.error:
                 raise choice.error
@@ -133,3 +160,24 @@ class Output:
     def error(self) -> Exception | None:
         """What went wrong, if the text ended in an error."""
         return self.choices[0].error
+
+
+class Outputs(list[Output]):
+    """The outputs of several prompts, in the order of the prompts; a list, also in comparisons."""
+
+    def raise_for_error(self) -> Self:
+        """Raise the first error that an output has; else this list."""
+        for output in self:
+            output.raise_for_error()
+        return self
+
+
+def _describe(choice: Completion) -> str:
+    reason = f"{choice.finish_reason}: {type(choice.error).__name__}" if choice.error else choice.finish_reason
+    return f"{_shorten(choice.text)} {len(choice.tokens)} tokens, {reason}"
+
+
+def make_failed_output(error: Exception) -> Output:
+    """The output of a prompt that could not be begun."""
+    stats = Stats(0, 0, 0, 0, 0, 0, (), 0.0, 0.0)
+    return Output((Completion("", [], "error", seed=0, error=error),), stats)

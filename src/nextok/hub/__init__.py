@@ -6,7 +6,6 @@ from pathlib import Path
 
 from nextok.errors import ModelNotFoundError
 from nextok.hub import huggingface, wheel
-from nextok.hub.bar import show_progress
 from nextok.hub.cache import get_cache_folder
 from nextok.hub.source import Entry, Progress, Report, Source
 

@@ -25,11 +25,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come, in bytes; a stage whose `total` is None is only a message."""
+    """How far a stage has come, in bytes; a stage whose `total` is None is only a message.
+
+    `brief`: most often over within seconds, so that it is worth a bar on a terminal but no line in a log.
+    """
 
     stage: str
     done: int = 0
     total: int | None = None
+    brief: bool = False
 
 
 Report = Callable[[Progress], None]

@@ -68,8 +68,9 @@ class NativeModel:
             isa=isa or os.environ.get("NEXTOK_ISA") or _native.instruction_sets()[0],
         )
         # The largest first: while one is repacked, it is in memory twice.
-        for name, tensor in sorted(checkpoint.tensors.items(), key=lambda item: -item[1].data.nbytes):
-            self._take(name.removesuffix(".weight"), tensor)
+        sizes = {name: tensor.data.nbytes for name, tensor in checkpoint.tensors.items()}
+        for name in sorted(sizes, key=lambda name: -sizes[name]):
+            self._take(name.removesuffix(".weight"), checkpoint.tensors[name])
         self._core.finish()
         self._looked_up = _share_looked_up(checkpoint)
 

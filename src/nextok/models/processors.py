@@ -49,8 +49,8 @@ def _name_core(root: Path, processor: int) -> str:
 
 
 def _read_quotas(root: Path) -> Iterator[int]:
-    """How many processors each control group of this process may use at a time, for those with a limit."""
-    for folder in _list_control_groups(root):
+    """How many processors each control group around this process may keep busy; nothing without a limit."""
+    for folder in list_control_groups(root, "cpu"):
         with suppress(OSError, ValueError):  # version 2: "max 100000" or "150000 100000"
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) // int(period)
@@ -60,15 +60,15 @@ def _read_quotas(root: Path) -> Iterator[int]:
                 yield int(quota) // int(period)
 
 
-def _list_control_groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's groups, outermost first; inside a container, those outside it are not visible."""
+def list_control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's groups, outermost first; a container does not see those outside it."""
     mount = root / "sys/fs/cgroup"
-    yield from (mount, mount / "cpu")
+    yield from (mount, mount / controller)
     with suppress(OSError, ValueError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers == "" or "cpu" in controllers.split(","):
-                folder = mount / "cpu" if controllers else mount
+            if controllers == "" or controller in controllers.split(","):
+                folder = mount / controller if controllers else mount
                 for part in PurePosixPath(path).parts[1:]:
                     folder /= part
                     yield folder

@@ -19,7 +19,8 @@ from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.engine.engine import Engine
-from nextok.engine.runner import Runner, Waiter
+from nextok.engine.runner import Runner
+from nextok.engine.waiter import Waiter
 from nextok.lm import LM
 from nextok.models.base import Model
 from nextok.models.torch.adopt import adopt, find_pad_token

@@ -7,10 +7,11 @@ decoding with the same seed would have given, token for token, whatever the draf
 
 from dataclasses import dataclass
 
-from nextok.core.events import DraftFailed, Verified
+from nextok.core.events import Verified
 from nextok.core.query import Decoding, pick
 from nextok.core.request import Request
-from nextok.drafts.base import Draft, nothing
+from nextok.drafts.base import Draft
+from nextok.strategies.fence import FencedDraft
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
 
@@ -29,13 +30,9 @@ class Speculate:
     def decode(self, request: Request) -> Decoding[None]:
         """Guess, draw the target's own tokens along the guess, keep what matches and one more."""
         sampler = self.sampling.sampler
-        propose = self.draft.begin(request, sampler)
+        draft = FencedDraft(self.draft, request, sampler)
         while not request.finish_reason:
-            try:
-                drafted = yield from propose()
-            except Exception as error:  # costs speed, never the text
-                drafted, propose = [], nothing
-                yield DraftFailed(error.with_traceback(None))  # whose frames would hold caches
+            drafted = yield from draft.propose()
             picked = yield from pick([request.tip, *drafted], sampler)  # one pass of the target
             tokens, node = list[int](), request.tip
             while node in picked and not request.ending(node):  # while the draft holds what was drawn

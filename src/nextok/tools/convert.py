@@ -15,7 +15,7 @@ from nextok.formats.quantize import FLOATING, PACKERS
 from nextok.formats.tensor import Checkpoint
 from nextok.formats.write_folder import DTYPES, WEIGHTS, write_folder
 from nextok.formats.write_gguf import write_gguf
-from nextok.hub import resolve, show_progress
+from nextok.hub import Report, resolve
 from nextok.loading import check_size
 from nextok.text import Tokenizer, find_tokenizer, load_tokenizer
 from nextok.text.from_gguf import HUGGING_FACE
@@ -53,20 +53,20 @@ def write_model(
     to: str | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
     force: bool = False,
+    progress: Report | None = None,
 ) -> Conversion:
     """Write a model to `out`: a GGUF file if its name ends in .gguf, else a folder that transformers reads.
 
     `to`: f32, f16, q8_0 or q4_1 (f16 for GGUF by default, f32 for a folder, which has only the first two). The
     tokenizer is the model's or the one named; a result that gives test texts other ids is not written. What is
-    there is overwritten only with `force`, and only when all is done.
+    there is overwritten only with `force`, and only when all is done. `progress` is called while files come.
     Raises ModelFileError, NextokError without the package gguf or room on the disk, ValueError for an option.
     """
     out = Path(os.path.expanduser(out)).absolute()
     is_gguf = _is_gguf(out)
     to = _check_target(to, is_gguf)
-    with show_progress() as report:
-        source = resolve(model, report=report)
-        place = source.path if tokenizer is None else resolve(tokenizer, report=report).path
+    source = resolve(model, report=progress)
+    place = source.path if tokenizer is None else resolve(tokenizer, report=progress).path
     place = find_tokenizer(place)
     _check_origins(out, source.path, place)
     _check_free(out, is_gguf, force)

@@ -17,10 +17,10 @@ def describe_environment(threads: int | None = None) -> dict[str, Any]:
     from nextok import __version__
     from nextok.hub import get_cache_folder
     from nextok.loading import BACKENDS
+    from nextok.models.memory import available_memory
     from nextok.models.processors import check_threads, count_cores, list_processors
 
     name, instructions = _read_processor()
-    memory, available = _read_memory()
     folder = get_cache_folder()
     return {
         "nextok": __version__,
@@ -31,8 +31,8 @@ def describe_environment(threads: int | None = None) -> dict[str, Any]:
         "processors": len(list_processors()),
         "cores": count_cores(),
         "threads": check_threads(threads),
-        "memory_bytes": memory,
-        "memory_available_bytes": available,
+        "memory_bytes": _total_memory(),
+        "memory_available_bytes": available_memory(),
         "numpy": _describe_numpy(),
         "numpy_threads": os.environ.get("OPENBLAS_NUM_THREADS")
         or os.environ.get("OMP_NUM_THREADS")
@@ -71,13 +71,12 @@ def _read_processor() -> tuple[str, list[str]]:
     return name, [flag for flag in (*USEFUL, *USEFUL_ON_ARM) if flag in flags]
 
 
-def _read_memory() -> tuple[int | None, int | None]:
-    facts: dict[str, int] = {}
+def _total_memory() -> int | None:
     with suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            facts[key] = int(value.split()[0]) * 1024
-    return facts.get("MemTotal"), facts.get("MemAvailable")
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def _describe_numpy() -> str:

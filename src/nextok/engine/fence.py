@@ -1,0 +1,74 @@
+"""What a strategy yields, checked before the engine or a receiver relies on it: it may be a stranger's, and wrong."""
+
+import threading
+from typing import Any
+
+from nextok.checks import is_number
+from nextok.core.events import Beams, Chosen, DraftFailed, Hypothesis, Verified
+from nextok.core.query import TARGET, Draws, Pick, Query, Score, Top
+from nextok.core.request import Request
+from nextok.core.tree import Tree
+from nextok.sampling.sampler import Sampler
+
+READS = (Pick, Top, Draws, Score)
+"""How a node can be read."""
+MOST_DRAFTED = 1 << 20
+"""Largest number of tokens that one draft may be said to hold."""
+
+
+def check_query(query: Query, request: Request) -> None:
+    """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
+    size = len(request.tree.token)
+    for node in query.nodes:
+        if type(node) is not int or not 0 <= node < size:
+            raise ValueError(
+                f"a query must name nodes of its request's tree, from 0 to {size - 1}, got {described(node)}"
+            )
+    for read in query.reads:
+        if not isinstance(read, READS):
+            raise ValueError(f"a node is read by a Pick, Top, Draws or Score, got {described(read)}")
+        if isinstance(read, Pick) and not isinstance(read.sampler, Sampler):
+            raise ValueError(f"a Pick needs a Sampler, as in Pick(Sampler()), got {described(read.sampler)}")
+    if query.model is not TARGET and (isinstance(query.model, type) or not hasattr(query.model, "answer")):
+        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {described(query.model)}")
+
+
+def check_event(event: Any, request: Request) -> None:
+    """ValueError unless this is an event, and what it tells can be true of the request."""
+    match event:
+        case Verified(drafted, accepted):
+            if not (type(drafted) is type(accepted) is int and 0 <= accepted <= drafted <= MOST_DRAFTED):
+                raise ValueError(f"a Verified needs 0 <= accepted <= drafted, got {described(event)}")
+        case Chosen(node, _, logprob):
+            if not (_is_node(request.tree, node) and (logprob is None or is_number(logprob))):
+                raise ValueError(f"a Chosen needs a node of its request's tree, got {described(event)}")
+        case Beams(live, finished):
+            for beam in (*live, *finished):
+                if not (isinstance(beam, Hypothesis) and _is_node(request.tree, beam.node)):
+                    raise ValueError(f"Beams hold Hypotheses of their request's tree, got {described(beam)}")
+        case DraftFailed():
+            pass
+        case _:
+            raise ValueError(
+                "a strategy yields questions and events, as in `yield from pick([request.tip], sampler)` and "
+                f"`yield from request.commit(tokens)`, got {described(event)}"
+            )
+
+
+def concerns_program(error: BaseException) -> bool:
+    """Whether this is Ctrl-C, or may come from another signal: `sys.exit` in a handler, in the main thread."""
+    if isinstance(error, Exception):
+        return False
+    return isinstance(error, KeyboardInterrupt) or threading.current_thread() is threading.main_thread()
+
+
+def described(thing: Any) -> str:
+    """The beginning of its repr, in one line, or its type if that fails."""
+    try:
+        return " ".join(repr(thing).split())[:80]
+    except Exception:
+        return f"a {type(thing).__name__}"
+
+
+def _is_node(tree: Tree, node: Any) -> bool:
+    return type(node) is int and 0 <= node < len(tree.token)
