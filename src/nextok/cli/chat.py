@@ -10,7 +10,7 @@ from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System
 from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
-from nextok.cli.report import draws, in_words
+from nextok.cli.report import in_words
 from nextok.cli.strategy import StrategyFlags
 from nextok.cli.terminal import Page, note
 from nextok.cli.text import RuleFlags
@@ -112,7 +112,7 @@ class Talk:
 
     def _reseed(self, seed: int | None, text: str) -> None:
         self.wishes["seed"] = seed
-        self._remark(text if draws(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
+        self._remark(text if self.strategy.draws() else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError

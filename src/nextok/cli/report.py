@@ -10,9 +10,10 @@ from nextok import __version__
 if TYPE_CHECKING:
     from nextok.generation.output import Completion, Output, Scores, Stats, TokenLogprob
     from nextok.lm import LM
+    from nextok.strategies.base import Strategy
 
 
-def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
+def as_json(output: "Output", lm: "LM", strategy: "Strategy", load_seconds: float) -> dict[str, Any]:
     """All facts of an output; with several choices, the outer ones are those of the first."""
     stats = output.stats
     choices = [choice_json(choice, strategy) for choice in output.choices]
@@ -30,20 +31,14 @@ def as_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> d
     }
 
 
-def draws(strategy: Any) -> bool:
-    """Whether a seed changes anything."""
-    sampler = getattr(getattr(strategy, "sampling", strategy), "sampler", None)
-    return sampler is not None and sampler.noise
-
-
-def choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
+def choice_json(choice: "Completion", strategy: "Strategy") -> dict[str, Any]:
     """One text with its tokens."""
     logprobs = None if choice.logprobs is None else [_logprob_json(each) for each in choice.logprobs]
     return {
         "text": choice.text,
         "token_ids": choice.tokens,
         "finish_reason": choice.finish_reason,
-        "seed": choice.seed if draws(strategy) else None,
+        "seed": choice.seed if strategy.draws() else None,
         "score": _finite(choice.score),
         "logprobs": logprobs,
     }
@@ -70,11 +65,11 @@ def timings_json(stats: "Stats") -> dict[str, float | None]:
     }
 
 
-def in_words(output: "Output", strategy: Any) -> str:
+def in_words(output: "Output", strategy: "Strategy") -> str:
     """The statistics of an output on two lines, or three if it had a draft."""
     stats, choice = output.stats, output.choices[0]
     speed = ""
-    seed = f" · seed {choice.seed}" if draws(strategy) else ""
+    seed = f" · seed {choice.seed}" if strategy.draws() else ""
     if stats.generated_tokens:
         speed = f" · {stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s"
     return (

@@ -31,6 +31,7 @@ from nextok.sampling.transforms import (
     TopP,
     TypicalP,
 )
+from nextok.strategies.base import Strategy
 
 
 class Sampling(Protocol):
@@ -77,7 +78,7 @@ def _decode(sampler: Sampler, request: Request) -> Decoding[None]:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class _Shaped:
+class _Shaped(Strategy):
     """What greedy decoding and sampling share: penalties, applied in this order; None is none.
 
     `repetition_penalty`, `no_repeat_ngram_size` and `dry` look at prompt and text, `presence_penalty` and
@@ -117,6 +118,10 @@ class _Shaped:
     def sampler(self) -> Sampler:
         """The penalties, and no noise."""
         return Sampler(self.penalties, noise=False)
+
+    def draws(self) -> bool:
+        """Where there is noise."""
+        return self.sampler.noise
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -179,7 +184,7 @@ class Sample(_Shaped):
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Strategy):
     """Transforms in an order of your own, then a draw, or without `draw` the best token."""
 
     transforms: tuple[Transform, ...]
@@ -197,6 +202,10 @@ class Chain:
     def sampler(self) -> Sampler:
         """The transforms as given."""
         return Sampler(tuple(self.transforms), noise=self.draw)
+
+    def draws(self) -> bool:
+        """As it was given."""
+        return self.draw
 
     def decode(self, request: Request) -> Decoding[None]:
         """Choose tokens until the text ends."""
