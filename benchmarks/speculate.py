@@ -1,6 +1,6 @@
 """What speculation is worth: each prompt plain and speculative, one right after the other.
 
-    python benchmarks/speculate.py                 prompt lookup, by kind of work and temperature; nothing else may run
+    python benchmarks/speculate.py                 prompt lookup, by kind of work and temperature, on an idle machine
     python benchmarks/speculate.py --equal         no clock: are all texts the same, token for token?
     python benchmarks/speculate.py --model LARGE --draft SMALL
                                                    a draft model: ten prompts fixed beforehand, greedy, each alone
