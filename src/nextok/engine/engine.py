@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from nextok.core.query import TARGET, Row, Speed, SpeedOf
 from nextok.core.request import Request
 from nextok.core.tree import Tree
-from nextok.engine.fence import concerns_program, described
+from nextok.engine.fence import check_row, check_tokens, concerns_program, described
 from nextok.engine.job import Job, Sink, never
 from nextok.engine.memo import Memo
 from nextok.engine.prefix import begun
@@ -175,6 +175,8 @@ class Engine:
     def _answer(self, model: Model, shares: Shares, rows: list[Row]) -> list[Any]:
         """One forward pass, timed."""
         feeds = [feed for feed, _ in shares.values()]
+        for feed in feeds:
+            check_tokens(feed.tokens, model)
         began_at = self.timing.clock()
         replies = model.answer(feeds, rows)
         if not isinstance(replies, list) or len(replies) != len(rows):
@@ -236,7 +238,9 @@ class Engine:
             for position, node in enumerate(query.nodes if query else ()):
                 if query and (tree, node) in index and node not in job.answers:
                     try:
-                        rows.append(job.request.row(index[tree, node], node, query, position))
+                        row = job.request.row(index[tree, node], node, query, position)
+                        check_row(row)
+                        rows.append(row)
                         readers.append((job, node))
                     except Exception as error:  # of one of its transforms: other requests go on
                         job.answers[node] = error

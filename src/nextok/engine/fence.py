@@ -1,23 +1,31 @@
 """What a strategy yields, checked before the engine or a receiver relies on it: it may be a stranger's, and wrong."""
 
 import threading
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, get_args
 
 from nextok.checks import is_number
 from nextok.core.events import Beams, Chosen, DraftFailed, Hypothesis, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Score, Top
+from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Top
 from nextok.core.request import Request
 from nextok.core.tree import Tree
+from nextok.models.base import Model
 from nextok.sampling.sampler import Sampler
+from nextok.sampling.transforms import Edit, Filter
 
 READS = (Pick, Top, Draws, Score)
 """How a node can be read."""
+TRANSFORMS = frozenset(get_args(Edit) + get_args(Filter))
+"""What a backend knows how to do to a row of scores."""
 MOST_DRAFTED = 1 << 20
 """Largest number of tokens that one draft may be said to hold."""
 
 
-def check_query(query: Query, request: Request) -> None:
+def check_query(query: Query, request: Request, target: Model) -> None:
     """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
+    model: Any = target if query.model is TARGET else query.model
+    if isinstance(model, type) or not (hasattr(model, "answer") and hasattr(model, "vocab_size")):
+        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {described(model)}")
     size = len(request.tree.token)
     for node in query.nodes:
         if type(node) is not int or not 0 <= node < size:
@@ -27,10 +35,34 @@ def check_query(query: Query, request: Request) -> None:
     for read in query.reads:
         if not isinstance(read, READS):
             raise ValueError(f"a node is read by a Pick, Top, Draws or Score, got {described(read)}")
-        if isinstance(read, Pick) and not isinstance(read.sampler, Sampler):
-            raise ValueError(f"a Pick needs a Sampler, as in Pick(Sampler()), got {described(read.sampler)}")
-    if query.model is not TARGET and (isinstance(query.model, type) or not hasattr(query.model, "answer")):
-        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {described(query.model)}")
+        if isinstance(read, Pick):
+            if not isinstance(read.sampler, Sampler):
+                raise ValueError(f"a Pick needs a Sampler, as in Pick(Sampler()), got {described(read.sampler)}")
+        elif isinstance(read, Score):
+            check_tokens((read.token,), model)
+        elif type(read.count) is not int or read.count < 1:
+            raise ValueError(f"the count of a {type(read).__name__} must be 1 or above, got {described(read.count)}")
+
+
+def check_tokens(tokens: Iterable[int], model: Model) -> None:
+    """ValueError unless these are ids of the model's vocabulary."""
+    size = model.vocab_size
+    for token in tokens:
+        if type(token) is not int or not 0 <= token < size:
+            raise ValueError(
+                f"token id {described(token)} is outside the vocabulary; ids go from 0 to {size - 1}, "
+                "and a node of a tree is no id"
+            )
+
+
+def check_row(row: Row) -> None:
+    """ValueError unless a backend can know all transforms of the row."""
+    for each in row.read.transforms:
+        if type(each) not in TRANSFORMS:
+            raise ValueError(
+                f"{described(each)} is no transform; take one of nextok's, or Custom(function) for your own, "
+                "or give it a method `at` that returns one of them"
+            )
 
 
 def check_event(event: Any, request: Request) -> None:

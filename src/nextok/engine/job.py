@@ -159,7 +159,7 @@ class Job:
         if self.ended or self.request.finish_reason:  # nothing is answered after the end
             self.end("cancelled")
             return
-        check_query(query, self.request)
+        check_query(query, self.request, target)
         model: Any = target if query.model is TARGET else query.model
         self.query, self.model, self.answers = query, model, {}
         self.asked[model] = query.nodes
