@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from nextok.core.query import TARGET, Row, Speed, SpeedOf
 from nextok.core.request import Request
 from nextok.core.tree import Tree
-from nextok.engine.fence import concerns_program, described
+from nextok.engine.fence import check_row, check_tokens, concerns_program, describe
 from nextok.engine.job import Job, Sink, never
 from nextok.engine.memo import Memo
 from nextok.engine.prefix import begun
@@ -164,7 +164,7 @@ class Engine:
     def _isolate(self, model: Model, jobs: list[Job], error: BaseException) -> None:
         """After a pass that failed: the only job fails, and of several each gets passes of its own."""
         if len(jobs) == 1:
-            known = error if isinstance(error, Exception) else NextokError(f"a pass raised {described(error)}")
+            known = error if isinstance(error, Exception) else NextokError(f"a pass raised {describe(error)}")
             jobs[0].fail(known)
             self._advance(jobs[0])
             return
@@ -176,10 +176,12 @@ class Engine:
     def _answer(self, model: Model, shares: Shares, rows: list[Row]) -> list[Any]:
         """One forward pass, timed."""
         feeds = [feed for feed, _ in shares.values()]
+        for feed in feeds:
+            check_tokens(feed.tokens, model)
         began_at = self.timing.clock()
         replies = model.answer(feeds, rows)
         if not isinstance(replies, list) or len(replies) != len(rows):
-            raise NextokError(f"a model must answer each of {len(rows)} rows, in a list, got {described(replies)}")
+            raise NextokError(f"a model must answer each of {len(rows)} rows, in a list, got {describe(replies)}")
         seconds = self.timing.clock() - began_at
         if feeds:
             self.timing.learn(model, sum(len(feed.tokens) for feed in feeds), feeds[0].find_position(0) + 1, seconds)
@@ -237,7 +239,9 @@ class Engine:
             for position, node in enumerate(query.nodes if query else ()):
                 if query and (tree, node) in index and node not in job.answers:
                     try:
-                        rows.append(job.request.row(index[tree, node], node, query, position, places))
+                        row = job.request.row(index[tree, node], node, query, position, places)
+                        check_row(row)
+                        rows.append(row)
                         readers.append((job, node))
                         places[node] = len(rows) - 1
                     except Exception as error:  # of one of its transforms: other requests go on

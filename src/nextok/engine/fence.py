@@ -1,14 +1,16 @@
 """What a strategy yields, checked before the engine or a receiver relies on it: it may be a stranger's, and wrong."""
 
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from nextok.checks import is_number
 from nextok.core.events import Beams, Chosen, DraftFailed, Hypothesis, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Score, Top
+from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Top
 from nextok.core.request import Request
 from nextok.core.tree import Tree
-from nextok.sampling.sampler import Sampler
+from nextok.models.base import Model
+from nextok.sampling.sampler import Sampler, Transform, not_a_transform
 
 READS = (Pick, Top, Draws, Score)
 """How a node can be read."""
@@ -16,21 +18,45 @@ MOST_DRAFTED = 1 << 20
 """Largest number of tokens that one draft may be said to hold."""
 
 
-def check_query(query: Query, request: Request) -> None:
+def check_query(query: Query, request: Request, target: Model) -> None:
     """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
+    model: Any = target if query.model is TARGET else query.model
+    if isinstance(model, type) or not (hasattr(model, "answer") and hasattr(model, "vocab_size")):
+        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {describe(model)}")
     size = len(request.tree.token)
     for node in query.nodes:
         if type(node) is not int or not 0 <= node < size:
             raise ValueError(
-                f"a query must name nodes of its request's tree, from 0 to {size - 1}, got {described(node)}"
+                f"a query must name nodes of its request's tree, from 0 to {size - 1}, got {describe(node)}"
             )
     for read in query.reads:
         if not isinstance(read, READS):
-            raise ValueError(f"a node is read by a Pick, Top, Draws or Score, got {described(read)}")
-        if isinstance(read, Pick) and not isinstance(read.sampler, Sampler):
-            raise ValueError(f"a Pick needs a Sampler, as in Pick(Sampler()), got {described(read.sampler)}")
-    if query.model is not TARGET and (isinstance(query.model, type) or not hasattr(query.model, "answer")):
-        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {described(query.model)}")
+            raise ValueError(f"a node is read by a Pick, Top, Draws or Score, got {describe(read)}")
+        if isinstance(read, Pick):
+            if not isinstance(read.sampler, Sampler):
+                raise ValueError(f"a Pick needs a Sampler, as in Pick(Sampler()), got {describe(read.sampler)}")
+        elif isinstance(read, Score):
+            check_tokens((read.token,), model)
+        elif type(read.count) is not int or read.count < 1:
+            raise ValueError(f"the count of a {type(read).__name__} must be 1 or above, got {describe(read.count)}")
+
+
+def check_tokens(tokens: Iterable[int], model: Model) -> None:
+    """ValueError unless these are ids of the model's vocabulary."""
+    size = model.vocab_size
+    for token in tokens:
+        if type(token) is not int or not 0 <= token < size:
+            raise ValueError(
+                f"token id {describe(token)} is outside the vocabulary; ids go from 0 to {size - 1}, "
+                "and a node of a tree is no id"
+            )
+
+
+def check_row(row: Row) -> None:
+    """ValueError unless what the transforms of a row mean after the text are transforms as well."""
+    for each in row.read.transforms:
+        if not isinstance(each, Transform):
+            raise not_a_transform(each)
 
 
 def check_event(event: Any, request: Request) -> None:
@@ -38,20 +64,20 @@ def check_event(event: Any, request: Request) -> None:
     match event:
         case Verified(drafted, accepted):
             if not (type(drafted) is type(accepted) is int and 0 <= accepted <= drafted <= MOST_DRAFTED):
-                raise ValueError(f"a Verified needs 0 <= accepted <= drafted, got {described(event)}")
+                raise ValueError(f"a Verified needs 0 <= accepted <= drafted, got {describe(event)}")
         case Chosen(node, _, logprob):
             if not (_is_node(request.tree, node) and (logprob is None or is_number(logprob))):
-                raise ValueError(f"a Chosen needs a node of its request's tree, got {described(event)}")
+                raise ValueError(f"a Chosen needs a node of its request's tree, got {describe(event)}")
         case Beams(live, finished):
             for beam in (*live, *finished):
                 if not (isinstance(beam, Hypothesis) and _is_node(request.tree, beam.node)):
-                    raise ValueError(f"Beams hold Hypotheses of their request's tree, got {described(beam)}")
+                    raise ValueError(f"Beams hold Hypotheses of their request's tree, got {describe(beam)}")
         case DraftFailed():
             pass
         case _:
             raise ValueError(
                 "a strategy yields questions and events, as in `yield from pick([request.tip], sampler)` and "
-                f"`yield from request.commit(tokens)`, got {described(event)}"
+                f"`yield from request.commit(tokens)`, got {describe(event)}"
             )
 
 
@@ -62,7 +88,7 @@ def concerns_program(error: BaseException) -> bool:
     return isinstance(error, KeyboardInterrupt) or threading.current_thread() is threading.main_thread()
 
 
-def described(thing: Any) -> str:
+def describe(thing: Any) -> str:
     """The beginning of its repr, in one line, or its type if that fails."""
     try:
         return " ".join(repr(thing).split())[:80]

@@ -10,7 +10,7 @@ from typing import Any
 from nextok.core.events import Event, Finished, Token
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
 from nextok.core.request import Request
-from nextok.engine.fence import check_event, check_query, concerns_program, described
+from nextok.engine.fence import check_event, check_query, concerns_program, describe
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -103,7 +103,7 @@ class Job:
             if concerns_program(error):
                 self.end("cancelled")
                 raise
-            self.end("error", NextokError(f"the strategy raised {described(error)}, which is no error of a request"))
+            self.end("error", NextokError(f"the strategy raised {describe(error)}, which is no error of a request"))
         finally:
             self.deciding_since = None
 
@@ -126,8 +126,8 @@ class Job:
         except KeyboardInterrupt:
             raise
         except BaseException as trouble:
-            name = described(self.strategy)
-            log.warning("%s raised %s while it was closed; its request had ended", name, described(trouble))
+            name = describe(self.strategy)
+            log.warning("%s raised %s while it was closed; its request had ended", name, describe(trouble))
 
     def _begin(self) -> Any:
         steps = self.strategy.decode(self.request)
@@ -135,7 +135,7 @@ class Job:
             if isinstance(steps, Coroutine):
                 steps.close()  # else Python warns that it was never awaited
             name = type(self.strategy).__name__
-            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {described(steps)}")
+            raise NextokError(f"{name}.decode must be a generator (a function that yields), got {describe(steps)}")
         self._steps = steps
         return next(steps)
 
@@ -167,7 +167,7 @@ class Job:
         if self.ended or self.request.finish_reason:  # nothing is answered after the end
             self.end("cancelled")
             return
-        check_query(query, self.request)
+        check_query(query, self.request, target)
         model: Any = target if query.model is TARGET else query.model
         self.asked[model] = query.nodes
         self.query, self.model, self.answers = query, model, {}

@@ -40,28 +40,40 @@ class Generation:
         self._hypotheses = hypotheses
         self._prompt_logprobs = prompt_logprobs
         self._timeout = timeout
-        self._listener = _Listener()
+        self._notice: Callable[[], None] = _ignore
+        self._keeps_pieces = True
         self._writers: list[Writer] = []
         self._jobs: list[Job] = []
         self._engine: Engine | None = None
+        self._is_dropped = False  # the caller has gone
         self._failure: Exception | None = None  # what kept the requests from beginning
         self._started_at = time.perf_counter()
 
     def listen(self, notice: Callable[[], None]) -> None:
-        """Have `notice`, which must not refer to this, called after each event, by the owner of the engine."""
-        self._listener.notice = notice
+        """Have `notice` called after each event, by the owner of the engine."""
+        self._notice = notice
 
     def begin(self, engine: Engine) -> None:
         """Build the requests and submit them."""
         self._engine = engine
-        # A call whose stream is no longer referenced is cancelled; so nothing that a job holds refers to this.
-        finalize(self, engine.abandon, self._jobs).atexit = False
         for index, request in enumerate(self._build()):
             writer = Writer(request, self._hypotheses)
             strategy = Echo(self._strategy) if self._prompt_logprobs and index == 0 else self._strategy
             self._writers.append(writer)
-            receive, is_full = self._listener.receiver(writer), _fullness(writer)
-            self._jobs.append(engine.submit(request, strategy, receive, is_full, self._timeout))
+            self._jobs.append(
+                engine.submit(request, strategy, self._receiver(writer), self._fullness(writer), self._timeout)
+            )
+
+        if self._is_dropped:  # by Ctrl-C, before this was done for it
+            engine.abandon(self._jobs)
+
+    def end_with(self, owner: object, engine: Engine) -> None:
+        """Cancel the requests when `owner`, what the caller holds, is no longer referenced."""
+        finalize(owner, self._drop, engine).atexit = False
+
+    def _drop(self, engine: Engine) -> None:
+        self._is_dropped = True
+        engine.abandon(self._jobs)
 
     def begin_or_fail(self, engine: Engine) -> None:
         """The same, but an error is kept for the caller instead of being raised."""
@@ -69,7 +81,7 @@ class Generation:
             self.begin(engine)
         except Exception as error:
             self._failure = error
-            self._listener.notice()
+            self._notice()
 
     def cancel(self, engine: Engine) -> None:
         """End what is still running."""
@@ -123,7 +135,7 @@ class Generation:
 
     def drop_pieces(self, for_good: bool = False) -> None:
         """Forget text that was not taken; `output` has it. `for_good`: also what is still to come."""
-        self._listener.keeps_pieces = self._listener.keeps_pieces and not for_good
+        self._keeps_pieces = self._keeps_pieces and not for_good
         for writer in self._writers:
             writer.pieces.clear()
 
@@ -135,6 +147,18 @@ class Generation:
         stats = self._stats(sum(len(choice.tokens) for choice in completions))
         scores = self._writers[0].prompt_logprobs() if self._prompt_logprobs else None
         return Output(tuple(completions), stats, scores)
+
+    def _receiver(self, writer: Writer) -> Callable[[Event], None]:
+        def receive(event: Event) -> None:
+            writer(event)
+            if not self._keeps_pieces:
+                writer.pieces.clear()
+            self._notice()
+
+        return receive
+
+    def _fullness(self, writer: Writer) -> Callable[[], bool]:
+        return lambda: len(writer.pieces) >= MOST_PIECES
 
     def _stats(self, generated_tokens: int) -> Stats:
         writers, now = self._writers, time.perf_counter()
@@ -171,30 +195,6 @@ def cancel_all(engine: Engine, generations: Iterable[Generation]) -> None:
 def all_finished(generations: Iterable[Generation]) -> bool:
     """Whether every choice of every call has ended."""
     return all(generation.finished for generation in generations)
-
-
-class _Listener:
-    """Receives the events of a generation; the jobs hold this, and so it does not refer to the generation."""
-
-    def __init__(self) -> None:
-        self.notice: Callable[[], None] = _ignore
-        self.keeps_pieces = True
-
-    def receiver(self, writer: Writer) -> Callable[[Event], None]:
-        """Takes the events of one request to its writer."""
-
-        def receive(event: Event) -> None:
-            writer(event)
-            if not self.keeps_pieces:
-                writer.pieces.clear()
-            self.notice()
-
-        return receive
-
-
-def _fullness(writer: Writer) -> Callable[[], bool]:
-    """Whether so much waits to be read that the request is to pause."""
-    return lambda: len(writer.pieces) >= MOST_PIECES
 
 
 def _ignore() -> None:

@@ -39,6 +39,7 @@ class Stream(Iterator[Piece]):
         self._waiter = Waiter()
         self._on_finish = on_finish
         generation.listen(self._waiter.notice)
+        generation.end_with(self, runner.engine)
         runner.do(generation.begin)
         runner.watch()
 
@@ -128,9 +129,9 @@ class AsyncStream(AsyncIterator[Piece]):
         self._prepare = prepare
         self._on_finish = on_finish
         self._generation: Generation | None = None
-        self._alarm = _Alarm()
         self._beginning = asyncio.Lock()
-        self._closed = False
+        self._signal = _Signal()
+        self._is_closed = False
 
     def __repr__(self) -> str:
         begun = self._generation
@@ -147,7 +148,7 @@ class AsyncStream(AsyncIterator[Piece]):
         try:
             generation = await self._begun()
             while (taken := generation.take()) is None and not generation.finished:
-                await self._change(lambda: generation.has_pieces or generation.finished)
+                await self._signal.wait(lambda: generation.has_pieces or generation.finished)
         except BaseException:
             self.close()
             raise
@@ -163,7 +164,7 @@ class AsyncStream(AsyncIterator[Piece]):
         """Run to the end; an error is in the output instead of being raised."""
         try:
             generation = await self._begun(keep_pieces=False)
-            await self._change(lambda: generation.finished)
+            await self._signal.wait(lambda: generation.finished)
         except BaseException:
             self.close()
             raise
@@ -179,7 +180,7 @@ class AsyncStream(AsyncIterator[Piece]):
 
     def close(self) -> None:
         """Cancel what is still running, soon; safe from any thread. `output()` has what exists."""
-        self._closed = True
+        self._is_closed = True
         if (generation := self._generation) and not generation.finished:
             with suppress(NextokError):  # the LM was closed, and its requests with it
                 self._runner.post(generation.cancel)
@@ -188,27 +189,18 @@ class AsyncStream(AsyncIterator[Piece]):
         """The generation, submitted when it is first asked for."""
         async with self._beginning:
             if self._generation is None:
-                self._alarm.loop = asyncio.get_running_loop()
+                self._signal.loop = asyncio.get_running_loop()
                 generation = await asyncio.to_thread(self._prepare)
                 if not keep_pieces:
                     generation.drop_pieces(for_good=True)
-                generation.listen(self._alarm.ring)
+                generation.listen(self._signal.notice)
+                generation.end_with(self, self._runner.engine)
                 self._runner.post(generation.begin_or_fail)
                 self._runner.watch()
                 self._generation = generation
-                if self._closed:  # before there was anything to cancel
+                if self._is_closed:  # before there was anything to cancel
                     self.close()
             return self._generation
-
-    async def _change(self, done: Callable[[], bool]) -> None:
-        """Sleep until `done()`."""
-        self._alarm.sleepers += 1
-        try:
-            while not done():
-                await self._alarm.changed.wait()
-                self._alarm.changed.clear()
-        finally:
-            self._alarm.sleepers -= 1
 
     def _tell_end(self, generation: Generation) -> None:
         on_finish, self._on_finish = self._on_finish, None
@@ -216,16 +208,26 @@ class AsyncStream(AsyncIterator[Piece]):
             on_finish(generation.output())
 
 
-class _Alarm:
-    """Wakes the tasks that wait for an AsyncStream, to which it does not refer, so that a dropped one is freed."""
+class _Signal:
+    """How the owner of the engine wakes an event loop; not the stream itself, so that one can be dropped."""
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.changed = asyncio.Event()
-        self.sleepers = 0  # tasks that wait
+        self._changed = asyncio.Event()
+        self._sleepers = 0  # tasks that wait
 
-    def ring(self) -> None:
-        """Wake the loop, if a task waits; called by the owner of the engine."""
-        if self.sleepers and self.loop:
+    async def wait(self, done: Callable[[], bool]) -> None:
+        """Sleep until `done()`."""
+        self._sleepers += 1
+        try:
+            while not done():
+                await self._changed.wait()
+                self._changed.clear()
+        finally:
+            self._sleepers -= 1
+
+    def notice(self) -> None:
+        """Wake the loop, if it waits; called by the owner of the engine."""
+        if self._sleepers and self.loop:
             with suppress(RuntimeError):  # the loop is closed
-                self.loop.call_soon_threadsafe(self.changed.set)
+                self.loop.call_soon_threadsafe(self._changed.set)
