@@ -11,7 +11,7 @@ import nextok as nt
 from happy_folder import write_book, write_export
 from happy_llm import random_transformer
 from nextok.cli import main
-from nextok.cli.bar import progress_bar
+from nextok.cli.bar import show_progress
 from nextok.errors import LimitError, ModelFileError, NextokError
 from nextok.formats import open_model
 from nextok.formats.quants import KINDS
@@ -94,7 +94,7 @@ def test_the_command_line_draws_a_bar_only_when_loading_takes_long(capsys, monke
 
     def load(seconds):
         now[0] = 0.0
-        with progress_bar() as report:
+        with show_progress() as report:
             for done in range(5):
                 report(Progress("loading x", done, 4, brief=True))
                 now[0] += seconds / 4
@@ -105,11 +105,11 @@ def test_the_command_line_draws_a_bar_only_when_loading_takes_long(capsys, monke
 
 
 def test_loading_is_no_line_in_a_log_and_quiet_has_no_report(capsys):
-    with progress_bar() as report:
+    with show_progress() as report:
         report(Progress("loading x", 1, 2, brief=True))
         report(Progress("fetching x", 1, 2))
     assert capsys.readouterr().err == "fetching x\n"
-    with progress_bar(quiet=True) as report:
+    with show_progress(quiet=True) as report:
         assert report is None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import pytest
 
 import nextok as nt
-from nextok.cli.arguments import routed
+from nextok.cli.arguments import route
 from nextok.generation.explain import OF_LIBRARIES, OF_STRATEGIES, check_strategy
 from nextok.generation.options import OPTIONS, CheckedOptions, GenerateOptions
 from nextok.generation.signature import show_options
@@ -165,7 +165,7 @@ def test_strategies_pass(strategy):
 def test_the_command_line_reads_the_names_of_other_programs():
     for theirs, ours in SPELLINGS.items():
         flag = "--" + ours.replace("_", "-")
-        assert routed(["--" + theirs.replace("_", "-") + "=3"]) == ["generate", f"{flag}=3"]
+        assert route(["--" + theirs.replace("_", "-") + "=3"]) == ["generate", f"{flag}=3"]
 
 
 def test_the_command_line_has_an_option_for_each_of_them():

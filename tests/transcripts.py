@@ -17,7 +17,7 @@ import typer
 
 from nextok.cli import main
 from nextok.cli.app import _build_application
-from nextok.cli.arguments import routed
+from nextok.cli.arguments import route
 from tutorial import same
 
 BLOCK = re.compile(r"^```console([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -112,7 +112,7 @@ def _alike_line(written, printed):
 
 def parse(words):
     """Check a `nextok` command line without running it; typer's error if an option is unknown or its value wrong."""
-    command, left = typer.main.get_command(_build_application()), routed(words[1:])
+    command, left = typer.main.get_command(_build_application()), route(words[1:])
     while hasattr(command, "commands"):
         command, left = command.commands[left[0]], left[1:]
     command.make_context(command.name, left)
