@@ -1,7 +1,11 @@
-"""What speculation with prompt lookup is worth: each prompt plain and speculative, one right after the other.
+"""What speculation is worth: each prompt plain and speculative, one right after the other.
 
-    python benchmarks/speculate.py                 speed, by kind of work and temperature; nothing else may run
+    python benchmarks/speculate.py                 prompt lookup, by kind of work and temperature, on an idle machine
     python benchmarks/speculate.py --equal         no clock: are all texts the same, token for token?
+    python benchmarks/speculate.py --model LARGE --draft SMALL
+                                                   a draft model: ten prompts fixed beforehand, greedy, each alone
+    python benchmarks/speculate.py --model LARGE --draft SMALL --busy
+                                                   the same LM after a minute in which another process had the cores
 
 The prompts are those of benchmarks/prompts.json. A text in which a small model only repeats itself would flatter
 any draft: it is counted and left out. Results go to benchmarks/results/ as JSON.
@@ -11,6 +15,7 @@ import argparse
 import json
 import statistics
 import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -21,6 +26,10 @@ COPYING = ("summarise", "edit", "extract")
 TEMPERATURES = (0.0, 0.7, 1.0)
 LIMITS = (1, 4, 10)
 LONGEST_PERIOD, LOOP = 32, 64
+PAIR_PROMPTS = (("chat", range(0, 36, 7)), ("edit", (0, 5)), ("summarise", (3,)), ("extract", (2,)))
+"""The ten prompts for a pair of models: kind of work, and places in prompts.json."""
+BUSY_TOKENS = 48
+"""Tokens that are written while other processes keep all cores busy."""
 
 
 def loops(tokens):
@@ -101,9 +110,42 @@ def speeds(lm, prompts, tokens):
     return results
 
 
+def pair_of_models(lm, small, prompts, tokens, busy):
+    """Ten prompts, plain and with the small model's drafts: all tokens over all seconds, and each prompt's ratio."""
+    speculative, ids = nt.Speculate(nt.DraftModel(small)), lm.chat_ids("Warm up.")
+    lm.generate(ids, max_tokens=4)
+    if busy:
+        others = [subprocess.Popen([sys.executable, "-c", "while True: sum(range(9999))"]) for _ in range(4)]
+        try:
+            lm.generate(lm.chat_ids(prompts["chat"][1]), speculative, max_tokens=BUSY_TOKENS)
+        finally:
+            for other in others:
+                other.kill()
+    rows = []
+    for place, prompt in enumerate(prompts[kind][each] for kind, places in PAIR_PROMPTS for each in places):
+        ids, found = lm.chat_ids(prompt), {}
+        for strategy in (nt.Greedy(), speculative) if place % 2 else (speculative, nt.Greedy()):
+            found[strategy] = lm.generate(ids, strategy, max_tokens=tokens)
+        plain, drafted = found[nt.Greedy()], found[speculative]
+        if plain.tokens != drafted.tokens:
+            raise SystemExit(f"different texts: {prompt!r}")
+        seconds = [each.stats.seconds - each.stats.seconds_to_first_token for each in (plain, drafted)]
+        rows.append((len(plain.tokens) - 1, *seconds))
+        stats = drafted.stats
+        print(
+            f"{place:2} {rows[-1][0]:4} tokens  {seconds[0] / seconds[1]:5.2f} x  drafted {stats.drafted:4} "
+            f"accepted {stats.accepted:4} in {stats.passes} passes  {prompt[:40]!r}",
+            flush=True,
+        )
+    total = [sum(column) for column in zip(*rows)]
+    print(
+        f"all: {total[0] / total[1]:.1f} and {total[0] / total[2]:.1f} tokens/s, {total[1] / total[2]:.2f} x; "
+        f"median prompt {statistics.median(slow / fast for _, slow, fast in rows):.2f} x"
+    )
+
+
 def equalities(lm, prompts, tokens):
     """Every prompt, plain and with each limit, in one batch; the number of different texts."""
-    lm.engine.costs = None  # guess as much as is allowed, whether it pays or not
     asked = [lm.chat_ids(prompt) for each in prompts.values() for prompt in each]
     different = 0
     for temperature in TEMPERATURES:
@@ -128,9 +170,14 @@ def main():
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--equal", action="store_true")
+    parser.add_argument("--draft", help="a small model of the same vocabulary")
+    parser.add_argument("--busy", action="store_true", help="first write some tokens while the machine is busy")
     options = parser.parse_args()
     lm = nt.load(options.model)
     prompts = json.loads((HERE / "prompts.json").read_text())
+    if options.draft:
+        pair_of_models(lm, nt.load(options.draft), prompts, options.tokens, options.busy)
+        return
     if options.equal:
         raise SystemExit(equalities(lm, prompts, options.tokens) > 0)
     lm.generate("Warm up.", nt.Speculate(nt.PromptLookup()), max_tokens=64)

@@ -8,9 +8,7 @@ from functools import cache
 import pytest
 
 import nextok as nt
-from nextok.core.ending import Limits
 from nextok.core.events import Beams, Token
-from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
 from nextok.errors import DeadEndError
@@ -93,10 +91,8 @@ WORLDS = {
 }
 
 
-def masked(prompt, masks, **limits):
-    limits = {"max_tokens": 12, "stop_ids": frozenset({STOP})} | limits
-    tree = Tree()
-    return Request(tree, tree.extend(ROOT, prompt), Limits(**limits), masks=masks)
+def masked(prompt, masks, **wanted):
+    return asked(prompt, masks=masks, **wanted)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
@@ -209,8 +205,7 @@ class Wall:
 def test_a_beam_that_can_go_nowhere_dies_and_the_others_go_on(name):
     reached = 0
     for seed in range(10):
-        request = masked([1, seed % VOCAB or 1], (Wall(3),), max_tokens=6)
-        request.seed = seed
+        request = masked([1, seed % VOCAB or 1], (Wall(3),), seed=seed, max_tokens=6)
         try:
             list(by_reference(BEAMS[name], request))
         except DeadEndError:
@@ -320,10 +315,10 @@ def test_a_stream_cut_short_takes_nothing_back(name):
         stream, pieces = lm.stream("abc", SEVERAL[name], max_tokens=9, seed=4, stop=("zz",)), []
         for _ in range(steps):
             lm.engine.step()
-        pieces = "".join(stream._writers[0].pieces)
-        lm.engine.cancel(stream._jobs[0])
-        assert "".join(stream._writers[0].pieces).startswith(pieces)
-        assert stream.output().text.startswith("".join(stream._writers[0].pieces))
+        pieces = "".join(stream._generation._writers[0].pieces)
+        lm.engine.cancel(stream._generation._jobs[0])
+        assert "".join(stream._generation._writers[0].pieces).startswith(pieces)
+        assert stream.output().text.startswith("".join(stream._generation._writers[0].pieces))
 
 
 def letters():
@@ -339,7 +334,7 @@ def test_text_that_is_certain_is_shown_while_the_search_goes_on():
     shown = ""
     while not stream.finished:
         lm.engine.step()
-        shown = "".join(stream._writers[0].pieces)
+        shown = "".join(stream._generation._writers[0].pieces)
         if shown.startswith("A sure"):
             break
     assert not stream.finished
@@ -366,8 +361,8 @@ def test_processed_logprobs_add_up_and_raw_ones_are_the_models(strategy):
     lm, ids = tiny_lm(), [97, 98, 99]
     stream = lm.stream(ids, strategy, max_tokens=7, seed=3, logprobs=2, forbidden_token_ids=[5])
     output = stream.wait()
-    ends = stream._writers[0]._beams.finished
-    assert len(output.choices) == min(strategy.n, len(ends))
+    ends = stream._generation._writers[0]._beams.finished
+    assert len(output.choices) == min(strategy.texts(), len(ends))
     for choice, hypothesis in zip(output.choices, ends):
         assert [each.token for each in choice.logprobs] == choice.tokens
         assert sum(each.processed for each in choice.logprobs) == pytest.approx(hypothesis.logprob, abs=1e-5)
@@ -383,7 +378,7 @@ def test_n_is_for_a_beam_search_to_say(strategy):
     lm = tiny_lm()
     with pytest.raises(ValueError, match="n counts samples, got n=2"):
         lm.generate("x", strategy, n=2)
-    assert len(lm.generate("x", strategy, max_tokens=4, seed=1).choices) == strategy.n
+    assert len(lm.generate("x", strategy, max_tokens=4, seed=1).choices) == strategy.texts()
     with pytest.raises(ValueError, match="sampling must be"):
         nt.Speculate(nt.PromptLookup(), strategy)
 

@@ -204,7 +204,7 @@ def test_third_texts_come_as_often_as_they_should():
 
 
 def test_negative_control_noise_that_is_not_conditioned_is_noticed(monkeypatch):
-    monkeypatch.setattr(stochastic, "_truncated", lambda limit, value, largest: value)
+    monkeypatch.setattr(stochastic, "_truncate", lambda limit, value, largest: value)
     runs = [texts_of(StochasticBeam(2), seed, 2) for seed in range(DRAWS)]
     assert not fits(Counter((run[0][0], run[1][0]) for run in runs), dict(pairs(all_texts(2))))
 
@@ -246,7 +246,7 @@ def test_conditioning_is_exact_where_the_plain_formula_is_not(limit, largest, be
     with localcontext() as context:
         context.prec = 1200
         exact = -((-Decimal(limit)).exp() - (-Decimal(largest)).exp() + (-Decimal(value)).exp()).ln()
-    assert stochastic._truncated(limit, value, largest) == pytest.approx(float(exact), rel=1e-9, abs=1e-9)
+    assert stochastic._truncate(limit, value, largest) == pytest.approx(float(exact), rel=1e-9, abs=1e-9)
 
 
 def test_stochastic_beams_are_the_same_in_any_company():

@@ -14,7 +14,7 @@ from nextok.core.events import DraftFailed, Token, Verified
 from nextok.core.query import Query, Speed, Top, top
 from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, TRIAL, Pace, Probing
 from nextok.drafts.prompt_lookup import History
-from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
+from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, copy_from
 from nextok.engine.engine import Engine
 from nextok.engine.timing import Timing
 from nextok.models.toy import ToyModel, make_scores
@@ -82,9 +82,9 @@ def test_the_automaton_stays_small_and_its_work_constant():
 
 
 def test_what_follows_goes_on_past_the_end_and_stops_between_texts():
-    assert following([1, 2, 3, 1, 2], 2, 7) == [3, 1, 2, 3, 1, 2, 3]
-    assert following([5, 5], 1, 3) == [5, 5, 5]
-    assert following([1, 2, BREAK, 3], 1, 5) == [2]
+    assert copy_from([1, 2, 3, 1, 2], 2, 7) == [3, 1, 2, 3, 1, 2, 3]
+    assert copy_from([5, 5], 1, 3) == [5, 5, 5]
+    assert copy_from([1, 2, BREAK, 3], 1, 5) == [2]
 
 
 def test_lookup_guesses_what_a_repeating_text_says_next():

@@ -8,15 +8,25 @@ from nextok.extras import needed_for
 
 if TYPE_CHECKING:
     from nextok.conversation import Conversation as Conversation
+    from nextok.core.request import Request as Request
+    from nextok.drafts.base import Draft as Draft
     from nextok.drafts.draft_model import DraftModel as DraftModel
+    from nextok.drafts.prompt_lookup import History as History
     from nextok.drafts.prompt_lookup import PromptLookup as PromptLookup
     from nextok.drafts.token_tree import TokenTree as TokenTree
     from nextok.errors import NextokError as NextokError
+    from nextok.generation.options import GenerateOptions as GenerateOptions
     from nextok.generation.output import Completion as Completion
     from nextok.generation.output import Output as Output
+    from nextok.generation.output import Outputs as Outputs
     from nextok.generation.output import Scores as Scores
     from nextok.generation.output import Stats as Stats
+    from nextok.generation.output import TokenLogprob as TokenLogprob
+    from nextok.generation.stream import AsyncStream as AsyncStream
+    from nextok.generation.stream import Piece as Piece
+    from nextok.generation.stream import Stream as Stream
     from nextok.grammar.grammar import Grammar as Grammar
+    from nextok.hub.source import Progress as Progress
     from nextok.lm import LM as LM
     from nextok.loading import load as load
     from nextok.loading import load_tokenizer as load_tokenizer
@@ -40,6 +50,7 @@ if TYPE_CHECKING:
     from nextok.sampling.transforms import TopNSigma as TopNSigma
     from nextok.sampling.transforms import TopP as TopP
     from nextok.sampling.transforms import TypicalP as TypicalP
+    from nextok.strategies.base import Strategy as Strategy
     from nextok.strategies.beam.beam import Beam as Beam
     from nextok.strategies.beam.diverse import DiverseBeam as DiverseBeam
     from nextok.strategies.beam.stochastic import StochasticBeam as StochasticBeam
@@ -54,16 +65,22 @@ __version__ = "0.1.0"
 # transforms are not among them: they are the records that the fields of Sample name.
 _HOMES = {
     "conversation": "Conversation",
+    "core.request": "Request",
+    "drafts.base": "Draft",
     "drafts.draft_model": "DraftModel",
-    "drafts.prompt_lookup": "PromptLookup",
+    "drafts.prompt_lookup": "History PromptLookup",
     "drafts.token_tree": "TokenTree",
     "errors": "NextokError",
-    "generation.output": "Completion Output Scores Stats",
+    "generation.options": "GenerateOptions",
+    "generation.output": "Completion Output Outputs Scores Stats TokenLogprob",
+    "generation.stream": "AsyncStream Piece Stream",
     "grammar.grammar": "Grammar",
+    "hub.source": "Progress",
     "lm": "LM",
     "loading": "load load_tokenizer",
     "pytorch.generate_super": "attach generate_super",
     "pytorch.wrap": "wrap",
+    "strategies.base": "Strategy",
     "strategies.beam.beam": "Beam",
     "strategies.beam.diverse": "DiverseBeam",
     "strategies.beam.stochastic": "StochasticBeam",

@@ -22,7 +22,7 @@ from nextok.generation.signature import show_options
 from nextok.generation.stream import AsyncStream, Stream
 from nextok.models.base import Model
 from nextok.sampling.seeds import stream as stream_of_seed
-from nextok.strategies.base import Several, Strategy
+from nextok.strategies.base import Strategy, facts_of
 from nextok.strategies.rescore import Silent
 from nextok.strategies.sample import Greedy
 from nextok.text.template import render_chat
@@ -224,10 +224,9 @@ class LM:
             own = Tree() if tree is None else tree
             prompt = own.extend(ROOT, ids)
             seeds = [stream_of_seed(seed, index) for index in range(options.n)]
-            return [Request(own, prompt, limits, each, options.logprobs, masks()) for each in seeds]
+            return [Request(own, prompt, limits, each, options.logprobs, masks(), self.tokenizer) for each in seeds]
 
-        hypotheses = strategy.n if isinstance(strategy, Several) else 0
-        return Generation(build, strategy, hypotheses, options.prompt_logprobs, options.timeout)
+        return Generation(build, strategy, facts_of(strategy).texts(), options.prompt_logprobs, options.timeout)
 
     def _scoring(self, text: Prompt, top: int) -> Generation:
         ids = self._check_ids(check_prompt(text))
@@ -263,17 +262,18 @@ class LM:
 
     def _check(self, strategy: Strategy, options: CheckedOptions) -> None:
         check_strategy(strategy)
-        if isinstance(strategy, Several) and options.n > 1:
+        facts = facts_of(strategy)
+        if facts.texts() and options.n > 1:
             raise ValueError(
                 f"n counts samples, got n={options.n} beside {strategy!r}; how many of its texts are returned is for "
                 "the strategy to say, as in Beam(4, n=2)"
             )
-        lender = getattr(getattr(strategy, "draft", None), "lm", None)
-        if isinstance(lender, LM) and not lender.tokenizer.same_vocabulary(self.tokenizer):
-            raise ValueError(
-                f"the draft model {lender.name} has another vocabulary than {self.name}; "
-                "a draft needs a model of the same family, or PromptLookup()"
-            )
+        for other in facts.models():
+            if isinstance(other, LM) and not other.tokenizer.same_vocabulary(self.tokenizer):
+                raise ValueError(
+                    f"the draft model {other.name} has another vocabulary than {self.name}; "
+                    "a draft needs a model of the same family, or PromptLookup()"
+                )
 
 
 def _merge_outputs(encoded: Sequence[list[int] | Exception], outputs: Iterable[Output]) -> Outputs:

@@ -10,7 +10,7 @@ from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System
 from nextok.cli.generate import followed, read, remark_on_ending
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
-from nextok.cli.report import describe_output, uses_seed
+from nextok.cli.report import describe_output
 from nextok.cli.strategy import StrategyFlags
 from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
@@ -112,7 +112,7 @@ class ChatSession:
 
     def _reseed(self, seed: int | None, text: str) -> None:
         self.options["seed"] = seed
-        self._remark(text if uses_seed(self.strategy) else f"{self.strategy!r} draws nothing: a seed changes nothing")
+        self._remark(text if self.strategy.draws() else f"{self.strategy!r} draws nothing: a seed changes nothing")
 
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError

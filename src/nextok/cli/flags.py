@@ -77,7 +77,7 @@ DraftName = Annotated[
 ]
 
 _SAME_NAME = (
-    *("max_tokens", "min_tokens", "logprobs", "seed", "n", "threads", "rounds"),
+    *("max_tokens", "min_tokens", "logprobs", "seed", "n", "threads", "rounds", "context", "heads"),
     *("length_penalty", "patience", "diversity", "max_draft"),
 )
 _TYPED = {

@@ -13,7 +13,7 @@ from nextok.cli.flags import Json, ModelName, Prompt, Quiet, Stats, System, opti
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.logprobs import show_logprobs
 from nextok.cli.prompts import clean, read_prompt
-from nextok.cli.report import build_json, describe_output, uses_seed
+from nextok.cli.report import build_json, describe_output
 from nextok.cli.strategy import StrategyFlags
 from nextok.cli.terminal import StdoutWriter, format_json, print_note
 from nextok.cli.text import RuleFlags, TextFlags
@@ -57,7 +57,7 @@ def generate(
     load_seconds = time.perf_counter() - started_at
     stream = lm.start(read(lm, question, system, raw), chosen, options)
     page = StdoutWriter()
-    alone = strategy.texts(text.n) == 1 and not shown.json
+    alone = max(chosen.texts(), text.n) == 1 and not shown.json
     finished = followed(stream, page if alone else None)
     output = stream.output()
     silent = not finished and not any(choice.text for choice in output.choices)
@@ -130,7 +130,7 @@ def remark_on_ending(output: "Output", lm: "LM", max_tokens: int) -> None:
 def _write_choices(page: StdoutWriter, output: "Output", strategy: "Strategy", headers: bool) -> None:
     for number, choice in enumerate(output.choices, 1):
         if headers:
-            detail = f" · seed {choice.seed}" if uses_seed(strategy) else ""
+            detail = f" · seed {choice.seed}" if strategy.draws() else ""
             detail = detail if choice.score is None else f" · score {choice.score:.4f}"
             print_note(f"── {number} of {len(output.choices)}{detail} ──")
         page.write(choice.text)

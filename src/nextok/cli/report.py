@@ -10,9 +10,10 @@ from nextok import __version__
 if TYPE_CHECKING:
     from nextok.generation.output import Completion, Output, Scores, Stats, TokenLogprob
     from nextok.lm import LM
+    from nextok.strategies.base import Strategy
 
 
-def build_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -> dict[str, Any]:
+def build_json(output: "Output", lm: "LM", strategy: "Strategy", load_seconds: float) -> dict[str, Any]:
     """All facts of an output; with several choices, the outer ones are those of the first."""
     stats = output.stats
     choices = [build_choice_json(choice, strategy) for choice in output.choices]
@@ -30,20 +31,14 @@ def build_json(output: "Output", lm: "LM", strategy: Any, load_seconds: float) -
     }
 
 
-def uses_seed(strategy: Any) -> bool:
-    """Whether the strategy draws, so that a seed changes its texts."""
-    sampler = getattr(getattr(strategy, "sampling", strategy), "sampler", None)
-    return sampler is not None and sampler.noise
-
-
-def build_choice_json(choice: "Completion", strategy: Any) -> dict[str, Any]:
+def build_choice_json(choice: "Completion", strategy: "Strategy") -> dict[str, Any]:
     """One text with its tokens."""
     logprobs = None if choice.logprobs is None else [_build_logprob_json(each) for each in choice.logprobs]
     return {
         "text": choice.text,
         "token_ids": choice.tokens,
         "finish_reason": choice.finish_reason,
-        "seed": choice.seed if uses_seed(strategy) else None,
+        "seed": choice.seed if strategy.draws() else None,
         "score": _drop_infinite(choice.score),
         "logprobs": logprobs,
     }
@@ -70,11 +65,11 @@ def build_timings_json(stats: "Stats") -> dict[str, float | None]:
     }
 
 
-def describe_output(output: "Output", strategy: Any) -> str:
+def describe_output(output: "Output", strategy: "Strategy") -> str:
     """The statistics of an output on two lines, or three if it had a draft."""
     stats, choice = output.stats, output.choices[0]
     speed = ""
-    seed = f" · seed {choice.seed}" if uses_seed(strategy) else ""
+    seed = f" · seed {choice.seed}" if strategy.draws() else ""
     if stats.generated_tokens:
         speed = f" · {stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s"
     return (

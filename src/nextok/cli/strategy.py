@@ -51,10 +51,6 @@ class StrategyFlags(SamplingFlags):
         """Whether several texts are the best ones of a search, and not samples."""
         return self.num_beams is not None or self.stochastic_beams is not None
 
-    def texts(self, samples: int) -> int:
-        """How many texts come of `-n`."""
-        return samples if self.stochastic_beams is None else self.stochastic_beams
-
     def strategy(self, samples: int, load: Callable[[str], "LM"]) -> "Strategy":
         """The strategy of these options; ValueError if they contradict each other. `load` is for a draft model."""
         from nextok.strategies.speculate import Speculate

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from nextok.core.ending import Ending, Limits
 from nextok.core.events import Finished, Token
@@ -10,10 +10,22 @@ from nextok.core.mirostat import last_surprise
 from nextok.core.query import Draws, Query, Row, Score
 from nextok.core.rules import Rules
 from nextok.core.tree import Tree
-from nextok.errors import LimitError
+from nextok.errors import LimitError, NextokError
 from nextok.sampling.past import Past
 from nextok.sampling.sampler import Transform
 from nextok.sampling.seeds import salted
+
+
+class Tokenizer(Protocol):
+    """What a strategy or draft may know of the target's tokenizer."""
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """The token ids of a text; without `special`, control tokens in it are only text and no bos is added."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of token ids."""
+        ...
 
 
 class Request:
@@ -33,6 +45,7 @@ class Request:
         seed: int = 0,
         logprobs: int | None = None,
         masks: tuple[Transform, ...] = (),
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         if prompt < 0:
             raise ValueError("the prompt is empty; give at least one token")
@@ -42,6 +55,7 @@ class Request:
         self._limits = limits
         self._seed = seed
         self._logprobs = logprobs
+        self._tokenizer = tokenizer
         self._ending = Ending(tree, prompt, limits)
         self._rules = Rules(tree, prompt, limits, self._ending, masks)
         self._tokens: list[int] = []
@@ -78,6 +92,13 @@ class Request:
     def logprobs(self) -> int | None:
         """How many alternatives are reported with each log-probability; None: no log-probabilities."""
         return self._logprobs
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """That of the target model; NextokError for a request of token ids alone, as of generate_super."""
+        if self._tokenizer is None:
+            raise NextokError("this request has no tokenizer, only token ids; run the model through an LM")
+        return self._tokenizer
 
     @property
     def tokens(self) -> list[int]:

@@ -1,7 +1,7 @@
 """What a draft is."""
 
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 from nextok.checks import check_whole
 from nextok.core.query import Decoding
@@ -9,7 +9,7 @@ from nextok.core.request import Request
 from nextok.sampling.sampler import Sampler
 
 Propose = Callable[[], Decoding[list[int]]]
-"""Guess below the request's tip; returns the guessed nodes, parents first. It may ask models, and may be empty."""
+"""Guess below the request's tip: returns the guessed nodes, each after its parent, or none. May ask draft models."""
 
 
 class Reader(Protocol):
@@ -19,7 +19,8 @@ class Reader(Protocol):
     context: int
 
 
-class Lender(Protocol):
+@runtime_checkable
+class HasModel(Protocol):
     """Anything that carries a model, such as a loaded LM."""
 
     @property
@@ -28,18 +29,41 @@ class Lender(Protocol):
         ...
 
 
-class Draft(Protocol):
-    """A way to guess: a frozen record of its settings, which may remember what it has seen of one request."""
+@runtime_checkable
+class Begins(Protocol):
+    """All that Speculate needs of a draft."""
 
     def begin(self, request: Request, sampler: Sampler) -> Propose:
-        """Start guessing for `request`, whose tokens the target will draw with `sampler`."""
+        """As in Draft."""
         ...
 
 
-def nothing() -> Decoding[list[int]]:
-    """No guesses."""
-    yield from ()
-    return []
+class Draft:
+    """A way to guess: a frozen record of its settings. What it does wrong costs speed, never the text.
+
+    A plain class with a `begin` method is a draft too, one that asks no model.
+    """
+
+    def begin(self, request: Request, sampler: Sampler) -> Propose:
+        """Start guessing for `request`, whose tokens the target will draw with `sampler`.
+
+        Called once for each request, before its first pass; what is remembered of a request lives in the Propose,
+        which is called before each later pass. Neither may call `commit` or `finish`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have a method begin(request, sampler)")
+
+    def models(self) -> tuple[HasModel, ...]:
+        """What it takes draft models from: their vocabulary must be the target's."""
+        return ()
+
+
+def models_of(draft: Any) -> tuple[HasModel, ...]:
+    """What a draft takes models from: of a plain class, nothing; ValueError for what is no draft."""
+    if isinstance(draft, Draft):
+        return draft.models()
+    if isinstance(draft, type) or not isinstance(draft, Begins):
+        raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {draft!r}")
+    return ()
 
 
 def check_max_draft(max_draft: int) -> None:
@@ -47,24 +71,7 @@ def check_max_draft(max_draft: int) -> None:
     check_whole("max_draft", max_draft, 1, 64)
 
 
-def checked_lender(lm: Lender) -> Lender:
-    """`lm` itself, if it has a model to lend."""
-    if not hasattr(lm, "model"):
+def check_has_model(lm: Any) -> None:
+    """ValueError unless `lm` carries a model."""
+    if isinstance(lm, type) or not isinstance(lm, HasModel):
         raise ValueError(f"lm must be a loaded model, as from nextok.load(...), got {lm!r}")
-    return lm
-
-
-def laid_out(request: Request, tokens: Iterable[int]) -> list[int]:
-    """The nodes of a guessed chain below the tip, up to the first token that the request's rules forbid."""
-    nodes, node = list[int](), request.tip
-    for token in tokens:
-        if not request.permits(node, token):
-            break
-        node = request.tree.add(node, token)
-        nodes.append(node)
-    return nodes
-
-
-def shared_ids(request: Request, model: Reader) -> int:
-    """How many token ids mean something to both models: either may have more rows, padded to a round number."""
-    return min(model.vocab_size, request.limits.vocab_size or model.vocab_size)

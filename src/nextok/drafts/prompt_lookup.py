@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from nextok.checks import check_whole
-from nextok.core.query import Decoding, Speed
+from nextok.core.query import Decoding
 from nextok.core.request import Request
-from nextok.drafts.base import Propose, check_max_draft, laid_out
-from nextok.drafts.pace import Pace
-from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, following
+from nextok.drafts.base import Draft, Propose, check_max_draft
+from nextok.drafts.guesses import Guesses
+from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, copy_from
 from nextok.sampling.sampler import Sampler
 
 RATES = (0.0, 0.13, 0.35, 0.5, 0.65, 0.7, 0.7, 0.75, 0.8, 0.8, 0.85, 0.9, 0.92, 0.92, 0.93, 0.94, 0.95)
-"""How often a token comes again after a match of 0, 1, 2, ... tokens; docs/log.md has the measurement."""
+"""How often a token is expected to come again after a match of 0, 1, 2, ... tokens; see docs/log.md."""
 
 
 class History:
@@ -40,7 +40,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class PromptLookup:
+class PromptLookup(Draft):
     """Copies what followed the latest earlier occurrence of the longest possible end of the text.
 
     It asks no model, and guesses as many tokens, at most `max_draft`, as experience with this request and the cost
@@ -65,26 +65,21 @@ class PromptLookup:
         cursor = Cursor(SuffixAutomaton()) if self.history is None else self.history.begin(request)
         for token in text.tokens:
             cursor.step(token)
-        pace, match, guess = Pace(RATES), 0, list[int]()
+        guesses = Guesses(request, RATES)
 
         def propose() -> Decoding[list[int]]:
-            nonlocal match, guess
-            speed_of = yield Speed()
-            new = request.tokens[len(text.tokens) - start :]
-            pace.learn(match, (expected == token for expected, token in zip(guess, new)))
-            for token in new:
+            for token in request.tokens[len(text.tokens) - start :]:
                 text.add(token)
                 cursor.step(token)
-            match, guess = self._guess(text, cursor)
-            most = min(len(guess), request.room - 1)
-            return laid_out(request, guess[: pace.length(match, most, speed_of)])
+            match, tokens = self._find(text, cursor)
+            return (yield from guesses.lay_out(tokens, match))
 
         return propose
 
-    def _guess(self, text: SuffixAutomaton, cursor: Cursor) -> tuple[int, list[int]]:
+    def _find(self, text: SuffixAutomaton, cursor: Cursor) -> tuple[int, list[int]]:
         """The length of the longest match, here rather than in the history, and what followed it."""
         if max(text.match, cursor.match) < self.shortest:
             return 0, []
         if text.match >= cursor.match:
-            return text.match, following(text.tokens, text.place, self.max_draft)
-        return cursor.match, following(cursor.automaton.tokens, cursor.place, self.max_draft)
+            return text.match, copy_from(text.tokens, text.place, self.max_draft)
+        return cursor.match, copy_from(cursor.automaton.tokens, cursor.place, self.max_draft)

@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 
 RECENT = 16
-"""Runs of the text's end, longest first, whose latest place is kept up to date; shorter ones may tell of an older."""
+"""Number of states, from that of the longest run at the text's end, whose latest place is updated with each token.
+
+The place of a shorter run may be an older one: updating all of them would cost time in proportion to the text.
+"""
 
 BREAK = -1
-"""Stands between two texts; it is no token."""
+"""The mark between two texts; it is no token."""
 
 
 class SuffixAutomaton:
@@ -31,11 +34,11 @@ class SuffixAutomaton:
         """The text goes on with `token`."""
         self.tokens.append(token)
         size, state = len(self.tokens), self._last
-        self._last = self._state(size, 0, size, {})
+        self._last = self._add_state(size, 0, size, {})
         while state != -1 and token not in self.next[state]:
             self.next[state][token] = self._last
             state = self.link[state]
-        known = 0 if state == -1 else self._known(state, token)
+        known = 0 if state == -1 else self._find_or_split(state, token)
         self.link[self._last] = known
         self.match, self.place = self.length[known], self.after[known]
         for _ in range(RECENT):
@@ -44,19 +47,19 @@ class SuffixAutomaton:
             self.after[known] = size
             known = self.link[known]
 
-    def _known(self, state: int, token: int) -> int:
+    def _find_or_split(self, state: int, token: int) -> int:
         """The state of the longest run at `state` followed by `token`, split off if longer ones share it."""
         whole = self.next[state][token]
         if self.length[whole] == self.length[state] + 1:
             return whole
-        split = self._state(self.length[state] + 1, self.link[whole], self.after[whole], dict(self.next[whole]))
+        split = self._add_state(self.length[state] + 1, self.link[whole], self.after[whole], dict(self.next[whole]))
         self.link[whole] = split
         while state != -1 and self.next[state].get(token) == whole:
             self.next[state][token] = split
             state = self.link[state]
         return split
 
-    def _state(self, length: int, link: int, after: int, following: dict[int, int]) -> int:
+    def _add_state(self, length: int, link: int, after: int, following: dict[int, int]) -> int:
         self.length.append(length)
         self.link.append(link)
         self.after.append(after)
@@ -91,7 +94,7 @@ class Cursor:
         self._state = state
 
 
-def following(tokens: list[int], place: int, count: int) -> list[int]:
+def copy_from(tokens: list[int], place: int, count: int) -> list[int]:
     """Up to `count` tokens from `place` on; past the end come those again that this text would repeat."""
     found: list[int] = []
     for at in range(place, place + count):

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from nextok.core.query import Decoding, chosen, score
 from nextok.core.request import Request
+from nextok.drafts.base import HasModel
 from nextok.sampling.sampler import Transform
-from nextok.strategies.base import Strategy
+from nextok.strategies.base import Strategy, facts_of
 
 
-def rescored(
+def rescore(
     request: Request, nodes: list[int], transforms: tuple[Transform, ...] = (), per_path: bool = False
 ) -> Decoding[None]:
     """Tell the log-probability of every token of a chain of nodes but the first, before and after `transforms`.
@@ -23,19 +24,31 @@ def rescored(
 
 
 @dataclass(frozen=True)
-class Echo:
+class Echo(Strategy):
     """Tells what each token of the prompt was worth, then writes as `strategy` does."""
 
     strategy: Strategy
 
     def decode(self, request: Request) -> Decoding[None]:
         """Score the prompt first; what was read for it stays in the cache."""
-        yield from rescored(request, request.tree.nodes(request.prompt))
+        yield from rescore(request, request.tree.nodes(request.prompt))
         yield from self.strategy.decode(request)
+
+    def texts(self) -> int:
+        """As of `strategy`."""
+        return facts_of(self.strategy).texts()
+
+    def draws(self) -> bool:
+        """As of `strategy`."""
+        return facts_of(self.strategy).draws()
+
+    def models(self) -> tuple[HasModel, ...]:
+        """Those of `strategy`."""
+        return facts_of(self.strategy).models()
 
 
 @dataclass(frozen=True)
-class Silent:
+class Silent(Strategy):
     """Writes nothing: what follows Echo when only the prompt is to be judged."""
 
     def decode(self, request: Request) -> Decoding[None]:

@@ -29,6 +29,7 @@ from nextok.sampling.transforms import (
     TopP,
     TypicalP,
 )
+from nextok.strategies.base import Strategy
 from nextok.strategies.settings import setting, transforms_of
 
 
@@ -55,7 +56,7 @@ def _decode(sampler: Sampler, request: Request) -> Decoding[None]:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class _Shaped:
+class _Shaped(Strategy):
     """What greedy decoding and sampling share: penalties, applied in this order; None is none.
 
     `repetition_penalty`, `no_repeat_ngram_size` and `dry` look at prompt and text, `presence_penalty` and
@@ -93,6 +94,10 @@ class _Shaped:
     def sampler(self) -> Sampler:
         """The transforms that are set, and no noise."""
         return Sampler(tuple(transforms_of(self).values()), noise=False)
+
+    def draws(self) -> bool:
+        """Where there is noise."""
+        return self.sampler.noise
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -156,7 +161,7 @@ class Sample(_Shaped):
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Strategy):
     """Transforms in an order of your own, then a draw, or without `draw` the best token."""
 
     transforms: tuple[Transform | LooksBack, ...]
@@ -175,6 +180,10 @@ class Chain:
         """The transforms as given."""
         given = tuple(each if isinstance(each, Transform) else Foreign(each) for each in self.transforms)
         return Sampler(given, noise=self.draw)
+
+    def draws(self) -> bool:
+        """As it was given."""
+        return self.draw
 
     def decode(self, request: Request) -> Decoding[None]:
         """Choose tokens until the text ends."""

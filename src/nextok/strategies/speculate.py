@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from nextok.core.events import Verified
 from nextok.core.query import Decoding, pick
 from nextok.core.request import Request
-from nextok.drafts.base import Draft
+from nextok.drafts.base import Draft, HasModel, models_of
+from nextok.strategies.base import Strategy
 from nextok.strategies.fence import FencedDraft
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
 
 @dataclass(frozen=True)
-class Speculate:
+class Speculate(Strategy):
     """The text of `sampling`, in fewer passes of the target model."""
 
     draft: Draft
@@ -24,8 +25,15 @@ class Speculate:
 
     def __post_init__(self) -> None:
         checked_sampler(self.sampling)
-        if isinstance(self.draft, type) or not hasattr(self.draft, "begin"):
-            raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {self.draft!r}")
+        models_of(self.draft)
+
+    def draws(self) -> bool:
+        """As its sampling does."""
+        return self.sampling.sampler.noise
+
+    def models(self) -> tuple[HasModel, ...]:
+        """Those of the draft."""
+        return models_of(self.draft)
 
     def decode(self, request: Request) -> Decoding[None]:
         """Guess, draw the target's own tokens along the guess, keep what matches and one more."""

@@ -5,12 +5,13 @@ from typing import Literal
 
 from nextok.core.query import Decoding, draws, top
 from nextok.core.request import Request
-from nextok.strategies.beam.search import Grown, Rules, Search, certain, concluded, told
+from nextok.strategies.base import Strategy
+from nextok.strategies.beam.search import Extension, Rules, Search, beams_event, commit_best, commit_common_prefix
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
 
 @dataclass(frozen=True)
-class Beam:
+class Beam(Strategy):
     """The best text found by keeping `width` beams; a finished one scores sum(logprob) / length ** length_penalty.
 
     `early_stopping`: True ends with patience * width finished texts; False when the best live beam, at its present
@@ -39,36 +40,44 @@ class Beam:
         """How the search goes."""
         return Rules(self.width, self.length_penalty, self.early_stopping, self.patience)
 
+    def texts(self) -> int:
+        """The `n` best."""
+        return self.n
+
+    def draws(self) -> bool:
+        """As its sampling does."""
+        return self.sampling.sampler.noise
+
     def decode(self, request: Request) -> Decoding[None]:
         """Extend all beams, set the finished ones aside, keep the best, until nothing can improve."""
         search, sampler = Search(request, self.rules), self.sampling.sampler
-        grow = self._drawn if sampler.noise else self._best
+        grow = self._draw if sampler.noise else self._rank
         while search.goes_on:
-            yield from certain(request, search.live, search.finished)
+            yield from commit_common_prefix(request, search.live, search.finished)
             grown = yield from grow(search)
             search.take(grown)
-            yield told(search.live, search.finished)
-        yield from concluded(request, search.finished, self.n, sampler)
+            yield beams_event(search.live, search.finished)
+        yield from commit_best(request, search.finished, self.n, sampler)
 
-    def _best(self, search: Search) -> Decoding[list[Grown]]:
+    def _rank(self, search: Search) -> Decoding[list[Extension]]:
         """The most probable continuations of all beams together."""
         tops = yield from top(
             [beam.node for beam in search.live], search.candidates, self.sampling.sampler.transforms
         )
         totals = [
-            Grown(beam.node, token, beam.logprob + logprob, beam.logprob + logprob)
+            Extension(beam.node, token, beam.logprob + logprob, beam.logprob + logprob)
             for beam in search.live
             for token, logprob in tops[beam.node]
         ]
         return sorted(totals, key=lambda grown: -grown.merit)
 
-    def _drawn(self, search: Search) -> Decoding[list[Grown]]:
+    def _draw(self, search: Search) -> Decoding[list[Extension]]:
         """A draw without replacement from the continuations of all beams together, as probable as they are."""
         drawn = yield from draws(
             [beam.node for beam in search.live], search.candidates, self.sampling.sampler.transforms
         )
         totals = [
-            (beam.logprob + perturbed, Grown(beam.node, token, beam.logprob + logprob, beam.logprob + logprob))
+            (beam.logprob + perturbed, Extension(beam.node, token, beam.logprob + logprob, beam.logprob + logprob))
             for beam in search.live
             for token, logprob, perturbed in drawn[beam.node]
         ]

@@ -8,12 +8,21 @@ from nextok.checks import check_number, check_whole
 from nextok.core.events import Hypothesis
 from nextok.core.query import Decoding, top
 from nextok.core.request import Request
-from nextok.strategies.beam.search import Grown, Rules, Search, best_first, certain, concluded, told
+from nextok.strategies.base import Strategy
+from nextok.strategies.beam.search import (
+    Extension,
+    Rules,
+    Search,
+    beams_event,
+    best_first,
+    commit_best,
+    commit_common_prefix,
+)
 from nextok.strategies.sample import Greedy, Sampling, checked_sampler
 
 
 @dataclass(frozen=True)
-class DiverseBeam:
+class DiverseBeam(Strategy):
     """`groups` beam searches of width / groups beams each, side by side; the `n` best texts that differ are returned.
 
     When a group ranks its continuations, a token loses `diversity` for each time that the groups before it chose it
@@ -48,25 +57,31 @@ class DiverseBeam:
         """How the search of each group goes."""
         return Rules(self.width // self.groups, self.length_penalty, self.early_stopping, self.patience)
 
+    def texts(self) -> int:
+        """The `n` best."""
+        return self.n
+
     def decode(self, request: Request) -> Decoding[None]:
         """Take every group one token further in turn, until nothing can improve in any of them."""
         sampler, rules = self.sampling.sampler, self.rules
         searches, finished = [Search(request, rules) for _ in range(self.groups)], list[Hypothesis]()
         while active := [search for search in searches if search.goes_on]:
             live = best_first(dict.fromkeys(beam for search in active for beam in search.live))
-            yield from certain(request, live, finished)
+            yield from commit_common_prefix(request, live, finished)
             # So many, because the losses of the earlier groups can take that many tokens out of the first places.
             count = active[0].candidates + len(searches) * active[0].candidates
             tops = yield from top([beam.node for beam in live], count, sampler.transforms)
             chosen: Counter[int] = Counter()
             for search in active:
                 grown = [
-                    Grown(beam.node, token, total := beam.logprob + logprob, total - self.diversity * chosen[token])
+                    Extension(
+                        beam.node, token, total := beam.logprob + logprob, total - self.diversity * chosen[token]
+                    )
                     for beam in search.live
                     for token, logprob in tops[beam.node]
                 ]
                 taken = search.take(sorted(grown, key=lambda grown: -grown.merit))
                 chosen.update(token for token in taken if token not in request.limits.stop_ids)
             finished = best_first(dict.fromkeys(beam for search in searches for beam in search.finished))
-            yield told(best_first(dict.fromkeys(beam for search in active for beam in search.live)), finished)
-        yield from concluded(request, finished, self.n, sampler)
+            yield beams_event(best_first(dict.fromkeys(beam for search in active for beam in search.live)), finished)
+        yield from commit_best(request, finished, self.n, sampler)

@@ -13,7 +13,7 @@ from nextok.core.request import Request
 from nextok.core.tree import Tree
 from nextok.errors import DeadEndError
 from nextok.sampling.sampler import Sampler
-from nextok.strategies.rescore import rescored
+from nextok.strategies.rescore import rescore
 
 WIDEST = 256
 """Largest number of beams of one search."""
@@ -49,7 +49,7 @@ class Rules:
         return max(1, math.floor(self.patience * self.width + 0.5))
 
 
-class Grown(NamedTuple):
+class Extension(NamedTuple):
     """A beam and one more token: the sum of its log-probabilities, and what it is ranked by."""
 
     parent: int
@@ -83,7 +83,7 @@ class Search:
         scale: float = favoured**rules.length_penalty
         return self.live[0].logprob / scale > self.finished[-1].score
 
-    def take(self, grown: list[Grown]) -> list[int]:
+    def take(self, grown: list[Extension]) -> list[int]:
         """Go on with the best of `grown`, which come in the order of their merit or as they were drawn.
 
         An ending counts if it is among the first `width`. The tokens of the beams that go on or end are returned.
@@ -107,13 +107,15 @@ def best_first(hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
     return sorted(hypotheses, key=lambda beam: -beam.score)
 
 
-def told(live: Iterable[Hypothesis], finished: Iterable[Hypothesis]) -> Beams:
-    """The event that tells how a search stands."""
+def beams_event(live: Iterable[Hypothesis], finished: Iterable[Hypothesis]) -> Beams:
+    """The event of a step: the beams that go on and the finished ones, each best first."""
     return Beams(tuple(live), tuple(finished))
 
 
-def certain(request: Request, live: Iterable[Hypothesis], finished: list[Hypothesis]) -> list[Token | Finished]:
-    """Commit what the best text will begin with in any case: what all live beams and the best finished one share."""
+def commit_common_prefix(
+    request: Request, live: Iterable[Hypothesis], finished: list[Hypothesis]
+) -> list[Token | Finished]:
+    """Commit what all live beams and the best finished one begin with: it is sure to be in the text."""
     shared = last_in_common(request.tree, [beam.node for beam in (*live, *finished[:1])])
     return request.commit(request.tree.path(shared, above=request.tip))
 
@@ -133,8 +135,11 @@ def last_in_common(tree: Tree, nodes: Iterable[int]) -> int:
     return -largest[0]
 
 
-def concluded(request: Request, finished: list[Hypothesis], n: int, sampler: Sampler) -> Decoding[None]:
-    """Tell the log-probabilities of the `n` best texts if they are wanted, then commit the best one."""
+def commit_best(request: Request, finished: list[Hypothesis], n: int, sampler: Sampler) -> Decoding[None]:
+    """Tell the log-probabilities of the `n` best texts if the request wants any, then commit the first one.
+
+    `finished` is best first; DeadEndError if it is empty. `sampler` is what the texts were found with.
+    """
     if not finished:
         raise DeadEndError(
             "every beam came to a place where no token is allowed: grammar, allowed and forbidden tokens and "
@@ -144,6 +149,6 @@ def concluded(request: Request, finished: list[Hypothesis], n: int, sampler: Sam
     for beam in finished[: n if request.logprobs is not None else 0]:
         nodes = [request.prompt, *tree.nodes(beam.node, above=request.prompt)]
         known = max(index for index, node in enumerate(nodes) if node in judged)
-        yield from rescored(request, nodes[known:], sampler.transforms, per_path=sampler.noise)
+        yield from rescore(request, nodes[known:], sampler.transforms, per_path=sampler.noise)
         judged.update(nodes)
     yield from request.commit(tree.path(finished[0].node, above=request.tip))

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from nextok.core.events import Hypothesis
 from nextok.core.query import Decoding, Drawn, draws
 from nextok.core.request import Request
-from nextok.strategies.beam.search import best_first, certain, check_width, concluded, told
+from nextok.strategies.base import Strategy
+from nextok.strategies.beam.search import beams_event, best_first, check_width, commit_best, commit_common_prefix
 from nextok.strategies.sample import Sample, Sampling, checked_sampler
 
 
 @dataclass(frozen=True)
-class StochasticBeam:
+class StochasticBeam(Strategy):
     """A sample of `width` different texts, exactly as if texts were drawn until so many different ones had come.
 
     The `score` of a text is G, the sum of its log-probability under `sampling` and Gumbel noise; the order is that
@@ -28,35 +29,38 @@ class StochasticBeam:
         if not checked_sampler(self.sampling).noise:
             raise ValueError(f"a stochastic beam draws; sampling must be one that does, got {self.sampling!r}")
 
-    @property
-    def n(self) -> int:
-        """All of them are returned."""
+    def texts(self) -> int:
+        """All of them."""
         return self.width
+
+    def draws(self) -> bool:
+        """Always."""
+        return True
 
     def decode(self, request: Request) -> Decoding[None]:
         """Keep the `width` texts with the largest G, whether live or finished, until all are finished."""
         sampler = self.sampling.sampler
         live, finished = [Hypothesis(request.tip, 0.0, math.inf)], list[Hypothesis]()
         while live:
-            yield from certain(request, live, finished)
+            yield from commit_common_prefix(request, live, finished)
             drawn = yield from draws([beam.node for beam in live], self.width, sampler.transforms)
             grown = [child for beam in live for child in _children(request, beam, drawn[beam.node])]
             kept = best_first([*finished, *grown])[: self.width]
             live = [beam for beam in kept if not request.ending(beam.node)]
             finished = [beam for beam in kept if request.ending(beam.node)]
-            yield told(live, finished)
-        yield from concluded(request, finished, self.width, sampler)
+            yield beams_event(live, finished)
+        yield from commit_best(request, finished, self.width, sampler)
 
 
 def _children(request: Request, beam: Hypothesis, drawn: list[Drawn]) -> Iterator[Hypothesis]:
     """Continuations of a beam, their noise conditioned on the largest G among them all being the beam's own."""
     for token, logprob, perturbed in drawn:
         above = drawn[0].perturbed if beam.score == math.inf else beam.score  # nothing is known of the first one's G
-        score = _truncated(above, beam.logprob + perturbed, beam.logprob + drawn[0].perturbed)
+        score = _truncate(above, beam.logprob + perturbed, beam.logprob + drawn[0].perturbed)
         yield Hypothesis(request.tree.add(beam.node, token), beam.logprob + logprob, score)
 
 
-def _truncated(limit: float, value: float, largest: float) -> float:
+def _truncate(limit: float, value: float, largest: float) -> float:
     """-log(exp(-limit) - exp(-largest) + exp(-value)), without cancellation or overflow (the paper, appendix B)."""
     below = value - largest  # never above 0
     if below == 0:
