@@ -11,7 +11,6 @@ from nextok.core.events import Chosen
 from nextok.core.request import Request
 from nextok.engine.engine import Engine
 from nextok.errors import NextokError
-from nextok.readout import readout
 from nextok.sampling.edits import Add, Allow, Forbid
 from nextok.sampling.penalties import BadWords
 from nextok.strategies.rescore import Echo
@@ -214,7 +213,7 @@ def test_the_samplers_do_something():
 
 
 def test_negative_control_a_mu_that_is_not_remembered_is_noticed(monkeypatch):
-    monkeypatch.setattr(readout, "remember", lambda *arguments: None)
+    monkeypatch.setattr(Request, "learn", lambda *arguments: None)
     spec = {
         "strategy": "mirostat 2",
         "draft": None,

@@ -68,8 +68,9 @@ nb::list candidates_of(const std::vector<Candidate>& candidates) {
 }
 
 nb::object choice_of(const Question& question, const Answer& answer) {
-    const nb::object surprise =
-        question.surprise ? nb::object(nb::float_(-answer.processed.logprob / std::log(2.0))) : nb::none();
+    nb::object surprise = nb::none();
+    if (question.surprise) surprise = nb::float_(-answer.processed.logprob / std::log(2.0));
+    if (!question.logprobs && !question.surprise) return names->choice(answer.token);
     if (!question.logprobs) return names->choice(answer.token, nb::arg("surprise") = surprise);
     const nb::object logprob = nb::float_(answer.raw.logprob), top = nb::tuple(candidates_of(answer.raw.top));
     if (question.transforms.empty()) return names->choice(answer.token, logprob, top, logprob, top);
