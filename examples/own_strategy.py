@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import nextok as nt
-from nextok.core.query import top
+from nextok.extend import Strategy, top
 
 
 @dataclass(frozen=True)
-class Contrary:
+class Contrary(Strategy):
     """Always takes the second-best token."""
 
     def decode(self, request):

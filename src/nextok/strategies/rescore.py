@@ -38,9 +38,9 @@ class Echo(Strategy):
         """As of `strategy`."""
         return facts_of(self.strategy).texts()
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """As of `strategy`."""
-        return facts_of(self.strategy).draws()
+        return facts_of(self.strategy).is_random()
 
     def models(self) -> tuple[HasModel, ...]:
         """Those of `strategy`."""

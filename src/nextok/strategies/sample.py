@@ -119,7 +119,7 @@ class _Shaped(Strategy):
         """The penalties, and no noise."""
         return Sampler(self.penalties, noise=False)
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """Where there is noise."""
         return self.sampler.noise
 
@@ -203,7 +203,7 @@ class Chain(Strategy):
         """The transforms as given."""
         return Sampler(tuple(self.transforms), noise=self.draw)
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """As it was given."""
         return self.draw
 
