@@ -1,23 +1,26 @@
 """All that you need to write a strategy, a draft or a transform of your own; docs/extending.md has a recipe for each.
 
-A strategy: a frozen dataclass that inherits `Strategy`; its `decode(request)`, a `Decoding`, is the algorithm.
-    Ask:  `pick` (choose a token), `top` (the most probable tokens), `draws` (different tokens, drawn), `score` (how
-          probable a token is), each with `yield from`. `Query` with `Pick`, `Top`, `Draws` or `Score` is what they
-          yield; its replies hold `Choice`, `Candidate` and `Drawn`. `TARGET` is the model whose text is written.
-    Tell: `request.commit(tokens)` makes the text grow, and `Request` has all that may be known of it.
-          `Beams` of `Hypothesis` is for a strategy that returns several texts, see `Strategy.texts`;
-          `best_first`, `beams_event`, `commit_common_prefix`, `commit_best` and `rescore` do the common steps.
-          `Token`, `Chosen`, `Verified`, `DraftFailed` and `Finished` are the other kinds of `Event`.
-    `Sampling` is a setting that says how a token is chosen; its `sampler` is a `Sampler`.
+A strategy is a frozen dataclass that inherits `Strategy`; its `decode(request)` is the algorithm, a `Decoding`.
+    It asks, with `yield from`: `pick` (choose a token), `top` (the most probable tokens), `draws` (different tokens,
+        drawn) or `score` (how probable a token is). What they yield is a `Query` with `Pick`, `Top`, `Draws` or
+        `Score`, to the model `TARGET` or a draft model; the replies hold `Choice`, `Candidate` and `Drawn`.
+    `Request` is all that may be known of the text: `commit` makes it grow, its `Tree` has a node for each token that
+        was considered, from `ROOT` on (`NOWHERE` is no node), its `Tokenizer` is that of the target model.
+    It tells an `Event`: `Beams` of `Hypothesis` if it returns several texts, `Chosen` for log-probabilities;
+        `Token`, `Verified`, `DraftFailed` and `Finished` are the other kinds.
+    Steps that searches share: `beams_event`, `best_first`, `commit_common_prefix`, `commit_best` and `rescore`.
+    `Sampling` is a setting that says how a token is chosen, such as a `Chain`; its `sampler` is a `Sampler`.
+    A `NextokError` ends the request with its message; a `DeadEndError` says that no token is allowed.
 
-A draft: a frozen dataclass that inherits `Draft`; its `begin(request, sampler)` returns a `Propose`.
-    `Guesses` decides how far to guess and learns from it, `add_chain` makes nodes of token ids. `Pace` and `Speed`
-    are what it is made of: how often guesses come true, and what passes cost. `HasModel` is what lends a model.
+A draft is a frozen dataclass that inherits `Draft`; its `begin(request, sampler)` returns a `Propose`.
+    `Guesses` decides how far to guess and learns from it, and `add_chain` makes nodes of token ids. It is made of
+        `Pace`, how often guesses come true, and `Speed`, the question what they cost, answered by a `SpeedOf`.
+    `HasModel` is what a draft takes a draft model from, such as an LM.
 
-A transform: a function of a row of scores in `Custom`, or a frozen dataclass with a method `at(past)` that returns
-    one (`LooksBack`; `Past` is the text so far); both stand in a `Chain` beside the others (`Transform`).
+A transform is a `Custom` function of a row of scores, or a frozen dataclass whose `at(past)` returns a transform
+    (`LooksBack`; `Past` is the text so far). Both stand in a `Chain` beside each `Transform` that exists.
 
-Everything here may be called by a strategy, draft or transform while it runs, by no other thread.
+These are for use inside a strategy, draft or transform while the engine runs it, and by no other thread.
 """
 
 from nextok.core.events import Beams, Chosen, DraftFailed, Event, Finished, Hypothesis, Token, Verified
