@@ -1,4 +1,4 @@
-"""A strategy of one's own: it asks and it commits, and batching, caching and stopping come for free."""
+"""A strategy of your own: it asks and it commits; batching, the cache and stops need no line of it."""
 
 from dataclasses import dataclass
 

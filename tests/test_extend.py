@@ -12,7 +12,7 @@ from nextok.core.ending import Limits
 from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.errors import NextokError
-from nextok.extend import Beams, Draft, Hypothesis, Strategy, add_chain, pick
+from nextok.extend import Beams, Draft, Hypothesis, Strategy, add_chain, pick, top
 from nextok.lm import LM
 from nextok.models.toy import ToyModel, hashed
 from tiny import VOCAB, saying, tiny_lm, tiny_tokenizer
@@ -87,6 +87,19 @@ def test_a_plain_class_is_a_strategy():
 def test_a_strategy_without_its_algorithm_ends_its_own_request():
     output = tiny_lm().generate(["x"], Mixed(tiny_lm()))[0]
     assert "Mixed must have a method decode" in str(output.error)
+
+
+class Forgetful:
+    """Forgets `from`."""
+
+    def decode(self, request):
+        tops = yield top([request.tip], 1)
+        request.commit([tops[request.tip][0].token])
+
+
+def test_a_strategy_that_yields_no_question_is_told_how_to_ask():
+    with pytest.raises(NextokError, match=r"got <generator object top.*yield from"):
+        tiny_lm().generate("x", Forgetful())
 
 
 @dataclass(frozen=True)

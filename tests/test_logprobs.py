@@ -13,7 +13,7 @@ from nextok.models.toy import ToyModel
 from nextok.sampling.penalties import BadWords
 from nextok.sampling.transforms import Add, Allow
 from nextok.strategies.beam.beam import Beam
-from nextok.strategies.rescore import Echo, rescored
+from nextok.strategies.rescore import Echo, rescore
 from nextok.strategies.sample import Greedy
 from nextok.strategies.speculate import Speculate
 from tiny import VOCAB as TINY_VOCAB
@@ -35,7 +35,7 @@ class Judge:
     def decode(self, request):
         end = request.tree.extend(request.prompt, self.tokens)
         nodes = [request.prompt, *request.tree.nodes(end, above=request.prompt)]
-        yield from rescored(request, nodes, self.transforms)
+        yield from rescore(request, nodes, self.transforms)
         yield request.finish("stop")
 
 

@@ -1,4 +1,4 @@
-"""Small worlds for the laws: toy models, drafts of every temper, and two ways to run a request.
+"""Small worlds for the laws: toy models, drafts of all kinds, and two ways to run a request.
 
 A strategy of yours joins the laws by one line in STRATEGIES, a draft by one in DRAFTS, a way to sample by one in
 SAMPLINGS. `asked` makes a request, `by_reference` and `by_engine` run it and return its events, `outcome` is what two
@@ -78,7 +78,7 @@ class RandomDraft:
 
 @dataclass(frozen=True)
 class Adversary:
-    """Knows what the target will draw, leads it on for a token or two and then says something else."""
+    """Guesses what the target will draw for `honest` tokens, and something else after that."""
 
     honest: int = 1
 

@@ -1,4 +1,4 @@
-"""Not a way to write text but to judge one: how probable was each of its tokens?"""
+"""How probable each token of a text is that has been written already."""
 
 from dataclasses import dataclass
 
