@@ -1,13 +1,13 @@
-"""A strategy of one's own: it asks and it commits, and batching, caching and stopping come for free."""
+"""A strategy of your own: it asks and it commits; batching, the cache and stops need no line of it."""
 
 from dataclasses import dataclass
 
 import nextok as nt
-from nextok.core.query import top
+from nextok.extend import Strategy, top
 
 
 @dataclass(frozen=True)
-class Contrary:
+class Contrary(Strategy):
     """Always takes the second-best token."""
 
     def decode(self, request):

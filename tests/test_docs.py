@@ -16,6 +16,11 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FOLDERS = (ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "benchmarks", "examples", "native")))
 PAGES = sorted(page for pages in FOLDERS for page in pages)
+from nextok.core.events import DraftFailed
+from nextok.strategies.speculate import Speculate
+from toys import DRAFTS, SAMPLINGS, asked, by_engine, by_reference, outcome
+
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def ran(page, least):
@@ -203,3 +208,32 @@ def test_a_page_in_the_right_form_passes():
 def test_a_line_with_two_sentences_or_a_part_of_one_is_found(text):
     assert len(list(misplaced(text))) == 1
     assert len(list(misplaced(RIGHT + "\n" + text))) == 1
+
+
+@pytest.mark.model
+def test_the_recipes_for_extensions_run():
+    names = ran("extending.md", 3)
+    assert names["guessed"].tokens == names["plain"].tokens
+    assert names["guessed"].stats.draft_error is None
+    scores = [choice.score for choice in names["best"].choices]
+    assert len(scores) == 2
+    assert scores == sorted(scores, reverse=True)
+    the_laws_hold(
+        names["BestOf"](3, n=2), names["PhraseBook"](("345", "1234")), names["nt"].Chain((names["TopA"](0.3),))
+    )
+
+
+def the_laws_hold(strategy, draft, sampling):
+    """What a line for each of these in toys would test, in short."""
+    for seed in range(20):
+        prompt = [seed % 7, 3, 1, 2]
+        for each in (strategy, sampling):
+            expected = by_reference(each, asked(prompt, seed=seed))
+            assert by_engine(each, asked(prompt, seed=seed), budget=1 + seed % 3) == expected
+        pairs = [(draft, each) for each in (sampling, *SAMPLINGS.values())]
+        for guesser, each in [*pairs, *((guesser, sampling) for guesser in DRAFTS.values())]:
+            plain, speculative = asked(prompt, seed=seed), asked(prompt, seed=seed)
+            by_reference(each, plain)
+            events = by_engine(Speculate(guesser, each), speculative)
+            assert outcome(speculative) == outcome(plain)
+            assert not any(isinstance(event, DraftFailed) for event in events)

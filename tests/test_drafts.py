@@ -401,6 +401,7 @@ MISTAKES = {
     "no token": returning(lambda request: chain(request, "a")),
     "a negative token": returning(lambda request: chain(request, 1, -5)),
     "a token outside the vocabulary": returning(lambda request: chain(request, 1, VOCAB)),
+    "commits": returning(lambda request: request.commit([1])),
     "events": asking(lambda request: Token(1, request.tip)),
     "rubbish": asking(lambda request: 7),
     "asks the target": asking(lambda request: Query((request.tip,), (Top(1),))),

@@ -1,4 +1,9 @@
-"""Small worlds for the laws: toy models, drafts of every temper, and two ways to run a request."""
+"""Small worlds for the laws: toy models, drafts of all kinds, and two ways to run a request.
+
+A strategy of yours joins the laws by one line in STRATEGIES, a draft by one in DRAFTS, a way to sample by one in
+SAMPLINGS. `asked` makes a request, `by_reference` and `by_engine` run it and return its events, `outcome` is what two
+runs must have in common.
+"""
 
 import random
 from dataclasses import dataclass
@@ -75,7 +80,7 @@ class RandomDraft:
 
 @dataclass(frozen=True)
 class Adversary:
-    """Knows what the target will draw, leads it on for a token or two and then says something else."""
+    """Guesses what the target will draw for `honest` tokens, and something else after that."""
 
     honest: int = 1
 
@@ -174,11 +179,21 @@ STRATEGIES: dict[str, Any] = (
 )
 
 
+class Digits:
+    """A tokenizer whose tokens are digits."""
+
+    def encode(self, text, special=True):
+        return [int(digit) for digit in text]
+
+    def decode(self, ids):
+        return "".join(map(str, ids))
+
+
 def asked(prompt, *, seed=0, tree=None, logprobs=None, masks=(), **limits) -> Request:
     """A request on its own tree, or on a shared one."""
     tree = tree or Tree()
     limits = {"max_tokens": 12, "stop_ids": frozenset({STOP})} | limits
-    return Request(tree, tree.extend(ROOT, prompt), Limits(**limits), seed, logprobs, masks)
+    return Request(tree, tree.extend(ROOT, prompt), Limits(**limits), seed, logprobs, masks, Digits())
 
 
 def by_reference(strategy, request, target=TARGET) -> list[Event]:

@@ -112,7 +112,9 @@ class ChatSession:
 
     def _reseed(self, seed: int | None, text: str) -> None:
         self.options["seed"] = seed
-        self._remark(text if self.strategy.draws() else f"{self.strategy!r} draws nothing: a seed changes nothing")
+        self._remark(
+            text if self.strategy.is_random() else f"{self.strategy!r} draws nothing: a seed changes nothing"
+        )
 
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError

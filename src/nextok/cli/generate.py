@@ -130,7 +130,7 @@ def remark_on_ending(output: "Output", lm: "LM", max_tokens: int) -> None:
 def _write_choices(page: StdoutWriter, output: "Output", strategy: "Strategy", headers: bool) -> None:
     for number, choice in enumerate(output.choices, 1):
         if headers:
-            detail = f" · seed {choice.seed}" if strategy.draws() else ""
+            detail = f" · seed {choice.seed}" if strategy.is_random() else ""
             detail = detail if choice.score is None else f" · score {choice.score:.4f}"
             print_note(f"── {number} of {len(output.choices)}{detail} ──")
         page.write(choice.text)

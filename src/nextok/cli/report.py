@@ -38,7 +38,7 @@ def build_choice_json(choice: "Completion", strategy: "Strategy") -> dict[str, A
         "text": choice.text,
         "token_ids": choice.tokens,
         "finish_reason": choice.finish_reason,
-        "seed": choice.seed if strategy.draws() else None,
+        "seed": choice.seed if strategy.is_random() else None,
         "score": _drop_infinite(choice.score),
         "logprobs": logprobs,
     }
@@ -69,7 +69,7 @@ def describe_output(output: "Output", strategy: "Strategy") -> str:
     """The statistics of an output on two lines, or three if it had a draft."""
     stats, choice = output.stats, output.choices[0]
     speed = ""
-    seed = f" · seed {choice.seed}" if strategy.draws() else ""
+    seed = f" · seed {choice.seed}" if strategy.is_random() else ""
     if stats.generated_tokens:
         speed = f" · {stats.tokens_per_second:.1f} tokens/s · first after {stats.seconds_to_first_token:.2f} s"
     return (

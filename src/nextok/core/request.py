@@ -62,6 +62,7 @@ class Request:
         self._finish_reason: str | None = None
         self._error: Exception | None = None
         self._events: list[Token | Finished] = []  # not delivered yet
+        self.guessing = False  # while a draft runs; set by its fence
 
     @property
     def tree(self) -> Tree:
@@ -124,8 +125,10 @@ class Request:
         """Append tokens to the text until one of them ends it; the rest is dropped.
 
         Returns the events of this. They reach the receiver once each, whether the strategy yields them or not.
-        ValueError for what is no token id, as far as the vocabulary is known.
+        ValueError for what is no token id, as far as the vocabulary is known; NextokError if a draft calls it.
         """
+        if self.guessing:
+            raise NextokError("a draft must not commit: its guesses are checked first; return their nodes instead")
         first = len(self._events)
         for token in tokens:
             if self._finish_reason:

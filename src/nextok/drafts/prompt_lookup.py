@@ -1,4 +1,4 @@
-"""Prompt lookup: what followed these words last time will follow them again."""
+"""Prompt lookup: guesses what followed the same tokens earlier in the text."""
 
 from dataclasses import dataclass
 

@@ -32,6 +32,16 @@ def never() -> bool:
     return False
 
 
+def check_question(item: Any) -> Speed:
+    """A question that is no Query; NextokError if it is none at all."""
+    if not isinstance(item, Speed):
+        raise NextokError(
+            f"a strategy must yield questions and events, got {item!r:.80}; "
+            "helpers need yield from, as in: tops = yield from top(nodes, 2)"
+        )
+    return item
+
+
 class Job:
     """A request, its strategy in flight, and the question that waits for an answer."""
 
@@ -79,21 +89,21 @@ class Job:
             item = self._begin() if self._steps is None else self._reply()
             for _ in range(MOST_EVENTS):
                 self._deliver()
-                if isinstance(item, Query | Speed):
-                    try:
-                        if isinstance(item, Query):
-                            self._ask(item, target)
-                            return
-                        reply = speed_of(self, item)
-                    except Exception as error:  # a wrong question is raised where it was asked
-                        item = self._resume(error=error)
-                    else:
-                        item = self._resume(reply)
-                else:
+                if isinstance(item, Event):
                     if not isinstance(item, Token | Finished):  # these are delivered already
                         check_event(item, self.request)
                         self.sink(item)
                     item = self._resume()
+                    continue
+                try:
+                    if isinstance(item, Query):
+                        self._ask(item, target)
+                        return
+                    reply = speed_of(self, check_question(item))
+                except Exception as error:  # a wrong question is raised where it was asked
+                    item = self._resume(error=error)
+                else:
+                    item = self._resume(reply)
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
         except StopIteration:
             self.end("error", NextokError("the strategy stopped before its text was finished"))

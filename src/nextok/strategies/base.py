@@ -31,8 +31,8 @@ class Strategy:
         """How many texts are returned: the best of its last Beams event; 0: the one that is committed."""
         return 0
 
-    def draws(self) -> bool:
-        """Whether a seed changes anything."""
+    def is_random(self) -> bool:
+        """Whether a seed changes the text."""
         return False
 
     def models(self) -> tuple[HasModel, ...]:

@@ -35,11 +35,11 @@ class FencedDraft:
         if self._failed:
             return []
         try:
-            with _exits_as_errors():
+            with _guessing(self._request):
                 if self._propose is None:
                     self._propose = self._draft.begin(self._request, self._sampler)
                 steps = self._propose()
-            return check_guesses(self._request, (yield from _run(steps)))
+            return check_guesses(self._request, (yield from _run(steps, self._request)))
         except Exception as error:
             drop_frames(error)
             failure = error
@@ -48,7 +48,7 @@ class FencedDraft:
         return []
 
 
-def _run(steps: Any) -> Decoding[Any]:
+def _run(steps: Any, request: Request) -> Decoding[Any]:
     """Pass on the questions of a draft and return its answer; NextokError for anything that is no question."""
     if not isinstance(steps, Generator):
         raise NextokError(
@@ -59,7 +59,7 @@ def _run(steps: Any) -> Decoding[Any]:
     try:
         for _ in range(MOST_QUESTIONS + 1):
             try:
-                with _exits_as_errors():
+                with _guessing(request):
                     item = steps.throw(failure) if failure else steps.send(reply)
             except StopIteration as end:
                 return end.value
@@ -71,7 +71,7 @@ def _run(steps: Any) -> Decoding[Any]:
             except Exception as error:  # of the draft model, or of the question
                 failure = error
     finally:
-        with suppress(Exception), _exits_as_errors():  # closing ends the draft, whatever it says to that
+        with suppress(Exception), _guessing(request):  # closing ends the draft, whatever it says to that
             steps.close()
     raise NextokError(f"the draft asked more than {MOST_QUESTIONS} questions for one proposal; ask fewer")
 
@@ -117,11 +117,17 @@ def drop_frames(error: BaseException) -> None:
 
 
 @contextmanager
-def _exits_as_errors() -> Iterator[None]:
-    """Turn what is neither an error nor Ctrl-C nor the end of the process, such as GeneratorExit, into an error."""
+def _guessing(request: Request) -> Iterator[None]:
+    """While code of a draft runs: it cannot commit, and what it raises becomes an error, such as a GeneratorExit.
+
+    Ctrl-C and the end of the process pass.
+    """
+    request.guessing = True
     try:
         yield
     except (Exception, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as trouble:
         raise NextokError(f"the draft raised {trouble!r:.80}") from trouble
+    finally:
+        request.guessing = False

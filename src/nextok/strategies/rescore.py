@@ -1,4 +1,4 @@
-"""Not a way to write text but to judge one: how probable was each of its tokens?"""
+"""How probable each token of a text is that has been written already."""
 
 from dataclasses import dataclass
 
@@ -38,9 +38,9 @@ class Echo(Strategy):
         """As of `strategy`."""
         return facts_of(self.strategy).texts()
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """As of `strategy`."""
-        return facts_of(self.strategy).draws()
+        return facts_of(self.strategy).is_random()
 
     def models(self) -> tuple[HasModel, ...]:
         """Those of `strategy`."""

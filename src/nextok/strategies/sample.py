@@ -95,7 +95,7 @@ class _Shaped(Strategy):
         """The transforms that are set, and no noise."""
         return Sampler(tuple(transforms_of(self).values()), noise=False)
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """Where there is noise."""
         return self.sampler.noise
 
@@ -181,7 +181,7 @@ class Chain(Strategy):
         given = tuple(each if isinstance(each, Transform) else Foreign(each) for each in self.transforms)
         return Sampler(given, noise=self.draw)
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """As it was given."""
         return self.draw
 

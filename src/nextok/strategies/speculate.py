@@ -27,7 +27,7 @@ class Speculate(Strategy):
         checked_sampler(self.sampling)
         models_of(self.draft)
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """As its sampling does."""
         return self.sampling.sampler.noise
 

@@ -44,7 +44,7 @@ class Beam(Strategy):
         """The `n` best."""
         return self.n
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """As its sampling does."""
         return self.sampling.sampler.noise
 

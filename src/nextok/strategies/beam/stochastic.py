@@ -33,7 +33,7 @@ class StochasticBeam(Strategy):
         """All of them."""
         return self.width
 
-    def draws(self) -> bool:
+    def is_random(self) -> bool:
         """Always."""
         return True
 
