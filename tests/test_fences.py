@@ -25,7 +25,7 @@ from strangers import CASES, COPY, GREEDY, SPECULATIONS, Case, Own
 from tiny import tiny_lm
 from toys import STRATEGIES, TARGET, FreeTiming, asked, by_engine, by_reference, outcome
 
-ROUNDS = int(os.environ.get("NEXTOK_ROUNDS", "120"))
+ROUNDS = int(os.environ.get("NEXTOK_ROUNDS", "80"))
 MOST_STEPS = 2000
 """Number of passes after which a mixture is taken to run for ever."""
 MOST_SECONDS = 120.0
