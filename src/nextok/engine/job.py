@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
 from traceback import clear_frames
 from typing import Any
 
@@ -127,8 +126,7 @@ class Job:
         if error:
             clear_frames(error.__traceback__)  # they hold the caches of all requests in the pass
         self.request.finish(reason, error)
-        with suppress(Exception):  # an error of the receiver does not concern the engine; the request has ended
-            self._deliver()
+        self._deliver_the_rest()
         steps, self._steps, self.query = self._steps, None, None
         try:
             if steps:
@@ -171,6 +169,15 @@ class Job:
         self._untold.extend(self.request.take_events())
         while self._untold:  # if the receiver raises, it is still told of the end
             self.sink(self._untold.popleft())
+
+    def _deliver_the_rest(self) -> None:
+        """The same after the end, when an error of the receiver does not matter any more."""
+        while True:
+            try:
+                return self._deliver()
+            except BaseException as error:
+                if concerns_program(error):
+                    raise
 
     def _ask(self, query: Query, target: Model) -> None:
         """Take in a question; ValueError for one that cannot be answered."""
