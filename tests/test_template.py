@@ -1,4 +1,4 @@
-"""Chat templates: as transformers renders them, and harmless whoever wrote them."""
+"""Chat templates: as transformers renders them, and harmless even where they were written to do harm."""
 
 import copy
 import subprocess
