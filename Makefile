@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# Processes that share the tests; `make test WORKERS=0` runs them in one.
+WORKERS ?= 2
 NATIVE := $(shell find native -name '*.cpp' -o -name '*.hpp' -o -name '*.inl')
 
 .PHONY: demo test check bench sanitize clean
@@ -10,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.test-installed
 	$(BIN)/ruff check .

@@ -1,9 +1,11 @@
-"""What several test files share: the real model, and a way to tell a near tie from a mistake."""
+"""What several test files share: one thread a worker, the real model, and a way to tell a near tie from a mistake."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -16,18 +18,40 @@ from nextok.models.llama_numpy import LlamaNumpy
 from nextok.readout.readout import read
 from toys import FreeTiming, by_engine
 
-TREMORS = 8
+PERTURBATIONS = 8
+"""Number of runs, each with other rounding errors, that must agree before a text counts as decided."""
+
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")  # a busy machine fails no test
+
+
+def pytest_configure(config):
+    """Workers share the cores: each computes in one thread. numpy and torch read this where a worker imports them."""
+    if config.getoption("numprocesses", None):
+        os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
 
 
 def pytest_collection_finish(session):
-    """Fetch the default model first, so that no test's command is the one that tells of it on stderr."""
+    """Fetch the default model first, so that no test's command is the one that tells of it on stderr.
+
+    Each worker comes here; the lock of `resolve` lets one of them fetch while the others wait.
+    """
     if any(item.get_closest_marker("model") for item in session.items):
         with suppress(DownloadError):  # then the tests say what is missing
             resolve("smollm2")
 
 
-class Trembling:
-    """A model whose logits tremble by up to `size`, as they would if its sums were made in another order."""
+@pytest.fixture(scope="session", autouse=True)
+def _one_processor() -> Iterator[None]:
+    """In a worker a native model that is not told its number of threads starts one, as numpy and torch do."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            patch.setattr("nextok.models.processors.list_processors", lambda: [0])
+        yield
+
+
+class Perturbed:
+    """A model whose logits differ by up to `size`, as they would if its sums were made in another order."""
 
     def __init__(self, model: LlamaNumpy, size: float, seed: int) -> None:
         self.model, self.size, self.random = model, size, np.random.default_rng(seed)
@@ -35,17 +59,17 @@ class Trembling:
 
     def answer(self, feeds, rows):
         logits = self.model.logits(self.model.forward(feeds))
-        tremor = self.random.uniform(-self.size, self.size, logits.shape)
-        return read((logits + tremor).astype(np.float32), rows)
+        errors = self.random.uniform(-self.size, self.size, logits.shape)
+        return read((logits + errors).astype(np.float32), rows)
 
 
 def _undecided(strategy: Any, request: Callable[[], Request], model: LlamaNumpy, size: float) -> bool:
     """Whether the text hangs on less than `size`: numpy's products round by shape, so runs may differ there."""
     texts = set()
-    for seed in range(TREMORS):
-        trembled = request()
-        by_engine(strategy, trembled, Trembling(model, size, seed))
-        texts.add(tuple(trembled.tokens))
+    for seed in range(PERTURBATIONS):
+        perturbed = request()
+        by_engine(strategy, perturbed, Perturbed(model, size, seed))
+        texts.add(tuple(perturbed.tokens))
     return len(texts) > 1
 
 

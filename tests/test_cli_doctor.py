@@ -7,7 +7,7 @@ import pytest
 import nextok
 from nextok import hub
 from test_cli import run, tiny  # noqa: F401  # fixtures
-from test_doctor import NAMES, in_a_crowd, lying, truth
+from test_doctor import NAMES, in_a_batch, lying, truth
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_doctor_passes_what_is_sound(doctor):
 
 
 def test_doctor_names_what_is_broken(doctor, monkeypatch):
-    monkeypatch.setattr(nextok, "load", lambda name, **options: lying(in_a_crowd))
+    monkeypatch.setattr(nextok, "load", lambda name, **options: lying(in_a_batch))
     out, _, code = doctor()
     assert code == 1
     assert "in a batch = alone        FAIL  after '" in out

@@ -23,7 +23,7 @@ def interrupted(path):
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("models", "list"), ("chat", "-h"), ("doctor", "/dev/null")])
-def test_nobody_reads_a_table(arguments):
+def test_a_table_into_a_closed_pipe(arguments):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as output:

@@ -420,7 +420,7 @@ def test_what_appears_meanwhile_is_kept(book, tmp_path, monkeypatch, name):
         assert (other / "diary.txt").read_text() == "mine"
 
 
-def test_everybody_may_read_what_others_may(book, tmp_path):
+def test_a_converted_file_has_the_permissions_of_any_new_file(book, tmp_path):
     folder = write_model(book, tmp_path / "m").path
     (tmp_path / "usual").write_text("")
     usual = (tmp_path / "usual").stat().st_mode

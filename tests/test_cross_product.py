@@ -126,7 +126,7 @@ def by_definition(spec):
 
 
 def agree(found, expected):
-    if expected[1] == "error":  # how far its figures came before, nobody promises
+    if expected[1] == "error":  # how far its figures came before is not promised
         return found[1:3] == expected[1:3]
     return found == expected
 

@@ -71,7 +71,7 @@ def test_a_sound_model_passes_every_law(lm):
 # --- negative controls: what each lie breaks, and nothing before it
 
 
-def in_a_crowd(row, feeds, number, index):
+def in_a_batch(row, feeds, number, index):
     return raised(row) if len(feeds) > 1 and number == len(feeds) - 1 else row
 
 
@@ -91,7 +91,7 @@ def in_chunks(row, feeds, number, index):
 
 
 LIES = {
-    in_a_crowd: ["in a batch = alone", "shared beginning = own"],
+    in_a_batch: ["in a batch = alone", "shared beginning = own"],
     in_a_long_pass: ["speculative = plain", "beam of one = greedy", "backend = reference"],
     after_a_cache: [name for name in LAWS if name != "in a batch = alone"],  # there it lies as it does alone
     in_chunks: [name for name in LAWS if name not in ("cache = no cache", "in a batch = alone")],
@@ -104,9 +104,9 @@ def test_a_lie_is_found_and_named(lie, broken):
 
 
 def test_a_difference_says_where_and_by_how_much():
-    verdict = judged(lying(in_a_crowd))["in a batch = alone"]
+    verdict = judged(lying(in_a_batch))["in a batch = alone"]
     difference = verdict.difference
-    assert difference.prompt == PROMPTS[-1]  # the last of the crowd
+    assert difference.prompt == PROMPTS[-1]  # the last of the batch
     assert (difference.position, difference.precision, difference.way) == (0, "exact", "in a batch of 8")
     ids = tiny_tokenizer().encode(PROMPTS[-1])
     row = np.array(SCORES(tuple(ids)), np.float32).astype(np.float64)

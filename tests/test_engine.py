@@ -1,4 +1,4 @@
-"""The engine as a host: failing guests, late guests, guests who leave, and what it keeps."""
+"""Many requests in one engine: some fail, come late or leave early; and what the engine keeps."""
 
 import gc
 import math
@@ -15,41 +15,41 @@ from nextok.strategies.beam.beam import Beam
 from nextok.strategies.sample import Greedy, Sample
 from toys import STRATEGIES, TARGET, VOCAB, asked, by_reference, outcome
 
-POISON = 6
+BROKEN = 6
 
 
-def fails_on_poison(path):
-    """Scores that cannot be computed once the poison has been read; the whole pass breaks."""
-    if POISON in path:
+def fails_on_broken(path):
+    """Scores that cannot be computed once BROKEN has been read; the whole pass breaks."""
+    if BROKEN in path:
         raise MemoryError("out of memory")
     return make_scores(VOCAB, 1)(path)
 
 
-def nan_on_poison(path):
-    """Scores that are not numbers once the poison has been read; the pass goes on."""
-    return [math.nan] * VOCAB if POISON in path else make_scores(VOCAB, 1)(path)
+def nan_on_broken(path):
+    """Scores that are not numbers once BROKEN has been read; the pass goes on."""
+    return [math.nan] * VOCAB if BROKEN in path else make_scores(VOCAB, 1)(path)
 
 
-@pytest.mark.parametrize(("scores", "error"), [(fails_on_poison, MemoryError), (nan_on_poison, LogitsError)])
+@pytest.mark.parametrize(("scores", "error"), [(fails_on_broken, MemoryError), (nan_on_broken, LogitsError)])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_failing_request_harms_nobody(scores, error, shared):
+def test_a_failing_request_harms_no_other(scores, error, shared):
     model, tree = ToyModel(VOCAB, scores), Tree() if shared else None
-    without_poison = {"stop_ids": frozenset({0, POISON})}
+    without_broken = {"stop_ids": frozenset({0, BROKEN})}
     engine = Engine(model, budget=16)
-    healthy = [asked([1, 2], seed=seed, tree=tree, **without_poison) for seed in range(6)]
-    sick = [asked([1, POISON], seed=seed, tree=tree) for seed in range(2)]
+    healthy = [asked([1, 2], seed=seed, tree=tree, **without_broken) for seed in range(6)]
+    failing = [asked([1, BROKEN], seed=seed, tree=tree) for seed in range(2)]
     names = ["plain", "greedy", "warm", "filtered", "plain", "warm"]
     for request, name in zip(healthy, names):
         engine.submit(request, STRATEGIES[name], lambda event: None)
     told = []
-    for request in sick:
+    for request in failing:
         engine.submit(request, Sample(), told.append)
     engine.run()
     for seed, (request, name) in enumerate(zip(healthy, names)):
-        alone = asked([1, 2], seed=seed, **without_poison)
+        alone = asked([1, 2], seed=seed, **without_broken)
         by_reference(STRATEGIES[name], alone, model)
         assert outcome(request) == outcome(alone)
-    for request in sick:
+    for request in failing:
         assert request.finish_reason == "error"
         assert isinstance(request.error, error)
     assert [event.reason for event in told if isinstance(event, Finished)] == ["error", "error"]
@@ -281,14 +281,14 @@ class Full(ToyModel):
 def test_a_prompt_that_fails_in_a_later_chunk_fails_alone(budget):
     model = Full(VOCAB, make_scores(VOCAB, 1))
     engine = Engine(model, budget=budget)
-    sick = [asked([1] * 70, seed=seed) for seed in range(2)]
+    failing = [asked([1] * 70, seed=seed) for seed in range(2)]
     healthy = [asked([2] * 55, max_tokens=4), asked([3], max_tokens=40, stop_ids=frozenset())]
-    for request in (*sick, *healthy):
+    for request in (*failing, *healthy):
         engine.submit(request, Greedy(), lambda event: None)
     for _ in range(3000):
         if not engine.step():
             break
-    assert [type(request.error) for request in sick] == [MemoryError, MemoryError]
+    assert [type(request.error) for request in failing] == [MemoryError, MemoryError]
     for request, alone in zip(
         healthy, (asked([2] * 55, max_tokens=4), asked([3], max_tokens=40, stop_ids=frozenset()))
     ):

@@ -197,7 +197,7 @@ def models():
         (nt.Temperature(1.3), OwnTopAOfLong(), nt.MinP(0.01)),
         (nt.Temperature(1.3), NarrowTopK(3), nt.Mirostat(2, 3.0)),
     ],
-    ids=str,
+    ids=lambda chain: "-".join(type(each).__name__ for each in chain),
 )
 def test_a_filter_of_ones_own_gives_the_same_text_on_every_backend(models, chain):
     texts = {}

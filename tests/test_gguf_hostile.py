@@ -198,10 +198,10 @@ def test_there_are_many_cases_of_different_names() -> None:
 def test_refused(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(data)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ModelFileError, match=message) as caught:
         open_gguf(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     text = str(caught.value)
     assert text.startswith("bad.gguf: ")
     assert text.isprintable()

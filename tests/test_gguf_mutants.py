@@ -102,14 +102,14 @@ def test_20_000_mutants_are_read_or_refused(tmp_path: Path) -> None:
     for _ in range(20_000):
         path.unlink(missing_ok=True)  # a mapped file must not change
         path.write_bytes(mutant(valid, choose))
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             tensors = open_gguf(path).tensors
             tensor = tensors[choose.choice([*tensors])]
             assert tensor.to_float32().shape == tensor.shape
         except ModelFileError as error:
             messages.append(str(error))
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
     assert slowest < 1
     assert 10_000 < len(messages) < 20_000
     assert all(message.isprintable() for message in messages)

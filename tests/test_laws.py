@@ -51,13 +51,13 @@ def one(spec, tree=None):
     seats=st.sampled_from([1, 3, 32]),
     worthwhile=st.sampled_from([1, 2, 64]),
 )
-def test_the_engine_equals_the_reference_in_any_crowd(specs, budget, seats, worthwhile):
+def test_the_engine_equals_the_reference_in_any_batch(specs, budget, seats, worthwhile):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefix, "WORTHWHILE", worthwhile)  # so that short prompts share their beginnings too
-        the_crowd_equals_the_reference(specs, Engine(TARGET, budget=budget, seats=seats))
+        the_batch_equals_the_reference(specs, Engine(TARGET, budget=budget, seats=seats))
 
 
-def the_crowd_equals_the_reference(specs, engine, definition=TARGET):
+def the_batch_equals_the_reference(specs, engine, definition=TARGET):
     running, shared = [], Tree()
     for spec in specs:
         for _ in range(spec["arrives"]):

@@ -392,7 +392,7 @@ def test_the_weights_are_not_in_memory_twice():
 
 
 @pytest.mark.model
-def test_a_crowd_on_the_real_model_equals_each_alone_without_exception():
+def test_a_batch_on_the_real_model_equals_each_alone_without_exception():
     lm = nt.load("smollm2")
     strategies = [
         nt.Greedy(),

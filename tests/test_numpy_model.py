@@ -360,26 +360,26 @@ def test_the_last_place_of_the_context_can_be_read_and_the_next_one_not():
         model.forward([straight(model, [1] * 21)])
 
 
-POISON = 5
+BROKEN = 5
 
 
-def poisoned(value: float) -> LlamaNumpy:
+def with_a_weight_of(value: float) -> LlamaNumpy:
     arrays = arrays_of(1)
-    arrays["token_embd.weight"][POISON, 3] = value
+    arrays["token_embd.weight"][BROKEN, 3] = value
     return model_of(arrays)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_request_whose_scores_are_no_numbers_fails_alone(value):
-    model, engine = poisoned(value), Engine(poisoned(value))
-    stop = frozenset({0, POISON})
+    model, engine = with_a_weight_of(value), Engine(with_a_weight_of(value))
+    stop = frozenset({0, BROKEN})
     healthy = [asked([1, 2, seed + 6], seed=seed, stop_ids=stop) for seed in range(5)]
-    sick = asked([1, POISON, 2])
-    for request in (*healthy[:3], sick, *healthy[3:]):
+    failing = asked([1, BROKEN, 2])
+    for request in (*healthy[:3], failing, *healthy[3:]):
         engine.submit(request, Sample(), lambda event: None)
     engine.run()
-    assert sick.finish_reason == "error"
-    assert isinstance(sick.error, LogitsError)
+    assert failing.finish_reason == "error"
+    assert isinstance(failing.error, LogitsError)
     for seed, request in enumerate(healthy):
         alone = asked([1, 2, seed + 6], seed=seed, stop_ids=stop)
         by_reference(Sample(), alone, model)
@@ -389,13 +389,13 @@ def test_a_request_whose_scores_are_no_numbers_fails_alone(value):
 
 def test_a_draft_model_of_no_numbers_changes_no_text():
     engine, fine, alone = Engine(HALVES), asked([1, 2]), asked([1, 2])
-    sick, well = asked([1, POISON]), asked([1, POISON])
-    engine.submit(sick, Speculate(DraftModel(Lent(poisoned(np.nan)))), lambda event: None)
+    other, other_alone = asked([1, BROKEN]), asked([1, BROKEN])
+    engine.submit(other, Speculate(DraftModel(Lent(with_a_weight_of(np.nan)))), lambda event: None)
     engine.submit(fine, Speculate(DraftModel(Lent(NEIGHBOURS))), lambda event: None)
     engine.run()
     by_reference(Greedy(), alone, HALVES)
-    by_reference(Greedy(), well, HALVES)
-    assert (outcome(fine), outcome(sick)) == (outcome(alone), outcome(well))
+    by_reference(Greedy(), other_alone, HALVES)
+    assert (outcome(fine), outcome(other)) == (outcome(alone), outcome(other_alone))
 
 
 # --- the laws of decoding, on this model ----------------------------------------------------------------------
@@ -446,17 +446,17 @@ def test_negative_control_only_near_ties_are_excused(undecided):
 
 @EVERY_LAYOUT
 @pytest.mark.parametrize("budget", [1, 5, 64, 512])
-def test_a_crowd_in_the_engine_equals_each_request_read_without_a_cache(model, budget, undecided):
+def test_a_batch_in_the_engine_equals_each_request_read_without_a_cache(model, budget, undecided):
     engine, names = Engine(model, budget=budget), [*SAMPLINGS, *BEAMS, "lookup plain", "tree warm", "similar greedy"]
 
     def request(index):
         return asked((TEXTS * 2)[index], seed=index, max_tokens=10)
 
-    crowd = [request(index) for index in range(len(names))]
-    for name, each in zip(names, crowd):
+    batch = [request(index) for index in range(len(names))]
+    for name, each in zip(names, batch):
         engine.submit(each, STRATEGIES[name], lambda event: None)
     engine.run()
-    for index, (name, each) in enumerate(zip(names, crowd)):
+    for index, (name, each) in enumerate(zip(names, batch)):
         alone = request(index)
         by_reference(STRATEGIES[name], alone, model)
         assert outcome(each) == outcome(alone) or undecided(

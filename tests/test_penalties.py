@@ -289,4 +289,4 @@ def test_mirostat_remembers_each_branch_apart(version):
             assert shorter.tokens == request.tokens[:length]
             assert found_at(shorter, Mirostat(version, tau=1.0, eta=0.5))[0].mu == mu != 2.0
         never = request.tree.add(request.tip, (request.tokens[-1] + 1) % TARGET.vocab_size)
-        assert found_at(request, Mirostat(version), node=never)[0].mu == 10.0  # twice tau: nobody drew this
+        assert found_at(request, Mirostat(version), node=never)[0].mu == 10.0  # twice tau: no request drew this

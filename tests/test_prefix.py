@@ -1,4 +1,4 @@
-"""Texts that begin alike: what is read once, and that nobody waits for nothing."""
+"""Texts that begin alike: what is read once, and that no request waits without need."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ BEGINNING = np.random.default_rng(0).integers(1, VOCAB, 200).tolist()
 ENDINGS = [[1, 2, 3], [1, 2, 4, 4], [5], [2, 2]]
 
 
-def crowd(engine, prompts, **limits):
+def submit_all(engine, prompts, **limits):
     requests = [asked(prompt, seed=seed, **limits) for seed, prompt in enumerate(prompts)]
     jobs = [engine.submit(request, Sample(), lambda event: None) for request in requests]
     return requests, jobs
@@ -22,7 +22,7 @@ def crowd(engine, prompts, **limits):
 @pytest.mark.parametrize("budget", [1, 16, 64, 512])
 def test_prompts_that_arrive_together_read_their_common_beginning_once(budget):
     engine = Engine(TARGET, budget=budget)
-    requests, _ = crowd(engine, [BEGINNING + ending for ending in ENDINGS], max_tokens=5)
+    requests, _ = submit_all(engine, [BEGINNING + ending for ending in ENDINGS], max_tokens=5)
     engine.run()
     for seed, request in enumerate(requests):
         alone = asked(BEGINNING + ENDINGS[seed], seed=seed, max_tokens=5)
@@ -48,7 +48,7 @@ def test_a_late_request_takes_over_what_is_still_held():
 
 def test_who_waits_is_served_when_the_reader_leaves():
     engine = Engine(TARGET, budget=50)
-    requests, jobs = crowd(engine, [BEGINNING + ending for ending in ENDINGS], max_tokens=5)
+    requests, jobs = submit_all(engine, [BEGINNING + ending for ending in ENDINGS], max_tokens=5)
     engine.step()
     engine.cancel(jobs[0])
     del requests[0]
@@ -58,7 +58,7 @@ def test_who_waits_is_served_when_the_reader_leaves():
 
 def test_short_beginnings_are_not_waited_for():
     engine = Engine(TARGET)
-    requests, _ = crowd(engine, [[1, 2, 3, 4], [1, 2, 3, 5]], max_tokens=1)
+    requests, _ = submit_all(engine, [[1, 2, 3, 4], [1, 2, 3, 5]], max_tokens=1)
     engine.step()
     assert all(request.finish_reason for request in requests)
 

@@ -119,11 +119,11 @@ def test_twenty_mixed_requests_in_one_engine_write_what_each_writes_alone(smollm
         ("water", nt.Speculate(nt.TokenTree(hasty, widths=(3, 2)), nt.Sample(temperature=0.7))),
     ]
     engine = Engine(smollm2.model)
-    crowd = [request_of(name, seed) for seed, (name, _) in enumerate(mix)]
-    for request, (_, strategy) in zip(crowd, mix):
+    batch = [request_of(name, seed) for seed, (name, _) in enumerate(mix)]
+    for request, (_, strategy) in zip(batch, mix):
         engine.submit(request, strategy, lambda event: None)
     engine.run()
-    for seed, (request, (name, strategy)) in enumerate(zip(crowd, mix)):
+    for seed, (request, (name, strategy)) in enumerate(zip(batch, mix)):
         alone = request_of(name, seed)
         by_engine(strategy, alone, smollm2.model)
         assert outcome(request) == outcome(alone) or undecided(

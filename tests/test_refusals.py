@@ -340,7 +340,7 @@ def test_a_draft_model_whose_scores_are_no_numbers_guesses_nothing():
 
 
 @pytest.mark.parametrize("strategy", [nt.Greedy(), nt.Sample(), nt.Speculate(nt.PromptLookup(shortest=1))], ids=repr)
-def test_a_dead_end_says_so_and_hurts_nobody_else(strategy):
+def test_a_dead_end_says_so_and_leaves_other_requests_alone(strategy):
     lm = tiny_lm()
     wishes = {"allowed_token_ids": [97, 98], "bad_words": [[97, 97], [97, 98], [98, 97], [98, 98]], "max_tokens": 5}
     with pytest.raises(DeadEndError, match=r"no token is allowed at position 4: .*min_tokens.*relax one"):

@@ -1,4 +1,4 @@
-"""Hugging Face folders: what is read from them, whoever wrote them."""
+"""Hugging Face folders: what is read from them, whichever program wrote them."""
 
 import math
 import os

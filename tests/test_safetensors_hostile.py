@@ -18,10 +18,10 @@ from nextok.formats import open_model, open_safetensors
 
 
 def refused(path: Path, message: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ModelFileError, match=message) as caught:
         open_model(path)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert str(caught.value).startswith(f"{path.name}: ")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500

@@ -1,12 +1,13 @@
-"""Chat templates: as transformers renders them, and harmless whoever wrote them."""
+"""Chat templates: as transformers renders them, and harmless even where they were written to do harm."""
 
 import copy
+import os
 import subprocess
-import time
 from datetime import datetime
 
 import pytest
 
+from calls import count_calls
 from nextok.errors import TemplateError
 from nextok.hub import resolve
 from nextok.text import load_tokenizer, plain, render_chat, sandbox, template
@@ -164,14 +165,11 @@ def test_a_child_process_renders_the_same(name):
 
 
 @pytest.mark.model
-def test_the_default_template_renders_in_milliseconds(no_child):
+def test_the_default_template_renders_in_few_calls(no_child):
     source = load_tokenizer(resolve("smollm2").path).chat_template
     assert source == SMOLLM2
     render_chat(source, CHATS[0])
-    start = time.perf_counter()
-    for _ in range(10):
-        render_chat(source, CHATS[2])
-    assert (time.perf_counter() - start) / 10 < 0.02
+    assert count_calls(lambda: render_chat(source, CHATS[2])) < 20_000  # some milliseconds
 
 
 def test_messages_may_hold_more_than_text():
@@ -406,11 +404,10 @@ def test_filters_that_jinja_loads_late_work(name, expected):
 @pytest.mark.parametrize("source", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_ends_soon_and_leaves_this_process_alone(source):
     resource = pytest.importorskip("resource")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
+    before, seconds = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, sum(os.times()[:4])
     with pytest.raises(TemplateError) as caught:
         render_chat(source, said("abcdefgh" * 400))
-    assert time.monotonic() - start < 3  # 1.3 s, and what a busy machine needs to start a process
+    assert sum(os.times()[:4]) - seconds < 3  # of processor time, in this process and its child
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
     assert len(str(caught.value).splitlines()) == 1
 

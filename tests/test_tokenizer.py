@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 import zlib
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers, trainers
 
+from calls import count_calls
 from corpus import SEEDS, lines
 from nextok.errors import ModelFileError
 from nextok.formats.gguf import read_gguf
@@ -170,11 +170,9 @@ def test_the_default_model_cuts_text_as_published(default, default_file):
 
 
 @pytest.mark.model
-def test_the_default_model_loads_fast_and_knows_its_ends(default, default_file):
+def test_the_default_model_is_built_in_few_calls_a_token_and_knows_its_ends(default, default_file):
     values = read_gguf(default_file).metadata
-    start = time.perf_counter()
-    build_tokenizer(values)
-    assert time.perf_counter() - start < 0.5
+    assert count_calls(lambda: build_tokenizer(values)) < 10 * 49152
     assert (default.vocab_size, default.bos_id, default.eos_id) == (49152, 1, 2)
     assert default.eos_ids == {0, 2}
     assert default.encode("<|im_start|>user\nHi 12<|im_end|>") == [1, 4093, 198, 26843, 216, 33, 34, 2]

@@ -21,7 +21,7 @@ from nextok.strategies.sample import Greedy
 from nextok.strategies.speculate import Speculate
 from test_cross_product import REQUESTS as ANYTHING
 from test_cross_product import in_engine
-from test_laws import REQUESTS, the_crowd_equals_the_reference
+from test_laws import REQUESTS, the_batch_equals_the_reference
 from toys import BEAMS, DRAFTS, SAMPLINGS, STRATEGIES, VOCAB, asked, by_engine, by_reference, outcome
 from transformers_models import BACKENDS, by_definition, exact, plain_logits, quiet, straight_logits
 
@@ -56,11 +56,11 @@ def models(case):
     seats=st.sampled_from([1, 3, 32]),
     worthwhile=st.sampled_from([1, 2, 64]),
 )
-def test_the_engine_equals_the_reference_in_any_crowd(case, specs, budget, seats, worthwhile):
+def test_the_engine_equals_the_reference_in_any_batch(case, specs, budget, seats, worthwhile):
     model, definition = models(case)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prefix, "WORTHWHILE", worthwhile)  # so that short prompts share their beginnings too
-        the_crowd_equals_the_reference(specs, Engine(model, budget=budget, seats=seats), definition)
+        the_batch_equals_the_reference(specs, Engine(model, budget=budget, seats=seats), definition)
 
 
 @EVERY
@@ -71,7 +71,7 @@ def test_any_five_requests_are_each_what_they_are_alone(case, specs, budget):
     together = in_engine(specs, budget, target=model)
     for spec, found in zip(specs, together):
         [expected] = in_engine([spec | {"draft": None}], target=definition)
-        if expected[1] == "error":  # how far its figures came before, nobody promises
+        if expected[1] == "error":  # how far its figures came before is not promised
             assert found[1:3] == expected[1:3]
         else:
             assert found[:3] == expected[:3]

@@ -221,7 +221,7 @@ def test_regions_never_overlap_and_keep_what_is_theirs():
             held.append((region, marks))
         runs = sorted((region.start, region.start + region.size) for region, _ in held)
         assert all(end <= start for (_, end), (start, _) in pairwise(runs))
-        assert all(start > 0 for start, _ in runs)  # slot 0 is nobody's
+        assert all(start > 0 for start, _ in runs)  # slot 0 belongs to no run
     assert pool.growths
     held.clear()
     del region

@@ -305,7 +305,7 @@ def test_the_noise_is_the_references_bit_for_bit(device):
 class Watched(TorchDispatchMode):
     """Counts the copies between devices, and notes whatever makes the host wait for a value.
 
-    Also what is sent without waiting from memory that may be somebody else's before the copy is made: not pinned.
+    Also what is sent without waiting from memory that may be in other use before the copy is made: not pinned.
     """
 
     def __init__(self):

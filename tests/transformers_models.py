@@ -105,7 +105,7 @@ def made(settings: dict[str, Any], attention: str = "sdpa", seed: int = 0) -> Pr
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention)
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.ndim == 1:  # biases begin at 0 and norms at 1, where nobody would miss them
+            if weight.ndim == 1:  # biases begin at 0 and norms at 1, where a missing one would not show
                 weight += 0.3 * torch.randn_like(weight)
         if "gemma" in settings["model_type"]:  # which scale embeddings up until nothing else is heard
             model.get_input_embeddings().weight *= 0.1

@@ -9,8 +9,8 @@ from nextok.models.toy import ToyCache, ToyModel
 from nextok.sampling.sampler import Sampler
 
 
-class Journal(ToyCache):
-    """A cache that counts what is moved."""
+class CountingCache(ToyCache):
+    """A cache that counts the entries moved."""
 
     def __init__(self):
         super().__init__()
@@ -26,13 +26,13 @@ def reads(memo, tree, wanted, live=None, budget=512):
     feed, answered = memo.feed(tree, wanted, live or wanted, budget)
     seen = []
     model = ToyModel(2, lambda path: seen.append(path) or [0.0, 0.0])
-    model.answer([feed], [Row(i, Pick(Sampler()), 0, 0) for i in range(len(feed.rows))])
+    model.answer([feed], [Row(i, Pick(Sampler()), seed=0, position=0) for i in range(len(feed.rows))])
     assert [list(path) for path in seen] == [tree.path(node) for node in answered]
     return len(feed.tokens)
 
 
 def test_a_chain_is_read_once_and_stays_straight():
-    tree, memo = Tree(), Memo(Journal())
+    tree, memo = Tree(), Memo(CountingCache())
     tip = tree.extend(ROOT, range(50))
     assert reads(memo, tree, [tip]) == 50
     for token in range(20):
@@ -43,7 +43,7 @@ def test_a_chain_is_read_once_and_stays_straight():
 
 
 def test_a_rejected_chain_is_overwritten_without_a_move():
-    tree, memo = Tree(), Memo(Journal())
+    tree, memo = Tree(), Memo(CountingCache())
     tip = tree.extend(ROOT, [1, 2, 3])
     for step in range(10):
         drafts = [tree.extend(tip, range(10, 10 + size)) for size in range(1, 5)]
@@ -55,7 +55,7 @@ def test_a_rejected_chain_is_overwritten_without_a_move():
 
 
 def test_a_branch_that_wins_is_moved_into_the_trunk():
-    tree, memo = Tree(), Memo(Journal())
+    tree, memo = Tree(), Memo(CountingCache())
     tip = tree.extend(ROOT, [1, 2, 3])
     twigs = [tree.add(tip, token) for token in (7, 8, 9)]
     leaves = [tree.add(twig, 4) for twig in twigs]
@@ -92,12 +92,12 @@ def test_what_others_still_ask_for_is_kept():
 
 def test_random_growth_pruning_and_regrowth_never_shows_a_node_a_wrong_slot():
     for seed in range(60):
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         tree, memo = Tree(), Memo(ToyCache())
-        live = [tree.extend(ROOT, range(dice.randrange(1, 6)))]
+        live = [tree.extend(ROOT, range(rng.randrange(1, 6)))]
         for _ in range(60):
-            grown = [tree.add(dice.choice(live), dice.randrange(3)) for _ in range(dice.randrange(1, 5))]
-            live = dice.sample(live + grown, k=min(len(live + grown), dice.randrange(1, 6)))
-            reads(memo, tree, dice.sample(live, k=dice.randrange(1, len(live) + 1)), live, dice.choice([1, 3, 512]))
+            grown = [tree.add(rng.choice(live), rng.randrange(3)) for _ in range(rng.randrange(1, 5))]
+            live = rng.sample(live + grown, k=min(len(live + grown), rng.randrange(1, 6)))
+            reads(memo, tree, rng.sample(live, k=rng.randrange(1, len(live) + 1)), live, rng.choice([1, 3, 512]))
         slots = [*range(len(memo.trunk)), *memo.branch.values()]
         assert len(set(slots)) == len(slots)
