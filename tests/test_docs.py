@@ -8,19 +8,17 @@ from pathlib import Path
 import pytest
 import typer
 
+from nextok.core.events import DraftFailed
+from nextok.strategies.speculate import Speculate
 from prose import misplaced
 from test_shape import ORDER
+from toys import DRAFTS, SAMPLINGS, asked, by_engine, by_reference, outcome
 from transcripts import Step, alike, blocks, failures, parse
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 FOLDERS = (ROOT.glob("*.md"), *((ROOT / name).rglob("*.md") for name in ("docs", "benchmarks", "examples", "native")))
 PAGES = sorted(page for pages in FOLDERS for page in pages)
-from nextok.core.events import DraftFailed
-from nextok.strategies.speculate import Speculate
-from toys import DRAFTS, SAMPLINGS, asked, by_engine, by_reference, outcome
-
-DOCS = Path(__file__).parents[1] / "docs"
 
 
 def ran(page, least):

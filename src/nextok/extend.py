@@ -49,8 +49,7 @@ from nextok.drafts.guesses import Guesses, add_chain
 from nextok.drafts.pace import Pace
 from nextok.errors import DeadEndError, NextokError
 from nextok.sampling.past import Past
-from nextok.sampling.penalties import LooksBack
-from nextok.sampling.sampler import Sampler, Transform
+from nextok.sampling.sampler import LooksBack, Sampler, Transform
 from nextok.sampling.transforms import Custom
 from nextok.strategies.base import Strategy
 from nextok.strategies.beam.search import beams_event, best_first, commit_best, commit_common_prefix
