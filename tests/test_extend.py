@@ -14,7 +14,7 @@ from nextok.core.tree import ROOT, Tree
 from nextok.errors import NextokError
 from nextok.extend import Beams, Draft, Hypothesis, Strategy, add_chain, pick, top
 from nextok.lm import LM
-from nextok.models.toy import ToyModel, hashed
+from nextok.models.toy import ToyModel, make_scores
 from tiny import VOCAB, saying, tiny_lm, tiny_tokenizer
 from toys import asked
 
@@ -57,7 +57,7 @@ def stranger():
     tokenizer = tiny_tokenizer()
     names = (*tokenizer.names[:-1], "<other>")
     object.__setattr__(tokenizer, "names", names)
-    return LM(ToyModel(VOCAB, hashed(VOCAB, 5)), tokenizer, "stranger")
+    return LM(ToyModel(VOCAB, make_scores(VOCAB, 5)), tokenizer, "stranger")
 
 
 @pytest.mark.parametrize("strategy", [lambda lm: nt.Speculate(Helped(lm)), Mixed], ids=["draft", "strategy"])
