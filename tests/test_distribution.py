@@ -143,7 +143,7 @@ class RedrawsAfterRejection(Speculate):
             picked = yield from pick([request.tip, *drafted], self.sampling.sampler)
             guess = request.tree.token[drafted[0]] if drafted else None
             if guess is not None and picked[request.tip] != guess:
-                request.seed += 1 << 32
+                request._seed += 1 << 32
                 picked = yield from pick([request.tip], self.sampling.sampler)
                 if picked[request.tip] != guess:
                     picked[request.tip] = guess
