@@ -354,7 +354,9 @@ def in_child(work):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_in_between_harms_neither_side(lm):
     begun = lm.stream("abc", nt.Sample(), seed=1, max_tokens=400, ignore_eos=True)
+    abegun = lm.astream("abc", nt.Sample(), seed=1, max_tokens=400, ignore_eos=True)
     next(begun)
+    asyncio.run(asyncio.wait_for(anext(abegun), PATIENCE))
     over = threading.Event()
 
     def busy():
@@ -364,6 +366,8 @@ def test_a_fork_in_between_harms_neither_side(lm):
     def tell(lm):
         with pytest.raises(nt.NextokError, match="begun before a fork"):
             begun.wait()
+        with pytest.raises(nt.NextokError, match="begun before a fork"):
+            asyncio.run(abegun.wait())
         generate_several(lm, random.Random(2))
         asyncio.run(agenerate(lm, random.Random(3)))
         return True
