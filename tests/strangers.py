@@ -34,6 +34,24 @@ class Outside(BaseException):
     """An error that is no Exception."""
 
 
+class Obstinate(ValueError):
+    """An error that refuses everything."""
+
+    def __setattr__(self, name, value):
+        raise TypeError("no")
+
+    def __repr__(self):
+        raise TypeError("no")
+
+    def with_traceback(self, traceback):
+        """No."""
+        raise TypeError("no")
+
+    def add_note(self, note):
+        """No."""
+        raise TypeError("no")
+
+
 @dataclass(frozen=True)
 class Case:
     """One mistake. `says`: what the error tells; None: the request ends well, with the text of greedy decoding."""
@@ -180,6 +198,7 @@ STRATEGIES = {
     "decode raises StopIteration": Case(Own(_raising(StopIteration(5))), "stopped before its text"),
     "raises at the first step": Case(_raise_after(0, KeyError("first")), "first"),
     "raises later": Case(_raise_after(3, ZeroDivisionError("later")), "later"),
+    "raises what refuses": Case(_raise_after(2, Obstinate("no repr")), "no repr"),
     "raises StopIteration": Case(_raise_after(2, StopIteration()), "StopIteration"),
     "raises SystemExit": Case(_raise_after(2, SystemExit(3)), "raised SystemExit"),
     "raises CancelledError": Case(_raise_after(1, asyncio.CancelledError()), "raised CancelledError"),

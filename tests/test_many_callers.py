@@ -227,7 +227,8 @@ def test_threads_and_tasks_get_the_texts_that_they_get_alone(lm, round_):
     loop = [lambda: asyncio.run(asyncio.wait_for(act_in_tasks(lm, round_), PATIENCE))]
     run_all(*[lambda seed=seed: act_in_turn(lm, seed) for seed in range(8 * round_, 8 * round_ + 8)], *loop)
     gc.collect()
-    wait_until(lambda: not lm.runner.jobs() or lm.generate("x", max_tokens=1) is None)
+    lm.generate("x", max_tokens=1)
+    assert lm.runner.jobs() == []
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
@@ -320,6 +321,20 @@ def test_dropped_streams_leave_nothing_running():
     for _ in range(40):
         leave_stream(lm, None)
     gc.collect()
+    lm.generate("x", max_tokens=1)
+    assert lm.runner.jobs() == []
+
+
+def test_an_error_that_is_kept_keeps_no_stream_of_another_caller_alive():
+    lm = tiny_lm()
+    stream = lm.stream("abc", nt.Sample(), max_tokens=300, ignore_eos=True)
+    sick = lm.stream("abc", CASES["raises later"].strategy)
+    while not sick.finished:
+        next(stream)  # this thread runs the strategy that fails
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(sick)
+    assert any("strangers.py" in note for note in raised.value.__notes__)
+    del stream
     lm.generate("x", max_tokens=1)
     assert lm.runner.jobs() == []
 

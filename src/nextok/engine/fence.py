@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from traceback import format_exception
 from typing import Any, get_args
 
 from nextok.checks import is_number
@@ -92,6 +94,24 @@ def concerns_program(error: BaseException) -> bool:
     if isinstance(error, Exception):
         return False
     return isinstance(error, KeyboardInterrupt) or threading.current_thread() is threading.main_thread()
+
+
+def drop_frames(error: BaseException) -> None:
+    """Turn the traceback into a note: its frames would keep alive what the thread that ran the engine had at hand.
+
+    That is the caches of a pass, and the streams of other callers, which would never be known as dropped.
+    """
+    chain: list[BaseException] = []
+    rest: list[BaseException | None] = [error]
+    while rest:
+        if (each := rest.pop()) is not None and all(each is not known for known in chain):
+            chain.append(each)
+            rest += [each.__cause__, each.__context__]
+    with suppress(Exception):  # a stranger's error may refuse
+        if error.__traceback__ and not hasattr(error, "__notes__"):
+            error.add_note("".join(format_exception(error)).rstrip())
+    for each in chain:
+        BaseException.with_traceback(each, None)
 
 
 def described(thing: Any) -> str:

@@ -3,13 +3,12 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from traceback import clear_frames
 from typing import Any
 
 from nextok.core.events import Event, Finished, Token
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
 from nextok.core.request import Request
-from nextok.engine.fence import check_event, check_query, concerns_program, described
+from nextok.engine.fence import check_event, check_query, concerns_program, described, drop_frames
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -107,7 +106,7 @@ class Job:
         """Close the request if it has not finished by itself, and drop the strategy. Never raises, but for Ctrl-C."""
         self.ended = True
         if error:
-            clear_frames(error.__traceback__)  # they hold the caches of all requests in the pass
+            drop_frames(error)
         self.request.finish(reason, error)
         self._deliver_the_rest()
         steps, self._steps, self.query = self._steps, None, None
@@ -117,6 +116,7 @@ class Job:
         except KeyboardInterrupt:
             raise
         except BaseException as trouble:
+            drop_frames(trouble)
             name = described(self.strategy)
             log.warning("%s raised %s while it was closed; its request had ended", name, described(trouble))
 
@@ -160,6 +160,7 @@ class Job:
             except BaseException as error:
                 if concerns_program(error):
                     raise
+                drop_frames(error)
 
     def _ask(self, query: Query, target: Model) -> None:
         """Take in a question; ValueError for one that cannot be answered."""

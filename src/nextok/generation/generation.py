@@ -81,7 +81,7 @@ class Generation:
         try:
             self.begin(engine)
         except Exception as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)
             self._notice()
 
     def cancel(self, engine: Engine) -> None:
