@@ -339,6 +339,15 @@ def test_an_error_that_is_kept_keeps_no_stream_of_another_caller_alive():
     assert lm.runner.jobs() == []
 
 
+def test_an_error_that_the_caller_handles_meanwhile_keeps_its_frames(lm):
+    try:
+        raise LookupError("the caller's own")
+    except LookupError as own:
+        with pytest.raises(ZeroDivisionError):
+            lm.generate("abc", CASES["raises later"].strategy)
+        assert own.__traceback__
+
+
 def test_an_async_stream_closed_before_it_began_computes_nothing(lm):
     async def work():
         stream = lm.astream("abc", nt.Sample(), max_tokens=300, ignore_eos=True)

@@ -101,17 +101,16 @@ def drop_frames(error: BaseException) -> None:
 
     That is the caches of a pass, and the streams of other callers, which would never be known as dropped.
     """
-    chain: list[BaseException] = []
-    rest: list[BaseException | None] = [error]
-    while rest:
-        if (each := rest.pop()) is not None and all(each is not known for known in chain):
-            chain.append(each)
-            rest += [each.__cause__, each.__context__]
     with suppress(Exception):  # a stranger's error may refuse
         if error.__traceback__ and not hasattr(error, "__notes__"):
             error.add_note("".join(format_exception(error)).rstrip())
-    for each in chain:
+    each: BaseException | None = error
+    known = list[int]()
+    while each is not None and id(each) not in known:
+        known.append(id(each))
         BaseException.with_traceback(each, None)
+        BaseException.__setattr__(each, "__context__", None)  # which may be the caller's, and keeps its frames
+        each = each.__cause__
 
 
 def described(thing: Any) -> str:
