@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextok.core.events import Beams, Chosen, Finished, Hypothesis, Token, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Score, Top, pick
+from nextok.core.query import TARGET, Draws, Pick, Query, Score, Speed, Top, pick
 from nextok.core.tree import ROOT
 from nextok.models.toy import ToyModel
 from nextok.sampling.penalties import RepetitionPenalty
@@ -158,6 +158,13 @@ def _commit(*tokens):
     return _after(1, lambda request: iter(request.commit(tokens)))
 
 
+def _persist(request):
+    """The same mistake again and again."""
+    while True:
+        with suppress(ValueError):
+            yield None
+
+
 def _finish(*how):
     def then(request):
         yield request.finish(*how)
@@ -220,6 +227,7 @@ STRATEGIES = {
     "beams of nothing": Case(_yielding(Beams((5,), ())), "Beams hold Hypotheses"),
     "beams that lie nowhere": Case(_yielding(Beams((), (Hypothesis(-1, 0.0, 0.0),))), "Beams hold Hypotheses"),
     "events without end": Case(Own(_events_without_end), "events without a question"),
+    "a mistake without end": Case(Own(_persist), "events without a question"),
     "drafts without end": Case(Own(_drafts_without_end), "and the target none"),
     "raises while closing": Case(_closing(_raise_in_closing(ValueError("closing"))), None),
     "exits while closing": Case(_closing(_raise_in_closing(SystemExit(1))), None),
@@ -248,6 +256,7 @@ STRATEGIES = {
     "a model by name": Case(_asking_with(model="gpt"), "must be TARGET or a loaded model"),
     "no model": Case(_asking_with(model=None), "must be TARGET or a loaded model"),
     "a model's class": Case(_asking_with(model=ToyModel), "must be TARGET or a loaded model"),
+    "the speed of no model": Case(_yielding(Speed("gpt")), "must be TARGET or a loaded model"),
     "a list of models": Case(_asking_with(model=[]), "must be TARGET or a loaded model"),
     "commits a text": Case(_commit("a"), "must be ids"),
     "commits None": Case(_commit(None), "must be ids"),

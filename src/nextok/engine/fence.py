@@ -7,8 +7,8 @@ from traceback import format_exception
 from typing import Any, get_args
 
 from nextok.checks import is_number
-from nextok.core.events import Beams, Chosen, DraftFailed, Hypothesis, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Top
+from nextok.core.events import Beams, Chosen, DraftFailed, Finished, Hypothesis, Token, Verified
+from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Speed, Top
 from nextok.core.request import Request
 from nextok.core.tree import Tree
 from nextok.models.base import Model
@@ -23,11 +23,30 @@ MOST_DRAFTED = 1 << 20
 """Largest number of tokens that one draft may be said to hold."""
 
 
+def find_mistake(item: Any, request: Request, target: Model) -> Exception | None:
+    """What is wrong with a question or event that a strategy has yielded, if anything is."""
+    try:
+        if isinstance(item, Query):
+            check_query(item, request, target)
+        elif not isinstance(item, Speed):
+            check_event(item, request)
+        elif item.model is not None:
+            check_model(item.model)
+    except Exception as error:
+        return error.with_traceback(None)
+    return None
+
+
+def check_model(model: Any) -> None:
+    """ValueError unless this can be a model."""
+    if isinstance(model, type) or not (hasattr(model, "answer") and hasattr(model, "vocab_size")):
+        raise ValueError(f"the model of a question must be TARGET or a loaded model, got {described(model)}")
+
+
 def check_query(query: Query, request: Request, target: Model) -> None:
     """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
     model: Any = target if query.model is TARGET else query.model
-    if isinstance(model, type) or not (hasattr(model, "answer") and hasattr(model, "vocab_size")):
-        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {described(model)}")
+    check_model(model)
     size = len(request.tree.token)
     for node in query.nodes:
         if type(node) is not int or not 0 <= node < size:
@@ -80,7 +99,7 @@ def check_event(event: Any, request: Request) -> None:
             for beam in (*live, *finished):
                 if not (isinstance(beam, Hypothesis) and _is_node(request.tree, beam.node)):
                     raise ValueError(f"Beams hold Hypotheses of their request's tree, got {described(beam)}")
-        case DraftFailed():
+        case Token() | Finished() | DraftFailed():  # the first two are told when they are committed
             pass
         case _:
             raise ValueError(

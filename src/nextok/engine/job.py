@@ -8,7 +8,7 @@ from typing import Any
 from nextok.core.events import Event, Finished, Token
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
 from nextok.core.request import Request
-from nextok.engine.fence import check_event, check_query, concerns_program, described, drop_frames
+from nextok.engine.fence import concerns_program, described, drop_frames, find_mistake
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -77,12 +77,16 @@ class Job:
             item = self._begin() if self._steps is None else self._reply(target)
             for _ in range(MOST_EVENTS):
                 self._deliver()
+                if isinstance(item, Query) and self._is_over():
+                    return
+                if mistake := self._find_mistake(item, target):
+                    item = self._throw(mistake)
+                    continue
                 if isinstance(item, Query):
                     self._ask(item, target)
                     return
                 reply = speed_of(self, item) if isinstance(item, Speed) else None
                 if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
-                    check_event(item, self.request)
                     self.sink(item)
                 item = self._send(reply)
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
@@ -162,17 +166,32 @@ class Job:
                     raise
                 drop_frames(error)
 
+    def _throw(self, error: Exception) -> Any:
+        """Tell the strategy of its mistake where it yielded; it may go on, as without a draft."""
+        if self._steps is None:  # its own receiver has ended it
+            raise StopIteration
+        return self._steps.throw(error)
+
+    def _is_over(self) -> bool:
+        """Whether the text has ended, so that no question is answered any more; then the strategy is closed."""
+        if not (self.ended or self.request.finish_reason):
+            return False
+        self.end("cancelled")
+        return True
+
+    def _find_mistake(self, item: Any, target: Model) -> Exception | None:
+        mistake = find_mistake(item, self.request, target)
+        if not mistake and isinstance(item, Query) and item.model is not TARGET and item.model is not target:
+            self._questions_to_drafts += 1
+            if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
+                most = MOST_QUESTIONS_TO_DRAFTS
+                return NextokError(f"the strategy asked draft models {most} questions and the target none; ask fewer")
+        return mistake
+
     def _ask(self, query: Query, target: Model) -> None:
-        """Take in a question; ValueError for one that cannot be answered."""
-        if self.ended or self.request.finish_reason:  # nothing is answered after the end
-            self.end("cancelled")
-            return
-        check_query(query, self.request, target)
+        """Take in a question."""
         model: Any = target if query.model is TARGET else query.model
         self.query, self.model, self.answers = query, model, {}
         self.asked[model] = query.nodes
-        self._questions_to_drafts = 0 if model is target else self._questions_to_drafts + 1
-        if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
-            raise NextokError(
-                f"the strategy asked draft models {MOST_QUESTIONS_TO_DRAFTS} questions and the target none; ask fewer"
-            )
+        if model is target:
+            self._questions_to_drafts = 0
