@@ -98,6 +98,7 @@ class Job:
             if concerns_program(error):
                 self.end("cancelled")
                 raise
+            drop_frames(error)
             self.end("error", NextokError(f"the strategy raised {described(error)}, which is no error of a request"))
         finally:
             self.deciding_since = None
