@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextok.core.events import Beams, Chosen, Finished, Hypothesis, Token, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Score, Top, pick
+from nextok.core.query import TARGET, Draws, Pick, Query, Score, Speed, Top, pick
 from nextok.core.tree import ROOT
 from nextok.models.toy import ToyModel
 from nextok.sampling.penalties import RepetitionPenalty
@@ -32,6 +32,24 @@ class Own:
 
 class Outside(BaseException):
     """An error that is no Exception."""
+
+
+class Obstinate(ValueError):
+    """An error that refuses everything."""
+
+    def __setattr__(self, name, value):
+        raise TypeError("no")
+
+    def __repr__(self):
+        raise TypeError("no")
+
+    def with_traceback(self, traceback):
+        """No."""
+        raise TypeError("no")
+
+    def add_note(self, note):
+        """No."""
+        raise TypeError("no")
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,13 @@ def _commit(*tokens):
     return _after(1, lambda request: iter(request.commit(tokens)))
 
 
+def _persist(request):
+    """The same mistake again and again."""
+    while True:
+        with suppress(ValueError):
+            yield None
+
+
 def _finish(*how):
     def then(request):
         yield request.finish(*how)
@@ -180,6 +205,7 @@ STRATEGIES = {
     "decode raises StopIteration": Case(Own(_raising(StopIteration(5))), "stopped before its text"),
     "raises at the first step": Case(_raise_after(0, KeyError("first")), "first"),
     "raises later": Case(_raise_after(3, ZeroDivisionError("later")), "later"),
+    "raises what refuses": Case(_raise_after(2, Obstinate("no repr")), "no repr"),
     "raises StopIteration": Case(_raise_after(2, StopIteration()), "StopIteration"),
     "raises SystemExit": Case(_raise_after(2, SystemExit(3)), "raised SystemExit"),
     "raises CancelledError": Case(_raise_after(1, asyncio.CancelledError()), "raised CancelledError"),
@@ -201,6 +227,7 @@ STRATEGIES = {
     "beams of nothing": Case(_yielding(Beams((5,), ())), "Beams hold Hypotheses"),
     "beams that lie nowhere": Case(_yielding(Beams((), (Hypothesis(-1, 0.0, 0.0),))), "Beams hold Hypotheses"),
     "events without end": Case(Own(_events_without_end), "events without a question"),
+    "a mistake without end": Case(Own(_persist), "events without a question"),
     "drafts without end": Case(Own(_drafts_without_end), "and the target none"),
     "raises while closing": Case(_closing(_raise_in_closing(ValueError("closing"))), None),
     "exits while closing": Case(_closing(_raise_in_closing(SystemExit(1))), None),
@@ -229,6 +256,7 @@ STRATEGIES = {
     "a model by name": Case(_asking_with(model="gpt"), "must be TARGET or a loaded model"),
     "no model": Case(_asking_with(model=None), "must be TARGET or a loaded model"),
     "a model's class": Case(_asking_with(model=ToyModel), "must be TARGET or a loaded model"),
+    "the speed of no model": Case(_yielding(Speed("gpt")), "must be TARGET or a loaded model"),
     "a list of models": Case(_asking_with(model=[]), "must be TARGET or a loaded model"),
     "commits a text": Case(_commit("a"), "must be ids"),
     "commits None": Case(_commit(None), "must be ids"),

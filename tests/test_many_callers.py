@@ -227,7 +227,8 @@ def test_threads_and_tasks_get_the_texts_that_they_get_alone(lm, round_):
     loop = [lambda: asyncio.run(asyncio.wait_for(act_in_tasks(lm, round_), PATIENCE))]
     run_all(*[lambda seed=seed: act_in_turn(lm, seed) for seed in range(8 * round_, 8 * round_ + 8)], *loop)
     gc.collect()
-    wait_until(lambda: not lm.runner.jobs() or lm.generate("x", max_tokens=1) is None)
+    lm.generate("x", max_tokens=1)
+    assert lm.runner.jobs() == []
 
 
 @pytest.mark.parametrize("round_", range(ROUNDS))
@@ -324,6 +325,30 @@ def test_dropped_streams_leave_nothing_running():
     assert lm.runner.jobs() == []
 
 
+def test_an_error_that_is_kept_keeps_no_stream_of_another_caller_alive():
+    lm = tiny_lm()
+    stream = lm.stream("abc", nt.Sample(), max_tokens=300, ignore_eos=True)
+    sick = lm.stream("abc", CASES["raises later"].strategy)
+    while not sick.finished:
+        next(stream)  # this thread runs the strategy that fails
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(sick)
+    assert any("strangers.py" in note for note in raised.value.__notes__)
+    del stream
+    lm.generate("x", max_tokens=1)
+    assert lm.runner.jobs() == []
+
+
+def test_an_error_that_the_caller_handles_meanwhile_keeps_its_frames(lm):
+    try:
+        raise LookupError("the caller's own")
+    except LookupError as own:
+        with pytest.raises(ZeroDivisionError):
+            lm.generate("abc", CASES["raises later"].strategy)
+        frames = own.__traceback__
+    assert frames
+
+
 def test_an_async_stream_closed_before_it_began_computes_nothing(lm):
     async def work():
         stream = lm.astream("abc", nt.Sample(), max_tokens=300, ignore_eos=True)
@@ -354,7 +379,9 @@ def in_child(work):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_in_between_harms_neither_side(lm):
     begun = lm.stream("abc", nt.Sample(), seed=1, max_tokens=400, ignore_eos=True)
+    abegun = lm.astream("abc", nt.Sample(), seed=1, max_tokens=400, ignore_eos=True)
     next(begun)
+    asyncio.run(asyncio.wait_for(anext(abegun), PATIENCE))
     over = threading.Event()
 
     def busy():
@@ -364,6 +391,8 @@ def test_a_fork_in_between_harms_neither_side(lm):
     def tell(lm):
         with pytest.raises(nt.NextokError, match="begun before a fork"):
             begun.wait()
+        with pytest.raises(nt.NextokError, match="begun before a fork"):
+            asyncio.run(abegun.wait())
         generate_several(lm, random.Random(2))
         asyncio.run(agenerate(lm, random.Random(3)))
         return True

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from nextok.core.query import TARGET, Row, Speed, SpeedOf
 from nextok.core.request import Request
 from nextok.core.tree import Tree
-from nextok.engine.fence import check_row, check_tokens, concerns_program, describe
+from nextok.engine.fence import check_row, check_tokens, concerns_program, describe, drop_frames
 from nextok.engine.job import Job, Sink, never
 from nextok.engine.memo import Memo
 from nextok.engine.prefix import begun
@@ -164,6 +164,7 @@ class Engine:
     def _isolate(self, model: Model, jobs: list[Job], error: BaseException) -> None:
         """After a pass that failed: the only job fails, and of several each gets passes of its own."""
         if len(jobs) == 1:
+            drop_frames(error)
             known = error if isinstance(error, Exception) else NextokError(f"a pass raised {describe(error)}")
             jobs[0].fail(known)
             self._advance(jobs[0])

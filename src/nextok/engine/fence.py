@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
+from traceback import format_exception
 from typing import Any
 
 from nextok.checks import is_number
-from nextok.core.events import Beams, Chosen, DraftFailed, Hypothesis, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Top
+from nextok.core.events import Beams, Chosen, DraftFailed, Finished, Hypothesis, Token, Verified
+from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Speed, Top
 from nextok.core.request import Request
 from nextok.core.tree import Tree
 from nextok.models.base import Model
@@ -18,11 +20,31 @@ MOST_DRAFTED = 1 << 20
 """Largest number of tokens that one draft may be said to hold."""
 
 
+def find_mistake(item: Any, request: Request, target: Model) -> Exception | None:
+    """What is wrong with a question or event that a strategy has yielded, if anything is."""
+    try:
+        if isinstance(item, Query):
+            check_query(item, request, target)
+        elif not isinstance(item, Speed):
+            check_event(item, request)
+        elif item.model is not None:
+            check_model(item.model)
+    except Exception as error:
+        return error.with_traceback(None)
+    return None
+
+
+def check_model(model: Any) -> None:
+    """ValueError unless this can be a model."""
+    if isinstance(model, type) or not (hasattr(model, "answer") and hasattr(model, "vocab_size")):
+        raise ValueError(f"the model of a question must be TARGET or a loaded model, got {describe(model)}")
+    hash(model)  # models are keys of the engine's tables
+
+
 def check_query(query: Query, request: Request, target: Model) -> None:
     """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
     model: Any = target if query.model is TARGET else query.model
-    if isinstance(model, type) or not (hasattr(model, "answer") and hasattr(model, "vocab_size")):
-        raise ValueError(f"the model of a query must be TARGET or a loaded model, got {describe(model)}")
+    check_model(model)
     size = len(request.tree.token)
     for node in query.nodes:
         if type(node) is not int or not 0 <= node < size:
@@ -72,7 +94,7 @@ def check_event(event: Any, request: Request) -> None:
             for beam in (*live, *finished):
                 if not (isinstance(beam, Hypothesis) and _is_node(request.tree, beam.node)):
                     raise ValueError(f"Beams hold Hypotheses of their request's tree, got {describe(beam)}")
-        case DraftFailed():
+        case Token() | Finished() | DraftFailed():  # the first two are told when they are committed
             pass
         case _:
             raise ValueError(
@@ -86,6 +108,23 @@ def concerns_program(error: BaseException) -> bool:
     if isinstance(error, Exception):
         return False
     return isinstance(error, KeyboardInterrupt) or threading.current_thread() is threading.main_thread()
+
+
+def drop_frames(error: BaseException) -> None:
+    """Turn the traceback into a note: its frames would keep alive what the thread that ran the engine had at hand.
+
+    That is the caches of a pass, and the streams of other callers, which would never be known as dropped.
+    """
+    with suppress(Exception):  # a stranger's error may refuse
+        if error.__traceback__ and not hasattr(error, "__notes__"):
+            error.add_note("".join(format_exception(error)).rstrip())
+    each: BaseException | None = error
+    known = list[int]()
+    while each is not None and id(each) not in known:
+        known.append(id(each))
+        BaseException.with_traceback(each, None)
+        BaseException.__setattr__(each, "__context__", None)  # which may be the caller's, and keeps its frames
+        each = each.__cause__
 
 
 def describe(thing: Any) -> str:

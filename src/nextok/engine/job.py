@@ -3,13 +3,12 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from traceback import clear_frames
 from typing import Any
 
 from nextok.core.events import Event, Finished, Token
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
 from nextok.core.request import Request
-from nextok.engine.fence import check_event, check_query, concerns_program, describe
+from nextok.engine.fence import concerns_program, describe, drop_frames, find_mistake
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -29,16 +28,6 @@ log = logging.getLogger("nextok")
 def never() -> bool:
     """A receiver that takes any number of events."""
     return False
-
-
-def check_question(item: Any) -> Speed:
-    """A question that is no Query; NextokError if it is none at all."""
-    if not isinstance(item, Speed):
-        raise NextokError(
-            f"a strategy must yield questions and events, got {item!r:.80}; "
-            "helpers need yield from, as in: tops = yield from top(nodes, 2)"
-        )
-    return item
 
 
 class Job:
@@ -88,21 +77,18 @@ class Job:
             item = self._begin() if self._steps is None else self._reply()
             for _ in range(MOST_EVENTS):
                 self._deliver()
-                if isinstance(item, Event):
-                    if not isinstance(item, Token | Finished):  # these are delivered already
-                        check_event(item, self.request)
-                        self.sink(item)
-                    item = self._resume()
+                if isinstance(item, Query) and self._is_over():
+                    return
+                if mistake := self._find_mistake(item, target):
+                    item = self._resume(mistake=mistake)
                     continue
-                try:
-                    if isinstance(item, Query):
-                        self._ask(item, target)
-                        return
-                    reply = speed_of(self, check_question(item))
-                except Exception as error:  # a wrong question is raised where it was asked
-                    item = self._resume(error=error)
-                else:
-                    item = self._resume(reply)
+                if isinstance(item, Query):
+                    self._ask(item, target)
+                    return
+                reply = speed_of(self, item) if isinstance(item, Speed) else None
+                if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
+                    self.sink(item)
+                item = self._resume(reply)
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
         except StopIteration:
             self.end("error", NextokError("the strategy stopped before its text was finished"))
@@ -112,6 +98,7 @@ class Job:
             if concerns_program(error):
                 self.end("cancelled")
                 raise
+            drop_frames(error)
             self.end("error", NextokError(f"the strategy raised {describe(error)}, which is no error of a request"))
         finally:
             self.deciding_since = None
@@ -124,7 +111,7 @@ class Job:
         """Close the request if it has not finished by itself, and drop the strategy. Never raises, but for Ctrl-C."""
         self.ended = True
         if error:
-            clear_frames(error.__traceback__)  # they hold the caches of all requests in the pass
+            drop_frames(error)
         self.request.finish(reason, error)
         self._deliver_the_rest()
         steps, self._steps, self.query = self._steps, None, None
@@ -134,6 +121,7 @@ class Job:
         except KeyboardInterrupt:
             raise
         except BaseException as trouble:
+            drop_frames(trouble)
             name = describe(self.strategy)
             log.warning("%s raised %s while it was closed; its request had ended", name, describe(trouble))
 
@@ -159,11 +147,11 @@ class Job:
             return self._steps.throw(error)
         return self._steps.send(replies)
 
-    def _resume(self, reply: Any = None, error: Exception | None = None) -> Any:
-        """Let the strategy go on with what it asked for, or with what was wrong with its question."""
+    def _resume(self, reply: Any = None, mistake: Exception | None = None) -> Any:
+        """Let the strategy go on with a reply, or tell it of its mistake where it yielded."""
         if self._steps is None:  # its own receiver has ended it
             raise StopIteration
-        return self._steps.throw(error) if error else self._steps.send(reply)
+        return self._steps.throw(mistake) if mistake else self._steps.send(reply)
 
     def _deliver(self) -> None:
         self._untold.extend(self.request.take_events())
@@ -178,18 +166,28 @@ class Job:
             except BaseException as error:
                 if concerns_program(error):
                     raise
+                drop_frames(error)
+
+    def _is_over(self) -> bool:
+        """Whether the text has ended, so that no question is answered any more; then the strategy is closed."""
+        if not (self.ended or self.request.finish_reason):
+            return False
+        self.end("cancelled")
+        return True
+
+    def _find_mistake(self, item: Any, target: Model) -> Exception | None:
+        mistake = find_mistake(item, self.request, target)
+        if not mistake and isinstance(item, Query) and item.model is not TARGET and item.model is not target:
+            self._questions_to_drafts += 1
+            if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
+                most = MOST_QUESTIONS_TO_DRAFTS
+                return NextokError(f"the strategy asked draft models {most} questions and the target none; ask fewer")
+        return mistake
 
     def _ask(self, query: Query, target: Model) -> None:
-        """Take in a question; ValueError for one that cannot be answered."""
-        if self.ended or self.request.finish_reason:  # nothing is answered after the end
-            self.end("cancelled")
-            return
-        check_query(query, self.request, target)
+        """Take in a question."""
         model: Any = target if query.model is TARGET else query.model
-        self.asked[model] = query.nodes
         self.query, self.model, self.answers = query, model, {}
-        self._questions_to_drafts = 0 if model is target else self._questions_to_drafts + 1
-        if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
-            raise NextokError(
-                f"the strategy asked draft models {MOST_QUESTIONS_TO_DRAFTS} questions and the target none; ask fewer"
-            )
+        self.asked[model] = query.nodes
+        if model is target:
+            self._questions_to_drafts = 0

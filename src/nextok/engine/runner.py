@@ -63,7 +63,7 @@ class Runner:
             try:
                 results.append(work(self.engine))
             except Exception as error:
-                errors.append(error)
+                errors.append(error.with_traceback(None))  # whose frames would keep other callers' streams alive
             except BaseException:  # Ctrl-C, in a thread that need not be the caller's
                 errors.append(NextokError("the thread that ran the engine was interrupted; call again"))
                 raise

@@ -74,13 +74,22 @@ class Stepper(Worker):
 class Watcher(Worker):
     """Names strategies in the log whose code has been computing for very long: all other requests wait for them."""
 
+    _is_watching = False
+
+    def want(self) -> None:
+        """Have it look, unless it does so already: a short call is not to pay for a thread that wakes up."""
+        if self._over or not self._is_watching:
+            super().want()
+
     def run(self) -> None:
         """Look every few seconds while there are requests."""
         while self._wait():
             named = set[float]()
             while self._look(named):
+                self._is_watching = True
                 if not self._wait(WATCH_SECONDS):
                     return
+                self._is_watching = False  # before it looks: no call can come in between and be missed
 
     def _look(self, named: set[float]) -> bool:
         """Log what has computed for too long, each once; whether there are requests at all."""

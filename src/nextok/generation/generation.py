@@ -69,6 +69,7 @@ class Generation:
 
     def end_with(self, owner: object, engine: Engine) -> None:
         """Cancel the requests when `owner`, what the caller holds, is no longer referenced."""
+        self._engine = engine
         finalize(owner, self._drop, engine).atexit = False
 
     def _drop(self, engine: Engine) -> None:
@@ -80,7 +81,7 @@ class Generation:
         try:
             self.begin(engine)
         except Exception as error:
-            self._failure = error
+            self._failure = error.with_traceback(None)
             self._notice()
 
     def cancel(self, engine: Engine) -> None:

@@ -200,6 +200,8 @@ class AsyncStream(AsyncIterator[Piece]):
                 self._generation = generation
                 if self._is_closed:  # before there was anything to cancel
                     self.close()
+            if not self._generation.finished:
+                self._generation.check_engine(self._runner.engine)
             return self._generation
 
     def _tell_end(self, generation: Generation) -> None:
