@@ -307,14 +307,14 @@ def numbered_cache(slots: int) -> KeysAndValues:
     cache = KeysAndValues(CONFIG)
     cache.reserve(slots)
     for layer in range(CONFIG.layers):
-        for part in cache.layer(layer, slots):
+        for part in cache.view_layer(layer, slots):
             part[:] = np.arange(slots)[:, None]
     return cache
 
 
 def contents(cache: KeysAndValues, end: int) -> list[int]:
     """What each slot holds, the same in all layers, keys and values."""
-    parts = np.stack([part for layer in range(CONFIG.layers) for part in cache.layer(layer, end)])
+    parts = np.stack([part for layer in range(CONFIG.layers) for part in cache.view_layer(layer, end)])
     assert (parts == parts[:1, :1, :, :1]).all()
     return parts[0, 0, :, 0].astype(int).tolist()
 
