@@ -56,6 +56,8 @@ class Perturbed:
     def __init__(self, model: LlamaNumpy, size: float, seed: int) -> None:
         self.model, self.size, self.random = model, size, np.random.default_rng(seed)
         self.vocab_size, self.context, self.open = model.vocab_size, model.context, model.open
+        self.backend, self.precision, self.rounds_by_shape = model.backend, model.precision, model.rounds_by_shape
+        self.bytes_per_token = model.bytes_per_token
 
     def answer(self, feeds, rows):
         logits = self.model.logits(self.model.forward(feeds))
@@ -69,6 +71,7 @@ def _undecided(strategy: Any, request: Callable[[], Request], model: LlamaNumpy,
     for seed in range(PERTURBATIONS):
         perturbed = request()
         by_engine(strategy, perturbed, Perturbed(model, size, seed))
+        assert not isinstance(perturbed.error, AttributeError), perturbed.error  # or all runs would agree on it
         texts.add(tuple(perturbed.tokens))
     return len(texts) > 1
 

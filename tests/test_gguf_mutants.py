@@ -96,10 +96,10 @@ def mutant(valid: bytes, choose: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_20_000_mutants_are_read_or_refused(tmp_path: Path) -> None:
+def test_8_000_mutants_are_read_or_refused(tmp_path: Path) -> None:
     choose, valid, path = random.Random(20_000), w.tiny(), tmp_path / "mutant.gguf"
     messages, slowest = [], 0.0
-    for _ in range(20_000):
+    for _ in range(8_000):
         path.unlink(missing_ok=True)  # a mapped file must not change
         path.write_bytes(mutant(valid, choose))
         start = time.process_time()
@@ -111,5 +111,5 @@ def test_20_000_mutants_are_read_or_refused(tmp_path: Path) -> None:
             messages.append(str(error))
         slowest = max(slowest, time.process_time() - start)
     assert slowest < 1
-    assert 10_000 < len(messages) < 20_000
+    assert 4_000 < len(messages) < 8_000
     assert all(message.isprintable() for message in messages)

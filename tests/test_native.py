@@ -153,11 +153,17 @@ def test_a_row_does_not_depend_on_the_other_rows_of_the_pass(model, rows):
     assert (shuffled == together[order]).all()
 
 
+@pytest.fixture(scope="module")
+def whole(model):
+    """The logits of every token of LONG, read in one pass."""
+    return logits(model, straight(model, LONG))
+
+
 @pytest.mark.parametrize("size", [1, 5, 64])
-def test_a_text_read_in_chunks_equals_the_whole_to_the_last_bit(model, size):
+def test_a_text_read_in_chunks_equals_the_whole_to_the_last_bit(model, whole, size):
     cache = model.open()
     parts = [straight(model, LONG[i : i + size], cache, i) for i in range(0, len(LONG), size)]
-    assert (np.concatenate([logits(model, part) for part in parts]) == logits(model, straight(model, LONG))).all()
+    assert (np.concatenate([logits(model, part) for part in parts]) == whole).all()
 
 
 @pytest.mark.parametrize("depth", [3, 70, 250, 310])

@@ -68,7 +68,7 @@ def test_min_p_is_relative_to_the_best():
     assert kept([1.0, 1.0, 0.0], MinP(1.0)) == [0, 1]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(LOGITS, st.floats(0.01, 1), st.floats(0, 1), st.integers(1, 40), st.floats(0.05, 5))
 def test_filters_agree_with_their_definitions(logits, top_p, min_p, top_k, temperature):
     values = transform(
