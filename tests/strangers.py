@@ -346,14 +346,16 @@ def _transformed(*own, says):
 
 
 TRANSFORMS = {
-    "no transform": _transformed(object(), says="is no transform"),
-    "a number": _transformed(5, says="is no transform"),
-    "a name": _transformed("top_k", says="is no transform"),
-    "a class": _transformed(TopK, says="is no transform"),
+    "no transform": _transformed(object(), says="is not a transform"),
+    "a number": _transformed(5, says="is not a transform"),
+    "a name": _transformed("top_k", says="is not a transform"),
+    "a class": _transformed(TopK, says="is not a transform"),
     "at raises": _transformed(At(_custom_raises), says="my rule"),
     "at exits": _transformed(At(_custom_exits), says="SystemExit"),
-    "at returns rubbish": _transformed(At(lambda past: 5), says="is no transform"),
-    "at returns what looks back": _transformed(At(lambda past: RepetitionPenalty(2)), says="is no transform"),
+    "at returns rubbish": _transformed(At(lambda past: 5), says="is not a transform"),
+    "at returns what looks back": _transformed(
+        At(lambda past: RepetitionPenalty(2)), says="has no function in numpy"
+    ),
     "custom raises": _transformed(Custom(_custom_raises), says="my rule"),
     "custom exits": _transformed(Custom(_custom_exits), says="a pass raised SystemExit"),
     "custom returns None": _transformed(Custom(lambda row: None), says="must return"),
@@ -365,7 +367,7 @@ TRANSFORMS = {
     "custom leaves nothing": _transformed(Custom(lambda row: row - float("inf")), says="no token is allowed"),
     "custom writes into the row": _transformed(Custom(_write), says=""),
     "custom writes into the tokens": _transformed(Custom(_write_tokens), says=None),
-    "a mask that is none": Case(Greedy(), "is no transform", masks=(5,)),
+    "a mask that is none": Case(Greedy(), "is not a transform", masks=(5,)),
     "a mask that raises": Case(Greedy(), "my rule", masks=(At(_custom_raises),)),
 }
 

@@ -80,7 +80,7 @@ def test_a_plain_class_is_a_strategy():
     assert lm.generate("x\n", Plain()).text == "as it is"
     assert len(lm.generate("x\n", Plain(), n=2).choices) == 2
     for wrong in (Plain, "greedy", None):
-        with pytest.raises(ValueError, match="strategy must be one of"):
+        with pytest.raises(ValueError, match="strategy must be"):
             lm.generate("x", wrong)
 
 
@@ -98,7 +98,7 @@ class Forgetful:
 
 
 def test_a_strategy_that_yields_no_question_is_told_how_to_ask():
-    with pytest.raises(NextokError, match=r"got <generator object top.*yield from"):
+    with pytest.raises(ValueError, match=r"yield from.* got <generator object top"):
         tiny_lm().generate("x", Forgetful())
 
 

@@ -315,7 +315,6 @@ MUTATIONS = {
     "repeated nodes": (Query, "__post_init__", ignore, "asks twice"),
     "token ids": (Request, "_check_token", ignore, "commits None"),
     "tokens of a pass": (engine_module, "check_tokens", ignore, "commits beyond the vocabulary"),
-    "transforms": (engine_module, "check_row", ignore, "a number"),
     "number of answers": (Engine, "_answer", _answer_unchecked, "a model with too many"),
     "passes alone": (Engine, "_isolate", _fail_all, "custom exits"),
     "exits": (job_module, "concerns_program", lambda error: not isinstance(error, Exception), "raises SystemExit"),

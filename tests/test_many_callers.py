@@ -543,10 +543,10 @@ def stream():
     texts.append([*lm.stream("abc", nt.Sample(), seed=1, max_tokens=400, ignore_eos=True)] and texts[0])
 alone = lm.generate("abc", nt.Sample(), seed=1, max_tokens=400, ignore_eos=True).tokens
 threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
-print("ready", flush=True)
+for thread in threads:
+    thread.start()
 try:
-    for thread in threads:
-        thread.start()
+    print("ready", flush=True)
     while True:
         lm.generate("abc", nt.Sample(), max_tokens=300, ignore_eos=True)
 except KeyboardInterrupt:

@@ -8,11 +8,11 @@ from typing import Any
 
 from nextok.checks import is_number
 from nextok.core.events import Beams, Chosen, DraftFailed, Finished, Hypothesis, Token, Verified
-from nextok.core.query import TARGET, Draws, Pick, Query, Row, Score, Speed, Top
+from nextok.core.query import TARGET, Draws, Pick, Query, Score, Speed, Top
 from nextok.core.request import Request
 from nextok.core.tree import Tree
 from nextok.models.base import Model
-from nextok.sampling.sampler import Sampler, Transform, not_a_transform
+from nextok.sampling.sampler import Sampler
 
 READS = (Pick, Top, Draws, Score)
 """How a node can be read."""
@@ -72,13 +72,6 @@ def check_tokens(tokens: Iterable[int], model: Model) -> None:
                 f"token id {describe(token)} is outside the vocabulary; ids go from 0 to {size - 1}, "
                 "and a node of a tree is no id"
             )
-
-
-def check_row(row: Row) -> None:
-    """ValueError unless what the transforms of a row mean after the text are transforms as well."""
-    for each in row.read.transforms:
-        if not isinstance(each, Transform):
-            raise not_a_transform(each)
 
 
 def check_event(event: Any, request: Request) -> None:
