@@ -11,12 +11,13 @@ import pytest
 
 import nextok
 from nextok.core.request import Request
+from nextok.engine.timing import FreeTiming
 from nextok.errors import DownloadError
 from nextok.hub import resolve
 from nextok.lm import LM
 from nextok.models.llama_numpy import LlamaNumpy
 from nextok.readout.readout import read
-from toys import FreeTiming, by_engine
+from toys import by_engine
 
 PERTURBATIONS = 8
 """Number of runs, each with other rounding errors, that must agree before a text counts as decided."""

@@ -204,12 +204,10 @@ def test_one_bad_prompt_does_not_spoil_the_list():
     ("prompt", "options", "says"),
     [
         ("", {}, "prompt is empty"),
-        ([], {}, "prompt is empty"),
         ([VOCAB], {}, f"token id {VOCAB} is outside the vocabulary; ids go from 0 to {VOCAB - 1}"),
         ([-1], {}, "token id -1"),
         ([1.5], {}, "whole numbers"),
         (b"abc", {}, "got bytes"),
-        (["fine", ""], {}, "prompt is empty"),
         ("x" * 512, {}, "512 tokens and the model's context is 512; shorten the prompt"),
         ("x", {"max_tokens": 0}, "max_tokens must be a whole number from 1"),
         ("x", {"max_tokens": 2.5}, "max_tokens must be a whole number"),
@@ -264,9 +262,16 @@ def test_impossible_strategies_are_refused_by_name(build, says):
         build()
 
 
+def test_no_prompts_give_no_outputs_and_a_wrong_one_is_its_own_outputs_error():
+    assert tiny_lm().generate([]) == []
+    fine, wrong = tiny_lm().generate(["fine", ""], max_tokens=2)
+    assert (len(fine.tokens), fine.error) == (2, None)
+    assert str(wrong.error).startswith("prompt 1: the prompt is empty")
+
+
 def test_strategies_that_do_not_go_with_the_request_are_refused():
     lm = tiny_lm()
-    with pytest.raises(ValueError, match="strategy must be one of"):
+    with pytest.raises(ValueError, match="strategy must be"):
         lm.generate("x", "greedy")
     with pytest.raises(ValueError, match="n counts samples"):
         lm.generate("x", nt.Beam(3), n=2)

@@ -314,7 +314,9 @@ def test_what_native_is_said_to_need_is_what_it_holds(tmp_path, kind):
     tensors, stored = dict(checkpoint.tensors), KINDS[kind]
     for name, tensor in tensors.items():
         if len(tensor.shape) == 2:
-            tensors[name] = stored.tensor(name, tensor.shape, np.zeros(stored.size(tensor.shape), np.uint8))
+            tensors[name] = stored.make_tensor(
+                name, tensor.shape, np.zeros(stored.count_bytes(tensor.shape), np.uint8)
+            )
     held = NativeModel(replace(checkpoint, tensors=tensors))._core.weight_bytes
     needed = sum(each.data.nbytes * GROWTH.get(each.kind, 1) for each in tensors.values() if len(each.shape) == 2)
     assert held <= needed * MARGIN

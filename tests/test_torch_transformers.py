@@ -11,12 +11,13 @@ import nextok as nt
 from nextok.core.events import Beams
 from nextok.core.tree import Tree
 from nextok.engine.engine import Engine
+from nextok.engine.timing import FreeTiming
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.base import Feed
 from nextok.models.torch.huggingface import HuggingFace
 from test_distribution import filtered, fits
-from toys import SAMPLINGS, FreeTiming, asked
+from toys import SAMPLINGS, asked
 from transformers_models import (
     BACKENDS,
     LLAMAS,

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, ByT5Tokenizer, PreTrainedTokenize
 
 import nextok as nt
 from corpus import lines
+from nextok.engine.timing import FreeTiming
 from nextok.errors import ModelFileError
 from tiny import TEMPLATE, tiny_tokenizer
-from toys import FreeTiming
 from transformers_models import LLAMAS, cut, made, plain_logits, quiet
 
 EOS = "<eos>"

@@ -1,11 +1,11 @@
 """A language model of bytes, small enough to know by heart: 256 byte tokens, two spaces, `<eos>` and `<user>`."""
 
+from nextok.engine.timing import FreeTiming
 from nextok.lm import LM
 from nextok.models.toy import Scores, ToyModel, make_scores
 from nextok.text.from_gguf import build_tokenizer
 from nextok.text.tokenizer import Tokenizer
 from nextok.text.vocabulary import build_byte_alphabet
-from toys import FreeTiming
 
 EOS, USER = 257, 258
 VOCAB = 259

@@ -11,7 +11,7 @@ from typing import Any
 
 from nextok.core.ending import Limits
 from nextok.core.events import Event
-from nextok.core.query import constant_speed, pick
+from nextok.core.query import pick
 from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
@@ -19,7 +19,7 @@ from nextok.drafts.prompt_lookup import PromptLookup
 from nextok.drafts.token_tree import TokenTree
 from nextok.engine.engine import Engine
 from nextok.engine.reference import drive
-from nextok.engine.timing import Timing
+from nextok.engine.timing import FreeTiming
 from nextok.models.toy import ToyModel, make_scores
 from nextok.sampling.penalties import DRY, Mirostat, RepetitionPenalty
 from nextok.sampling.transforms import XTC, Custom, DynamicTemperature, Temperature, TopK, TopP
@@ -38,13 +38,6 @@ class Lent:
     """What a draft takes a model from."""
 
     model: ToyModel
-
-
-class FreeTiming(Timing):
-    """Guesses cost nothing, so that what is drafted does not depend on a clock."""
-
-    def speed_of(self, target, draft, rows, gained, slots):
-        return constant_speed
 
 
 TARGET = ToyModel(VOCAB, make_scores(VOCAB, seed=1))

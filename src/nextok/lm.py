@@ -249,7 +249,7 @@ class LM:
         """Run them all to their ends, in one batch."""
         waiter, runner = Waiter(), self.runner
         for generation in generations:
-            generation.drop_pieces(for_good=True)
+            generation.never_pause()
             generation.listen(waiter.notice)
         try:
             runner.do(lambda engine: begin_all(engine, generations))

@@ -41,7 +41,7 @@ class Generation:
         self._prompt_logprobs = prompt_logprobs
         self._timeout = timeout
         self._notice: Callable[[], None] = _ignore
-        self._keeps_pieces = True
+        self._pauses = True
         self._writers: list[Writer] = []
         self._jobs: list[Job] = []
         self._engine: Engine | None = None
@@ -134,11 +134,14 @@ class Generation:
                 continue
         return None
 
-    def drop_pieces(self, for_good: bool = False) -> None:
-        """Forget text that was not taken; `output` has it. `for_good`: also what is still to come."""
-        self._keeps_pieces = self._keeps_pieces and not for_good
+    def drop_pieces(self) -> None:
+        """Forget text that was not taken; `output` has it."""
         for writer in self._writers:
             writer.pieces.clear()
+
+    def never_pause(self) -> None:
+        """Go on however much text is not taken, since the caller waits for the end."""
+        self._pauses = False
 
     def output(self) -> Output:
         """The result so far; raises what kept the requests from beginning."""
@@ -152,14 +155,12 @@ class Generation:
     def _receiver(self, writer: Writer) -> Callable[[Event], None]:
         def receive(event: Event) -> None:
             writer(event)
-            if not self._keeps_pieces:
-                writer.pieces.clear()
             self._notice()
 
         return receive
 
     def _fullness(self, writer: Writer) -> Callable[[], bool]:
-        return lambda: len(writer.pieces) >= MOST_PIECES
+        return lambda: self._pauses and len(writer.pieces) >= MOST_PIECES
 
     def _stats(self, generated_tokens: int) -> Stats:
         writers, now = self._writers, time.perf_counter()

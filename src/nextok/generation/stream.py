@@ -86,7 +86,7 @@ class Stream(Iterator[Piece]):
 
     def wait(self) -> Output:
         """Run to the end; an error is in the output instead of being raised."""
-        self._generation.drop_pieces(for_good=True)
+        self._generation.never_pause()
         try:
             self._drive(lambda: self._generation.finished)
         except BaseException:
@@ -163,7 +163,7 @@ class AsyncStream(AsyncIterator[Piece]):
     async def wait(self) -> Output:
         """Run to the end; an error is in the output instead of being raised."""
         try:
-            generation = await self._begun(keep_pieces=False)
+            generation = await self._begun(may_pause=False)
             await self._signal.wait(lambda: generation.finished)
         except BaseException:
             self.close()
@@ -185,14 +185,14 @@ class AsyncStream(AsyncIterator[Piece]):
             with suppress(NextokError):  # the LM was closed, and its requests with it
                 self._runner.post(generation.cancel)
 
-    async def _begun(self, keep_pieces: bool = True) -> Generation:
+    async def _begun(self, may_pause: bool = True) -> Generation:
         """The generation, submitted when it is first asked for."""
         async with self._beginning:
             if self._generation is None:
                 self._signal.loop = asyncio.get_running_loop()
                 generation = await asyncio.to_thread(self._prepare)
-                if not keep_pieces:
-                    generation.drop_pieces(for_good=True)
+                if not may_pause:
+                    generation.never_pause()
                 generation.listen(self._signal.notice)
                 generation.end_with(self, self._runner.engine)
                 self._runner.post(generation.begin_or_fail)

@@ -14,6 +14,7 @@ from nextok.core.query import Row, Score
 from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.engine.engine import Engine
+from nextok.engine.timing import FreeTiming
 from nextok.models.base import Feed, Model
 from nextok.strategies.base import Strategy
 
@@ -129,7 +130,7 @@ class Probe:
         self, asked: Iterable[tuple[list[int], Strategy]], engine: Engine | None = None
     ) -> list[WrittenText]:
         """Several texts at once."""
-        engine = engine or Engine(self.model)
+        engine = engine or Engine(self.model, timing=FreeTiming())
         requests: list[tuple[Request, list[Event]]] = []
         for prompt, strategy in asked:
             requests.append((self.make_request(prompt), []))
