@@ -17,6 +17,8 @@ from nextok.sampling.transforms import Edit, Filter
 
 READS = (Pick, Top, Draws, Score)
 """How a node can be read."""
+COMMITTED = (Token, Finished)
+"""Events that are told when they are committed, whatever the strategy yields."""
 TRANSFORMS = frozenset(get_args(Edit) + get_args(Filter))
 """What a backend knows how to do to a row of scores."""
 MOST_DRAFTED = 1 << 20
@@ -25,6 +27,8 @@ MOST_DRAFTED = 1 << 20
 
 def find_mistake(item: Any, request: Request, target: Model) -> Exception | None:
     """What is wrong with a question or event that a strategy has yielded, if anything is."""
+    if isinstance(item, COMMITTED):
+        return None
     try:
         if isinstance(item, Query):
             check_query(item, request, target)
@@ -46,7 +50,8 @@ def check_model(model: Any) -> None:
 def check_query(query: Query, request: Request, target: Model) -> None:
     """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
     model: Any = target if query.model is TARGET else query.model
-    check_model(model)
+    if model is not target:
+        check_model(model)
     size = len(request.tree.token)
     for node in query.nodes:
         if type(node) is not int or not 0 <= node < size:
@@ -99,7 +104,7 @@ def check_event(event: Any, request: Request) -> None:
             for beam in (*live, *finished):
                 if not (isinstance(beam, Hypothesis) and _is_node(request.tree, beam.node)):
                     raise ValueError(f"Beams hold Hypotheses of their request's tree, got {described(beam)}")
-        case Token() | Finished() | DraftFailed():  # the first two are told when they are committed
+        case DraftFailed():
             pass
         case _:
             raise ValueError(
