@@ -17,12 +17,12 @@ from nextok.sampling.transforms import Edit, Filter
 
 READS = (Pick, Top, Draws, Score)
 """How a node can be read."""
-COMMITTED = (Token, Finished)
-"""Events that are told when they are committed, whatever the strategy yields."""
 TRANSFORMS = frozenset(get_args(Edit) + get_args(Filter))
 """What a backend knows how to do to a row of scores."""
 MOST_DRAFTED = 1 << 20
 """Largest number of tokens that one draft may be said to hold."""
+COMMITTED = (Token, Finished)
+"""Events that are told when they are committed, whatever the strategy yields."""
 
 
 def find_mistake(item: Any, request: Request, target: Model) -> Exception | None:
