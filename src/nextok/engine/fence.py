@@ -104,7 +104,7 @@ def check_event(event: Any, request: Request) -> None:
             for beam in (*live, *finished):
                 if not (isinstance(beam, Hypothesis) and _is_node(request.tree, beam.node)):
                     raise ValueError(f"Beams hold Hypotheses of their request's tree, got {described(beam)}")
-        case DraftFailed():
+        case Token() | Finished() | DraftFailed():  # the first two are told when they are committed
             pass
         case _:
             raise ValueError(
