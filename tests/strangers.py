@@ -10,7 +10,7 @@ from nextok.core.events import Beams, Chosen, Finished, Hypothesis, Token, Verif
 from nextok.core.query import TARGET, Draws, Pick, Query, Score, Speed, Top, pick
 from nextok.core.tree import ROOT
 from nextok.models.toy import ToyModel
-from nextok.sampling.penalties import RepetitionPenalty
+from nextok.sampling.penalties import Mirostat, RepetitionPenalty
 from nextok.sampling.sampler import Sampler
 from nextok.sampling.transforms import Custom, TopK
 from nextok.strategies.sample import Greedy
@@ -19,6 +19,7 @@ from toys import TARGET as MODEL
 from toys import VOCAB
 
 GREEDY = Sampler(noise=False)
+MIROSTAT = Sampler((Mirostat(2, tau=1.2, eta=0.6),))
 ONLY = (Pick(GREEDY),)
 FAR = 10**9
 
@@ -298,6 +299,9 @@ MODELS = {
     "a model with too many": Case(_asking_with(model=Answering(lambda answers: answers * 2)), "each of 1 rows"),
     "a model with another kind": Case(
         _after(0, lambda request: pick([request.tip], GREEDY, Answering(lambda answers: [5]))), "no attribute"
+    ),
+    "a model with another kind for mirostat": Case(
+        _after(0, lambda request: pick([request.tip], MIROSTAT, Answering(lambda answers: [[5]]))), "no attribute"
     ),
 }
 

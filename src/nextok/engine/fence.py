@@ -18,10 +18,14 @@ READS = (Pick, Top, Draws, Score)
 """How a node can be read."""
 MOST_DRAFTED = 1 << 20
 """Largest number of tokens that one draft may be said to hold."""
+COMMITTED = (Token, Finished)
+"""Events that are told when they are committed, whatever the strategy yields."""
 
 
 def find_mistake(item: Any, request: Request, target: Model) -> Exception | None:
     """What is wrong with a question or event that a strategy has yielded, if anything is."""
+    if isinstance(item, COMMITTED):
+        return None
     try:
         if isinstance(item, Query):
             check_query(item, request, target)
@@ -44,7 +48,8 @@ def check_model(model: Any) -> None:
 def check_query(query: Query, request: Request, target: Model) -> None:
     """ValueError unless the query names nodes of the request's tree, readouts, and a model."""
     model: Any = target if query.model is TARGET else query.model
-    check_model(model)
+    if model is not target:
+        check_model(model)
     size = len(request.tree.token)
     for node in query.nodes:
         if type(node) is not int or not 0 <= node < size:
