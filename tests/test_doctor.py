@@ -13,6 +13,7 @@ from nextok.readout.readout import read
 from nextok.tools.laws import BEST, LAWS, NEAR, TOLERANCES, NotCheckedError, build_reference, check_laws
 from nextok.tools.probe import LEAST_TOKENS, PROMPTS, TOKENS, Case, Probe, WrittenText
 from tiny import VOCAB, tiny_lm, tiny_tokenizer
+from toys import FreeTiming
 
 NAMES = ["model runs", *LAWS, "backend = reference"]
 SCORES = make_scores(VOCAB, 5)
@@ -29,7 +30,7 @@ def lying(lie, context=512):
             logits = [lie(np.array(SCORES(path)), feeds, *place) for path, place in zip(paths, asked)]
             return read(np.array(logits, np.float32).reshape(-1, VOCAB), rows)
 
-    return LM(Liar(VOCAB, SCORES, context), tiny_tokenizer(), "liar")
+    return LM(Liar(VOCAB, SCORES, context), tiny_tokenizer(), "liar", timing=FreeTiming())
 
 
 def raised(row, by=1.0):
@@ -145,7 +146,7 @@ class Forgetful(ToyModel):
 
 
 def test_a_cache_that_forks_wrongly():
-    lm = LM(Forgetful(VOCAB, SCORES), tiny_tokenizer())
+    lm = LM(Forgetful(VOCAB, SCORES), tiny_tokenizer(), timing=FreeTiming())
     assert failures(lm) == ["shared beginning = own"]
 
 
@@ -156,7 +157,7 @@ def test_an_error_is_a_verdict_and_the_others_go_on():
                 raise RuntimeError("out of threads")
             return super().answer(feeds, rows)
 
-    found = judged(LM(Failing(VOCAB, SCORES), tiny_tokenizer()))
+    found = judged(LM(Failing(VOCAB, SCORES), tiny_tokenizer(), timing=FreeTiming()))
     wrong = {name: verdict.detail for name, verdict in found.items() if verdict.passed is False}
     assert wrong["speculative = plain"] == "RuntimeError: out of threads"
     assert found["cache = no cache"].passed

@@ -155,6 +155,9 @@ class Watched:
     def __init__(self, model, shapes):
         self.model, self.shapes = model, shapes
         self.vocab_size, self.context, self.open = model.vocab_size, model.context, model.open
+        self.bytes_per_token = model.bytes_per_token
+        self.backend, self.precision, self.rounds_by_shape = model.backend, model.precision, model.rounds_by_shape
+        self.bytes_per_token = model.bytes_per_token
 
     def answer(self, feeds, rows):
         self.shapes.append([len(feed.tokens) for feed in feeds])

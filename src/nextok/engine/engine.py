@@ -154,8 +154,11 @@ class Engine:
         for job in jobs:
             job.passes += bool(job.query and job.query.model is TARGET and job.request.tree in shares)
         for (job, node), row, reply in zip(readers, rows, replies):
+            try:
+                job.request.learn(node, row, reply)
+            except Exception as error:  # of an answer that is none
+                reply = error
             job.answers[node] = reply
-            job.request.learn(node, row, reply)
             job.served = self.passes
         for job in jobs:
             if not job.ended and not job.unanswered:
