@@ -45,6 +45,12 @@ def test_the_examples_of_the_strategies_run():
 
 
 @pytest.mark.model
+def test_the_examples_of_the_library_run():
+    names = ran("docs/library.md", 7)
+    assert names["stream"].text == names["stream"].output().text
+
+
+@pytest.mark.model
 def test_the_examples_of_torch_run(capsys):
     ran("docs/torch.md", 3)
     assert capsys.readouterr().out.startswith(" Paris")
