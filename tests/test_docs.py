@@ -45,6 +45,12 @@ def test_the_examples_of_the_strategies_run():
 
 
 @pytest.mark.model
+def test_the_examples_of_the_library_run():
+    names = ran("docs/library.md", 7)
+    assert names["stream"].text == names["stream"].output().text
+
+
+@pytest.mark.model
 def test_the_examples_of_torch_run(capsys):
     ran("docs/torch.md", 3)
     assert capsys.readouterr().out.startswith(" Paris")
@@ -210,7 +216,7 @@ def test_a_line_with_two_sentences_or_a_part_of_one_is_found(text):
 
 @pytest.mark.model
 def test_the_recipes_for_extensions_run():
-    names = ran("extending.md", 3)
+    names = ran("docs/extending.md", 3)
     assert names["guessed"].tokens == names["plain"].tokens
     assert names["guessed"].stats.draft_error is None
     scores = [choice.score for choice in names["best"].choices]

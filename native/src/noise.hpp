@@ -1,4 +1,4 @@
-// Noise that belongs to the request: a pure function of (seed, position, token id), as in sampling/noise.py.
+// Noise that belongs to the request: a pure function of (seed, position, token id), as in readout/noise.py.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -19,7 +19,7 @@ PATIENCE = 0.5
 
 @contextmanager
 def show_progress(*, quiet: bool = False) -> Iterator[Report | None]:
-    """Give a report that uses_seed bars on stderr, or writes one line for each stage where stderr is no terminal.
+    """Give a report that draws bars on stderr, or writes one line for each stage where stderr is no terminal.
 
     None if `quiet`. A brief stage has a bar only on a terminal, and only if it takes more than half a second.
     """

@@ -1,4 +1,4 @@
-"""What a strategy yields, checked before the engine or a receiver relies on it: it may be a stranger's, and wrong."""
+"""What a strategy yields, checked before the engine or a receiver relies on it: it may be a user's, and wrong."""
 
 import threading
 from collections.abc import Iterable

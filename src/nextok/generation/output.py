@@ -38,7 +38,7 @@ class Completion:
     `tokens` holds all generated ids; a stop token is among them, but neither it nor a stop string is in `text`.
     `finish_reason`: stop, length, context, timeout, cancelled or error; `error` says which.
     `score`: of a beam, its length-normalised log-probability; of a StochasticBeam, its perturbed log-probability.
-    `logprobs`: if they were asked for; of a beam search that was cut short nobody knows them.
+    `logprobs`: if they were asked for; None of a beam search that was cut short.
     """
 
     text: str

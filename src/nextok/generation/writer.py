@@ -1,4 +1,4 @@
-"""One request's scribe: hears its events, writes its text, keeps its figures."""
+"""What the events of one request say: its text, its figures and its log-probabilities."""
 
 import time
 from collections import Counter, deque
@@ -12,7 +12,7 @@ from nextok.text.held import HeldText
 
 
 class Writer:
-    """Receives the events of one request. `pieces` holds the text that can be shown and nobody has taken yet."""
+    """Receives the events of one request. `pieces` holds the text that can be shown and has not been taken yet."""
 
     def __init__(self, request: Request, hypotheses: int = 0) -> None:
         self.request = request
