@@ -82,12 +82,12 @@ def _start_bar() -> "Bar":
 
 
 def _report_lines() -> Report:
-    quote = ""
+    last_stage = ""
 
     def report(progress: Progress) -> None:
-        nonlocal quote
-        if progress.stage != quote and not progress.brief:
-            quote = progress.stage
-            print(quote, file=sys.stderr, flush=True)
+        nonlocal last_stage
+        if progress.stage != last_stage and not progress.brief:
+            last_stage = progress.stage
+            print(last_stage, file=sys.stderr, flush=True)
 
     return report

@@ -70,9 +70,7 @@ def check_strategy(strategy: Strategy) -> None:
     """ValueError, with what to write instead, unless this is a strategy."""
     given: Any = strategy
     if isinstance(given, type):
-        raise ValueError(
-            f"strategy must be an object, got the class {given.__name__}: write nt.{given.__name__}(...)"
-        )
+        raise ValueError(f"strategy must be an object, got the class {given.__name__}: write {_name(given)}(...)")
     if given is None:
         raise ValueError("strategy must be an object, got None: leave it out for nt.Greedy()")
     if isinstance(given, str):
@@ -143,3 +141,8 @@ def _show(value: Any, most: int = 40) -> str:
     """A value on one line, cut where it is longer than `most` characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _name(kind: type) -> str:
+    """How a caller writes the name of a class."""
+    return f"nt.{kind.__name__}" if kind.__module__.startswith("nextok.") else kind.__name__
