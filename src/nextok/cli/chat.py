@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explain
 from nextok.cli.flags import MaxTokens, ModelName, Quiet, Stats, Stop, System
-from nextok.cli.generate import followed, read, remark_on_ending
+from nextok.cli.generate import encode_question, remark_on_ending, write_stream
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
 from nextok.cli.report import describe_output
@@ -53,7 +53,7 @@ def chat(
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     message = None if system is None else clean(system)
     talk = ChatSession(how.load(model, quiet=quiet), chosen, message, options, stats, quiet)
-    read(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
+    encode_question(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive and not quiet:
         print_note(f"{talk.lm.name}: say something; /help lists what else you can do")
@@ -125,7 +125,7 @@ class ChatSession:
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
         page = StdoutWriter()
-        finished = followed(stream, page)
+        finished = write_stream(stream, page)
         self.last = output = stream.output()
         page.write(output.text[page.length :])
         if output.text or finished:

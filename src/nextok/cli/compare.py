@@ -14,7 +14,7 @@ from nextok.cli.flags import (
     Seed,
     System,
 )
-from nextok.cli.generate import Raw, asked, read
+from nextok.cli.generate import Raw, encode_question, read_question
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.report import build_choice_json, build_cost_json, build_timings_json
 from nextok.cli.strategy import draft_named
@@ -44,11 +44,11 @@ def compare(
     """Answer a prompt by each strategy in turn, on one engine, and show what each wrote and what it cost."""
     from nextok.generation.options import CheckedOptions
 
-    question = asked(prompt, system, raw)
+    question = read_question(prompt, system, raw)
     options = CheckedOptions(max_tokens=max_tokens, seed=seed)
     lm = how.load(model, quiet=quiet)
     strategies = _list_strategies(draft, partial(how.load_draft, quiet=quiet))
-    outputs = _write_outputs(lm, read(lm, question, system, raw), strategies, options, quiet)
+    outputs = _write_outputs(lm, encode_question(lm, question, system, raw), strategies, options, quiet)
     if json:
         rows = [
             {"strategy": repr(s), **_collect_facts(output, s, outputs)}

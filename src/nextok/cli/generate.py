@@ -49,16 +49,16 @@ def generate(
     raw: Raw = False,
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
-    question = asked(prompt, system, raw)
+    question = read_question(prompt, system, raw)
     options = text.build_options(strategy, rules)
     chosen = strategy.strategy(text.n, partial(how.load_draft, quiet=shown.quiet))
     started_at = time.perf_counter()
     lm = how.load(model, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
-    stream = lm.start(read(lm, question, system, raw), chosen, options)
+    stream = lm.start(encode_question(lm, question, system, raw), chosen, options)
     page = StdoutWriter()
     alone = max(chosen.texts(), text.n) == 1 and not shown.json
-    finished = followed(stream, page if alone else None)
+    finished = write_stream(stream, page if alone else None)
     output = stream.output()
     silent = not finished and not any(choice.text for choice in output.choices)
     if shown.json:
@@ -83,14 +83,14 @@ def _remark(output: "Output", lm: "LM", strategy: "Strategy", text: TextFlags, s
         remark_on_ending(output, lm, text.max_tokens)
 
 
-def asked(prompt: list[str] | None, system: str | None, raw: bool) -> str:
+def read_question(prompt: list[str] | None, system: str | None, raw: bool) -> str:
     """The prompt, if it goes together with the other two."""
     if raw and system is not None:
         raise ValueError("--raw and --system contradict each other: leave one of them out")
     return read_prompt(prompt or ())
 
 
-def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
+def encode_question(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
     """The prompt's token ids: as it is, or as a conversation of one question."""
     if raw:
         return lm.tokenizer.encode(question)
@@ -101,7 +101,7 @@ def read(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
     return ids
 
 
-def followed(stream: "Stream", page: StdoutWriter | None) -> bool:
+def write_stream(stream: "Stream", page: StdoutWriter | None) -> bool:
     """Write the pieces as they come, if there is a page, to the end (True) or until Ctrl-C (False)."""
     try:
         for piece in stream:

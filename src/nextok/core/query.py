@@ -146,7 +146,7 @@ class Row:
     after: tuple[int, int] | None = None  # of mirostat: the place of an earlier Row of the pass, its token to here
 
 
-def readable(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:
+def select_replies(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:
     """What the strategy hears of the answers, in the order of its question; raises the error of a node among them.
 
     A guess that cannot be read is left out: the text may never come there, and if it does, it is asked for again.
@@ -197,11 +197,11 @@ def pick(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Deco
     choices = yield Query(tuple(nodes), (Pick(sampler),), model)
     for node, choice in choices.items():
         if choice.logprob is not None and model is TARGET:
-            yield chosen(node, choice)
+            yield make_chosen_event(node, choice)
     return {node: choice.token for node, choice in choices.items()}
 
 
-def chosen(node: int, choice: Choice) -> Chosen:
+def make_chosen_event(node: int, choice: Choice) -> Chosen:
     """The event that tells what was chosen after a node."""
     return Chosen(node, choice.token, choice.logprob, choice.top, choice.processed, choice.processed_top)
 

@@ -13,7 +13,7 @@ from nextok.core.tree import Tree
 from nextok.errors import LimitError, NextokError
 from nextok.sampling.past import Past
 from nextok.sampling.sampler import Transform
-from nextok.sampling.seeds import salted
+from nextok.sampling.seeds import salt_seed
 
 
 class Tokenizer(Protocol):
@@ -172,7 +172,7 @@ class Request:
         """
         read, seed = self._rules.apply(node, query.read(position)), self._seed
         if isinstance(read, Draws) or (isinstance(read, Score) and read.per_path):
-            seed = salted(seed, self._tree.path(node, above=self._prompt))
+            seed = salt_seed(seed, self._tree.path(node, above=self._prompt))
         row = Row(index, read, seed, self._tree.depth[node] + 1, self._logprobs)
         if not places or node == self._prompt or last_surprise(row) is None:
             return row

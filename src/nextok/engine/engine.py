@@ -11,7 +11,7 @@ from nextok.core.tree import Tree
 from nextok.engine.fence import check_tokens, concerns_program, describe, drop_frames
 from nextok.engine.job import Job, Sink, never
 from nextok.engine.memo import Memo
-from nextok.engine.prefix import begun
+from nextok.engine.prefix import open_memo
 from nextok.engine.timing import Timing
 from nextok.errors import NextokError
 from nextok.models.base import Feed, Model
@@ -224,7 +224,7 @@ class Engine:
         memos = self._memos.setdefault(tree, {})
         if model not in memos:
             others = {other: known[model] for other, known in self._memos.items() if model in known}
-            memo = begun(tree, wanted[tree][0], model, others, {busy: wanted[busy][0] for busy in shares})
+            memo = open_memo(tree, wanted[tree][0], model, others, {busy: wanted[busy][0] for busy in shares})
             if memo is None:
                 return None
             memos[model] = memo

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from nextok.core.events import Event, Finished, Token
-from nextok.core.query import TARGET, Query, Speed, SpeedOf, readable
+from nextok.core.query import TARGET, Query, Speed, SpeedOf, select_replies
 from nextok.core.request import Request
 from nextok.engine.fence import concerns_program, describe, drop_frames, find_mistake
 from nextok.engine.timing import Clock
@@ -140,7 +140,7 @@ class Job:
         assert self.query
         assert self._steps
         try:
-            replies = readable(self.query, self.answers)
+            replies = select_replies(self.query, self.answers)
         except Exception as error:
             if self.query.model is TARGET:
                 raise

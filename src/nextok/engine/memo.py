@@ -2,7 +2,7 @@
 
 A memo, not a truth: it follows the questions. Whatever is not an ancestor of a node in question is dropped when
 the next question comes, and whatever is missing is read, so that rolling back, reordering beams and letting a
-draft model catch up are not operations that anybody has to call.
+draft model catch up need no operations of their own.
 """
 
 from collections.abc import Iterable

@@ -10,7 +10,9 @@ WORTHWHILE = 64
 """Tokens; fewer are not worth waiting for."""
 
 
-def begun(tree: Tree, node: int, model: Model, memos: Mapping[Tree, Memo], busy: Mapping[Tree, int]) -> Memo | None:
+def open_memo(
+    tree: Tree, node: int, model: Model, memos: Mapping[Tree, Memo], busy: Mapping[Tree, int]
+) -> Memo | None:
     """A memo for a tree that this model has not read, with whatever beginning of `node`'s path another memo has.
 
     `busy`: the trees that are read in the pass being packed, and the node that each of them is on its way to. None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from nextok.core.events import Event, Finished, Token
-from nextok.core.query import TARGET, Decoding, Query, Speed, constant_speed, readable
+from nextok.core.query import TARGET, Decoding, Query, Speed, constant_speed, select_replies
 from nextok.core.request import Request
 from nextok.models.base import Feed, Model
 from nextok.strategies.base import Strategy
@@ -40,7 +40,9 @@ def _reply(
 ) -> Callable[[], Query | Speed | Event]:
     """How the strategy goes on: with its answers, or with what went wrong in a draft model."""
     try:
-        replies = readable(query, {node: _answer(target, request, query, i) for i, node in enumerate(query.nodes)})
+        replies = select_replies(
+            query, {node: _answer(target, request, query, i) for i, node in enumerate(query.nodes)}
+        )
     except Exception as error:
         if query.model is TARGET:
             raise

@@ -18,7 +18,7 @@ def stream(seed: int, index: int) -> int:
     return seed if index == 0 else mix((mix(seed & MASK) + index * GAMMA) & MASK)
 
 
-def salted(seed: int, tokens: Iterable[int]) -> int:
+def salt_seed(seed: int, tokens: Iterable[int]) -> int:
     """The seed of one path, so that noise after different texts is independent."""
     state = mix(seed & MASK)
     for token in tokens:

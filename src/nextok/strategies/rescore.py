@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nextok.core.query import Decoding, chosen, score
+from nextok.core.query import Decoding, make_chosen_event, score
 from nextok.core.request import Request
 from nextok.drafts.base import HasModel
 from nextok.sampling.sampler import Transform
@@ -20,7 +20,7 @@ def rescore(
         tokens = [request.tree.token[node] for node in nodes[1:]]
         choices = yield from score(nodes[:-1], tokens, transforms, per_path)
         for node, choice in choices.items():
-            yield chosen(node, choice)
+            yield make_chosen_event(node, choice)
 
 
 @dataclass(frozen=True)

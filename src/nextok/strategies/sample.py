@@ -42,7 +42,7 @@ class Sampling(Protocol):
         ...
 
 
-def checked_sampler(sampling: Sampling) -> Sampler:
+def check_sampler(sampling: Sampling) -> Sampler:
     """The sampler of a way to choose tokens; ValueError if this is none."""
     if isinstance(sampling, type) or not hasattr(sampling, "sampler"):
         raise ValueError(f"sampling must be Greedy(...), Sample(...) or Chain(...), got {sampling!r}")

@@ -13,7 +13,7 @@ from nextok.core.request import Request
 from nextok.drafts.base import Draft, HasModel, models_of
 from nextok.strategies.base import Strategy
 from nextok.strategies.fence import FencedDraft
-from nextok.strategies.sample import Greedy, Sampling, checked_sampler
+from nextok.strategies.sample import Greedy, Sampling, check_sampler
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Speculate(Strategy):
     sampling: Sampling = Greedy()
 
     def __post_init__(self) -> None:
-        checked_sampler(self.sampling)
+        check_sampler(self.sampling)
         models_of(self.draft)
 
     def is_random(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from nextok.core.query import Row
 from nextok.models.base import Feed
 from nextok.models.torch.passes import isolate_pass
-from nextok.models.torch.readout import answered
+from nextok.models.torch.readout import answer_rows
 from nextok.models.torch.slots import Pool, Region
 
 
@@ -36,4 +36,4 @@ class TorchModel(ABC):
     def answer(self, feeds: Sequence[Feed], rows: Sequence[Row]) -> list[Any]:
         """One pass over all feeds, then the readout on the device; raises what `logits` raises."""
         with self.pool.lock, isolate_pass(self.device):
-            return answered(self.logits(feeds), rows)
+            return answer_rows(self.logits(feeds), rows)

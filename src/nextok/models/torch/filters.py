@@ -44,16 +44,16 @@ def transform(values: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tens
     settled = max((number for number, step in enumerate(steps, 1) if isinstance(step[0], Edit)), default=0)
     for step, parameters in zip(steps[:settled], columns):
         if isinstance(step[0], Edit):
-            values = _edited(values, step)
+            values = _apply_edit(values, step)
         else:  # a later edit may remove what cannot be read: such a row waits for it unfiltered
             readable = values.amax(-1, keepdim=True).isfinite()
-            values = torch.where(readable, _filtered(values, step, parameters), values)
+            values = torch.where(readable, _apply_filter(values, step, parameters), values)
     best = values.amax(-1)  # a filter keeps it finite
     for step, parameters in zip(steps[settled:], columns[settled:]):
         if isinstance(step[0], TopK):
-            values, ids = _narrowed(values, ids, _top_k(values, step, *parameters), _most(step, values))
+            values, ids = _narrow(values, ids, _top_k(values, step, *parameters), _most(step, values))
         else:
-            values = _filtered(values, step, parameters)
+            values = _apply_filter(values, step, parameters)
     return values, ids, best
 
 
@@ -70,7 +70,7 @@ def largest(values: Tensor, count: int) -> Tensor:
     if not count:
         return places.narrow(-1, 0, 0)
     kept = _first(values, values.topk(count).values, torch.full_like(places.narrow(-1, 0, 1), count))
-    values, places = _narrowed(values, places, kept, count)
+    values, places = _narrow(values, places, kept, count)
     return places.gather(-1, values.sort(dim=-1, descending=True, stable=True).indices)
 
 
@@ -93,7 +93,7 @@ def _numbers(each: Any, row: Row) -> tuple[float, ...]:
     return astuple(each)
 
 
-def _edited(values: Tensor, step: Sequence[Any]) -> Tensor:
+def _apply_edit(values: Tensor, step: Sequence[Any]) -> Tensor:
     """Single tokens changed, in float32, as the model writes its scores; `step` has one edit for each row."""
     scores = values.float()
     if isinstance(step[0], Allow):
@@ -124,19 +124,19 @@ def _bits(masks: Sequence[bytes], values: Tensor) -> Tensor:
 def _cells(tokens: Sequence[Sequence[int]], values: Tensor) -> Tensor:
     """Where the tokens of each row are in the flattened block, int64."""
     flat = np.fromiter(chain(*tokens), np.int64)
-    checked_tokens(flat, values.shape[-1])
+    check_tokens(flat, values.shape[-1])
     rows = np.repeat(np.arange(len(tokens)), [len(each) for each in tokens])
     return copy_to_device(rows * values.shape[-1] + flat, values.device)
 
 
-def checked_tokens(tokens: np.ndarray[Any, Any], vocab: int) -> None:
+def check_tokens(tokens: np.ndarray[Any, Any], vocab: int) -> None:
     """ValueError unless all are ids of the vocabulary: a GPU does not survive a look beyond its memory."""
     for token in (tokens.min(initial=0), tokens.max(initial=0)):
         if not 0 <= token < vocab:
             raise ValueError(f"token {token} is none of this model's; its token ids are 0 to {vocab - 1}")
 
 
-def _filtered(values: Tensor, step: Sequence[Any], parameters: Sequence[Tensor]) -> Tensor:
+def _apply_filter(values: Tensor, step: Sequence[Any], parameters: Sequence[Tensor]) -> Tensor:
     if isinstance(step[0], TopK):
         return _only(values, _top_k(values, step, *parameters))
     return FILTERS[type(step[0])](values, *parameters)
@@ -163,7 +163,7 @@ def _first(values: Tensor, descending: Tensor, count: Tensor) -> Tensor:
     return above | (level & (level.cumsum(-1, dtype=torch.int32) <= room))
 
 
-def _narrowed(values: Tensor, ids: Tensor, kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _narrow(values: Tensor, ids: Tensor, kept: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """What is kept, at most `count` in each row, as a block of that width and its ids; the order stays."""
     size = values.shape[-1]
     if count == size:

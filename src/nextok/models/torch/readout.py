@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nextok.core.mirostat import follow
 from nextok.core.query import Candidate, Choice, Drawn, Draws, Pick, Row, Score, Top
-from nextok.models.torch.filters import KNOWN, checked_tokens, largest, log_softmax, transform
+from nextok.models.torch.filters import KNOWN, check_tokens, largest, log_softmax, transform
 from nextok.models.torch.noise import draw_gumbel
 from nextok.models.torch.passes import copy_to_device
 from nextok.readout import readout as reference
@@ -28,7 +28,7 @@ REFERENCE = "reference"
 """The kind of a row with a transform that only the reference knows, as a custom one or mirostat."""
 
 
-def answered(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
+def answer_rows(logits: Tensor, rows: Sequence[Row]) -> list[Any]:
     """Answer each row, on a device in blocks; on the processor numpy, row by row, has less to do."""
     return reference.read(logits.numpy(), rows) if logits.device.type == "cpu" else read(logits, rows)
 
@@ -75,7 +75,7 @@ def _compute(logits: Tensor, kind: Hashable, rows: Sequence[Row]) -> list[Tensor
         distinct = np.unique([row.index for row in rows])
         return [logits.index_select(0, copy_to_device(distinct, logits.device)).double()]
     given = np.array([row.read.token if isinstance(row.read, Score) else 0 for row in rows])
-    checked_tokens(given, logits.shape[-1])
+    check_tokens(given, logits.shape[-1])
     keys = np.array([key(row.seed, row.position) for row in rows], np.uint64).view(np.int64)
     numbers = copy_to_device(np.column_stack([[row.index for row in rows], keys, given]), logits.device)
     index, seeds, tokens = numbers.split_with_sizes((1, 1, 1), -1)

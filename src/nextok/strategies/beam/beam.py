@@ -7,7 +7,7 @@ from nextok.core.query import Decoding, draws, top
 from nextok.core.request import Request
 from nextok.strategies.base import Strategy
 from nextok.strategies.beam.search import Extension, Rules, Search, beams_event, commit_best, commit_common_prefix
-from nextok.strategies.sample import Greedy, Sampling, checked_sampler
+from nextok.strategies.sample import Greedy, Sampling, check_sampler
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Beam(Strategy):
     sampling: Sampling = Greedy()
 
     def __post_init__(self) -> None:
-        checked_sampler(self.sampling)
+        check_sampler(self.sampling)
         most = min(self.width, self.rules.wanted)
         if type(self.n) is not int or not 1 <= self.n <= most:
             limit = "width" if most == self.width else "patience * width"

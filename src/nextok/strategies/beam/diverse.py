@@ -18,7 +18,7 @@ from nextok.strategies.beam.search import (
     commit_best,
     commit_common_prefix,
 )
-from nextok.strategies.sample import Greedy, Sampling, checked_sampler
+from nextok.strategies.sample import Greedy, Sampling, check_sampler
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class DiverseBeam(Strategy):
     def __post_init__(self) -> None:
         check_whole("groups", self.groups, 1)
         check_number("diversity", self.diversity, 0, 1000)
-        if checked_sampler(self.sampling).noise:
+        if check_sampler(self.sampling).noise:
             raise ValueError(f"a diverse beam does not draw; use Greedy(...) or Chain(..., draw=False), got {self!r}")
         if Rules(self.width, 0, False, 1).width % self.groups:
             raise ValueError(f"width must be a multiple of groups ({self.groups}), got {self.width!r}")

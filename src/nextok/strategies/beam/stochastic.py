@@ -9,7 +9,7 @@ from nextok.core.query import Decoding, Drawn, draws
 from nextok.core.request import Request
 from nextok.strategies.base import Strategy
 from nextok.strategies.beam.search import beams_event, best_first, check_width, commit_best, commit_common_prefix
-from nextok.strategies.sample import Sample, Sampling, checked_sampler
+from nextok.strategies.sample import Sample, Sampling, check_sampler
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StochasticBeam(Strategy):
 
     def __post_init__(self) -> None:
         check_width(self.width)
-        if not checked_sampler(self.sampling).noise:
+        if not check_sampler(self.sampling).noise:
             raise ValueError(f"a stochastic beam draws; sampling must be one that does, got {self.sampling!r}")
 
     def texts(self) -> int:
