@@ -358,12 +358,12 @@ def test_exact_precision_writes_the_texts_of_transformers():
 
 @pytest.mark.model
 def test_fast_precision_stays_near(smollm2):
-    """Over more than 5,000 positions: the distance of the distributions, and how often the best token is the same."""
+    """Over 2,500 positions: the distance of the distributions, and how often the best token is the same."""
     lm = nt.load("smollm2", backend="native")
     fast, licence = lm.model, lm.tokenizer.encode((Path(__file__).parent.parent / "LICENSE").read_text())
     texts = [text["prompt"] + text["tokens"] for text in TEXTS.values()]
-    texts += [licence[start : start + 500] for start in range(0, len(licence), 500)]
-    sampled = lm.generate([text["prompt"] for text in TEXTS.values()], nt.Sample(), max_tokens=96, seed=1)
+    texts += [licence[start : start + 500] for start in range(0, len(licence), 1000)]
+    sampled = lm.generate([text["prompt"] for text in TEXTS.values()], nt.Sample(), max_tokens=48, seed=1)
     texts += [text["prompt"] + output.tokens for text, output in zip(TEXTS.values(), sampled)]
     distances, same = [], []
     for tokens in texts:
@@ -372,7 +372,7 @@ def test_fast_precision_stays_near(smollm2):
         p, q = (each - np.log(np.exp(each).sum(1, keepdims=True)) for each in (exact, near))
         distances += (np.exp(p) * (p - q)).sum(1).tolist()
         same += (exact.argmax(1) == near.argmax(1)).tolist()
-    assert len(same) > 5000
+    assert len(same) > 2500
     assert np.mean(distances) < 0.005
     assert np.mean(same) > 0.96
 
