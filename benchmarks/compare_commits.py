@@ -1,6 +1,6 @@
 """`nextok bench` of two commits in turn, A B A B: the ratio of each figure, pair by pair.
 
-    python benchmarks/compare_commits.py OLD/.venv/bin/python NEW/.venv/bin/python [--rounds 5] [-- --quick]
+    python benchmarks/compare_commits.py OLD/.venv/bin/python NEW/.venv/bin/python [--rounds 5]
 
 Each commit stands built in its own environment. A ratio above 1 means that the second one is faster. The spread of
 the pairs says how much the machine itself changed. Nothing else may run.
@@ -32,11 +32,12 @@ def main():
     parser.add_argument("old")
     parser.add_argument("new")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("arguments", nargs="*", help="of nextok bench")
+    parser.add_argument("--arguments", default="--quick --rounds 3", help="those of nextok bench, in one string")
     options = parser.parse_args()
+    arguments = options.arguments.split()
     ratios = defaultdict(list)
     for _ in range(options.rounds):
-        old, new = measure(options.old, options.arguments), measure(options.new, options.arguments)
+        old, new = measure(options.old, arguments), measure(options.new, arguments)
         for name in old:
             faster = new[name] / old[name] if name.startswith(HIGHER_IS_FASTER) else old[name] / new[name]
             ratios[name].append(faster)
