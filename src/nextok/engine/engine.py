@@ -49,6 +49,7 @@ class Engine:
         self._jobs: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._abandoned: deque[Job] = deque()
+        self._has_deadlines = False
         self._closed = False
         # Caches belong to trees: the next turn of a chat finds what the last one has read, and when the tree is
         # no longer referenced they are freed.
@@ -74,6 +75,7 @@ class Engine:
         if self._closed:
             raise NextokError(CLOSED)
         job = Job(request, strategy, sink, is_full, self.timing.clock, timeout)
+        self._has_deadlines = self._has_deadlines or timeout is not None
         self._waiting.append(job)
         return job
 
@@ -109,7 +111,7 @@ class Engine:
         if asking := [job for job in active if not job.ended]:
             self._pass(self.target, asking)
         self._jobs = [job for job in self._jobs if not job.ended]
-        return any(not job.is_full() for job in self.jobs)
+        return any(not job.ended and not job.is_full() for job in (*self._jobs, *self._waiting))
 
     def run(self) -> None:
         """Step until every request is finished."""
@@ -118,11 +120,12 @@ class Engine:
 
     def _end_late(self) -> None:
         """End the requests whose time is over."""
-        late = [job for job in self.jobs if job.deadline is not None]
-        now = self.timing.clock() if late else 0.0
-        for job in late:
-            if job.deadline is not None and now >= job.deadline:
-                job.end("timeout")
+        if self._has_deadlines:
+            now, jobs = self.timing.clock(), self.jobs
+            for job in jobs:
+                if job.deadline is not None and now >= job.deadline:
+                    job.end("timeout")
+            self._has_deadlines = any(job.deadline is not None for job in jobs)
 
     def _seat(self) -> list[Job]:
         """The requests that take part in this step, new ones among them."""

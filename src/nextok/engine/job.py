@@ -25,6 +25,10 @@ MOST_EVENTS = 1_000_000
 log = logging.getLogger("nextok")
 
 
+def _ignore(event: Event) -> None:
+    """A receiver that is not told any more."""
+
+
 def never() -> bool:
     """A receiver that takes any number of events."""
     return False
@@ -114,6 +118,7 @@ class Job:
             drop_frames(error)
         self.request.finish(reason, error)
         self._deliver_the_rest()
+        self.sink, self.is_full = _ignore, never  # they know who knows the job: in a circle caches would stay
         steps, self._steps, self.query = self._steps, None, None
         try:
             if steps:

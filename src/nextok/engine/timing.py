@@ -1,7 +1,7 @@
 """How long a pass takes, learnt from the passes that an engine makes anyway: there is no calibration, and no file.
 
-A prediction is a stated prior times a factor. The factor comes from passes of this size, as far as they are recent,
-else from other passes of this model, else from passes of any model. What surprises makes older times count less. So a
+A prediction is a stated prior times a factor. The factor comes from passes of this size or the nearest one, as far
+as they are recent, else from other passes of this model, else from passes of any model. What surprises makes older times count less. So a
 busy minute spoils the next seconds only.
 """
 
@@ -24,8 +24,6 @@ FEW_SHARE, MANY_SHARE = 0.05, 0.2
 """Cost of one more token up to and beyond FEW_TOKENS, as shares of a pass of one token, before measurements."""
 SIZES = (*range(1, 9), 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Upper ends, in tokens, of the classes of passes that are told apart."""
-SLOTS_RATIO = 4
-"""Ratio of the upper ends of two neighbouring classes of slots seen by a token; the first ends at 256 slots."""
 HALF_LIFE = 64
 """Number of passes of a model after which an observation counts half."""
 MOST_TRUST = 3.0
@@ -71,16 +69,28 @@ class _Mean:
 class _Costs:
     """The means of one model: of all its passes, and of each class of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: Model) -> None:
+        self._one_token = max(model.bytes_per_token, 1) / PRIOR_BANDWIDTH  # seconds, before measurements
         self.passes = 0
         self.surprised = False  # since the last pass without guesses
         self.whole = _Mean()
         self.classes: dict[tuple[int, int], _Mean] = {}
 
+    def prior(self, tokens: int) -> float:
+        """Seconds of a pass of so many tokens, before measurements."""
+        few, many = min(tokens, FEW_TOKENS) - 1, max(tokens - FEW_TOKENS, 0)
+        return self._one_token * (1 + FEW_SHARE * few + MANY_SHARE * many)
+
     def factor(self, key: tuple[int, int], others: float) -> float:
         """What the prior of such a pass is multiplied by; `others`: what other models say."""
         factor = self.whole.blend(others, self.passes)
-        return self.classes[key].blend(factor, self.passes) if key in self.classes else factor
+        mean = self.classes.get(key) or self._nearest(key)
+        return mean.blend(factor, self.passes) if mean else factor
+
+    def _nearest(self, key: tuple[int, int]) -> _Mean | None:
+        """The mean of the class with the nearest number of tokens, among those that see as many slots."""
+        alike = [each for each in self.classes if each[1] == key[1]]
+        return self.classes[min(alike, key=lambda each: abs(each[0] - key[0]))] if alike else None
 
     def add(self, key: tuple[int, int], factor: float) -> None:
         """Take in one observation; one that was not expected makes all older ones less trusted."""
@@ -105,26 +115,20 @@ class Timing:
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
-        self._passes = 0
-        self._whole = _Mean()  # over all models
         self._models: WeakKeyDictionary[Model, _Costs] = WeakKeyDictionary()
+        self._latest: _Costs | None = None  # of the model that was measured last
 
     def learn(self, model: Model, tokens: int, slots: int, seconds: float) -> None:
         """A pass that read `tokens` tokens, each of which saw about `slots` slots, took so many seconds."""
-        if seconds <= 0:  # a clock that stands still, as in tests, says nothing
-            return
-        factor = math.log(seconds / _prior(model, tokens))
-        costs = self._models.setdefault(model, _Costs())
-        costs.add(_class_of(tokens, slots), factor)
-        self._passes += 1
-        self._whole.add(factor, self._passes)
+        if seconds > 0:  # a clock that stands still, as in tests, says nothing
+            self._latest = costs = self._costs(model)
+            costs.add(_class_of(tokens, slots), math.log(seconds / costs.prior(tokens)))
 
     def seconds(self, model: Model, tokens: int, slots: int) -> float:
         """What such a pass is expected to take."""
-        factor = self._whole.blend(0.0, self._passes)
-        if costs := self._models.get(model):
-            factor = costs.factor(_class_of(tokens, slots), factor)
-        return _prior(model, tokens) * math.exp(factor)
+        costs = self._costs(model)
+        others = self._latest.whole.value if self._latest else 0.0
+        return costs.prior(tokens) * math.exp(costs.factor(_class_of(tokens, slots), others))
 
     def speed_of(self, target: Model, draft: Any, rows: int, gained: int, slots: int) -> SpeedOf:
         """Tokens per second of a batch, by what one request guesses in it.
@@ -132,9 +136,9 @@ class Timing:
         `draft`: the model that guesses; None: guesses cost nothing. `rows` are in the target's pass without guesses,
         and the other requests gain `gained` tokens from it. When a pass without guesses is due, it is endlessly fast.
         """
-        costs, plain = self._models.get(target), _class_of(rows, slots)
-        due = costs is not None and not gained and costs.is_due(plain)
-        if due and costs:
+        costs = self._costs(target)
+        due = not gained and costs.is_due(_class_of(rows, slots))
+        if due:
             costs.surprised = False
         per_pass = 0.0 if draft is None else self.seconds(draft, 1, slots)
 
@@ -144,6 +148,12 @@ class Timing:
             return (gained + expected) / (self.seconds(target, rows + guesses, slots) + passes * per_pass)
 
         return speed_of
+
+    def _costs(self, model: Model) -> _Costs:
+        costs = self._models.get(model)
+        if costs is None:
+            costs = self._models[model] = _Costs(model)
+        return costs
 
     def most_tokens(self, model: Model, slots: int, seconds: float, most: int) -> int:
         """How many tokens, at most `most`, a pass may read that is to take no longer than `seconds`; at least 1."""
@@ -160,10 +170,5 @@ class FreeTiming(Timing):
         return constant_speed
 
 
-def _prior(model: Model, tokens: int) -> float:
-    few, many = min(tokens, FEW_TOKENS) - 1, max(tokens - FEW_TOKENS, 0)
-    return max(model.bytes_per_token, 1) / PRIOR_BANDWIDTH * (1 + FEW_SHARE * few + MANY_SHARE * many)
-
-
 def _class_of(tokens: int, slots: int) -> tuple[int, int]:
-    return bisect_left(SIZES, tokens), max(0, math.ceil(math.log(max(slots, 1) / 256, SLOTS_RATIO)))
+    return bisect_left(SIZES, tokens), (max(slots - 1, 0) >> 8).bit_length() + 1 >> 1
