@@ -8,8 +8,9 @@ from nextok.drafts.base import Draft, HasModel, Propose, check_has_model, check_
 from nextok.drafts.guesses import Guesses
 from nextok.sampling.sampler import Sampler
 
-RATES = (0.6,)
-"""How often a guess is expected to come true, wherever it is made."""
+RATES, RATES_WEIGHT = (0.75,), 6.0
+"""How often a guess is expected to come true, wherever it is made, and the number of observations that this counts
+for: few, since pairs of models and kinds of text differ much."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DraftModel(Draft):
     def begin(self, request: Request, sampler: Sampler) -> Propose:
         """Nothing has been guessed yet; the engine knows what the draft model has read."""
         model = self.lm.model
-        guesses = Guesses(request, RATES, model)
+        guesses = Guesses(request, RATES, model, weight=RATES_WEIGHT)
 
         def propose() -> Decoding[list[int]]:
             node, nodes = request.tip, list[int]()

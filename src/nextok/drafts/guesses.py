@@ -7,7 +7,7 @@ from operator import eq
 from nextok.core.query import Decoding, Speed
 from nextok.core.request import Request
 from nextok.drafts.base import Reader
-from nextok.drafts.pace import TRIAL, Pace, Probing
+from nextok.drafts.pace import PRIOR_WEIGHT, TRIAL, Pace, Probing
 
 
 class Guesses:
@@ -16,6 +16,7 @@ class Guesses:
     `rates`: how often a guess is expected to come true after a match of 0, 1, 2, ... tokens; see Pace.
     `model`: the draft model that guesses; None: guesses cost nothing.
     `size`: how many guesses there are, so many tokens ahead; by default as many as tokens.
+    `weight`: how many observations the rates count for at first.
     `trial`: how many tokens ahead to try now and then, when guesses of a model do not pay.
     """
 
@@ -26,13 +27,14 @@ class Guesses:
         model: Reader | None = None,
         size: Callable[[int], int] = int,
         trial: int = TRIAL,
+        weight: float = PRIOR_WEIGHT,
     ) -> None:
         self._request = request
         self._model = model
         # Ids that mean something to both models: either may have more rows, padded to a round number.
         self.shared_ids = 0 if model is None else min(model.vocab_size, request.limits.vocab_size or model.vocab_size)
         self._size = size
-        self._pace = Pace(rates)
+        self._pace = Pace(rates, weight)
         self._probing = Probing(trial)
         self._match = 0
         self._outcomes: Callable[[], Iterable[bool]] = tuple  # whether the last guesses were right, in order

@@ -7,7 +7,7 @@ from nextok.core.query import SpeedOf
 DECAY = 0.98
 """Factor by which the weight of old observations shrinks with each new one of the same match length."""
 PRIOR_WEIGHT = 20.0
-"""Number of observations that the expected rates count for at first."""
+"""Number of observations that expected rates, measured on many texts, count for at first."""
 MARGIN = 1.02
 """Smallest ratio of the speed with a further guess to the speed without any, at which it is made."""
 TRIAL = 2
@@ -19,9 +19,9 @@ FIRST_WAIT, LONGEST_WAIT = 8, 128
 class Pace:
     """The rate at which guesses come true, for each length of the match they are made from."""
 
-    def __init__(self, rates: Sequence[float]) -> None:
-        self._true = [rate * PRIOR_WEIGHT for rate in rates]
-        self._all = [PRIOR_WEIGHT] * len(rates)
+    def __init__(self, rates: Sequence[float], weight: float = PRIOR_WEIGHT) -> None:
+        self._true = [rate * weight for rate in rates]
+        self._all = [weight] * len(rates)
 
     def rate(self, match: int) -> float:
         """The chance that the next token is as guessed after a match of so many tokens."""

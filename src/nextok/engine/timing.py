@@ -1,8 +1,8 @@
 """How long a pass takes, learnt from the passes that an engine makes anyway: there is no calibration, and no file.
 
-A prediction is a stated prior times a factor. The factor comes from passes of this size or the nearest one, as far
-as they are recent, else from other passes of this model, else from passes of any model. What surprises makes older times count less. So a
-busy minute spoils the next seconds only.
+A prediction is a stated prior times a factor. The factor comes from passes of this size, or else of the nearest one,
+as far as they are recent, else from other passes of this model, else from passes of any model. What surprises makes
+older times count less. So a busy minute spoils the next seconds only.
 """
 
 import math
@@ -32,7 +32,7 @@ DOUBT = 0.25
 """Number of observations that more general knowledge is worth beside those of a kind."""
 SURPRISE = math.log(1.6)
 """Logarithm of the factor between a time and its prediction, from which on older observations are trusted less."""
-KEPT_TRUST = 0.25
+KEPT_TRUST = 0.05
 """Share of their trust that older observations keep then."""
 PLAIN_EVERY, PLAIN_AFTER_SURPRISE = 64, 8
 """Number of passes after which one without guesses is due, so that the others have something to be compared with."""
@@ -96,7 +96,7 @@ class _Costs:
         """Take in one observation; one that was not expected makes all older ones less trusted."""
         if key in self.classes and abs(factor - self.classes[key].value) > SURPRISE:
             self.surprised = True
-            for mean in self.classes.values():
+            for mean in (self.whole, *self.classes.values()):
                 mean.trust *= KEPT_TRUST
         self.passes += 1
         self.whole.add(factor, self.passes)
