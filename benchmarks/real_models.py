@@ -19,7 +19,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from nextok.hub.cache import Content, cache_folder, is_whole
+from nextok.hub.cache import Content, get_cache_folder, is_whole
 
 BLOCK = 1 << 20
 """Bytes that are in memory at a time while a part is joined."""
@@ -117,7 +117,7 @@ def stamp(path: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(MODELS)}; all if none is given")
-    parser.add_argument("--into", type=Path, default=cache_folder() / "models", help="the folder (%(default)s)")
+    parser.add_argument("--into", type=Path, default=get_cache_folder() / "models", help="the folder (%(default)s)")
     parser.add_argument("--list", action="store_true", help="only print names, sizes and paths")
     arguments = parser.parse_args()
     for name in arguments.names:

@@ -434,8 +434,10 @@ def test_what_surrounds_a_call_changes_nothing(surrounding):
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_nothing_is_left_behind(options, interrupted, monkeypatch):
     """Neither the model's memory nor, in that of an LM, a region; without waiting for the garbage collector."""
+    from nextok.engine.timing import FreeTiming, Timing
     from nextok.models.torch.llama import LlamaTorch
 
+    monkeypatch.setattr(Timing, "speed_of", FreeTiming.speed_of)  # so that the assistant is asked
     pools, count, answer = set(), itertools.count(), LlamaTorch.answer
 
     def answered(model, *arguments):

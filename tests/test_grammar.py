@@ -16,6 +16,7 @@ from nextok.core.ending import Limits
 from nextok.core.query import Pick, Query
 from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
+from nextok.engine.timing import FreeTiming
 from nextok.errors import DeadEndError, NextokError
 from nextok.grammar.matching import MOST_STATES
 from nextok.lm import LM
@@ -106,7 +107,8 @@ def lettered(scores=None, letters=LETTERS, ends=("<eos>",), eos=True, padding=2)
     if eos:
         metadata["tokenizer.ggml.eos_token_id"] = len(letters)
     size = len(names) + padding
-    return LM(ToyModel(size, scores or make_scores(size, 5), 64), build_tokenizer(metadata), "lettered")
+    model = ToyModel(size, scores or make_scores(size, 5), 64)
+    return LM(model, build_tokenizer(metadata), "lettered", timing=FreeTiming())
 
 
 def spelled(byte):

@@ -378,14 +378,14 @@ def test_fast_precision_stays_near(smollm2):
 
 
 MEMORY = """
-from nextok.tools.footprint import peak_memory
+from nextok.tools.footprint import read_peak_memory
 from nextok.formats import open_model
 from nextok.hub import resolve
 from nextok.models.native import NativeModel
 path = resolve("smollm2").path
-before = peak_memory()
+before = read_peak_memory()
 NativeModel(open_model(path))
-print((peak_memory() - before) / path.stat().st_size)
+print((read_peak_memory() - before) / path.stat().st_size)
 """
 
 

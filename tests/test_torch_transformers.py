@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_prompt_lookup_writes_what_plain_decoding_writes_there_and_here(backend,
 @EVERY
 def test_assisted_decoding_writes_what_plain_decoding_writes_there_and_here(backend, kind):
     """Here all texts at once, each with a draft of its own length."""
-    lent = type("Lent", (), {"model": drafter(backend, kind)})
+    lent = SimpleNamespace(model=drafter(backend, kind))
     strategy = nt.Speculate(nt.DraftModel(lent, max_draft=5))
     found = written(ours(backend, kind), strategy, PROMPTS, ENDS, AT_MOST)
     assert found == greedy(tiny(kind), PROMPTS, ENDS, AT_MOST)
@@ -139,7 +140,7 @@ def test_transformers_refuses_to_assist_a_batch():
 @EVERY
 def test_drafts_of_different_lengths_share_a_pass(backend, kind):
     model, shapes = ours(backend, kind), []
-    lent = type("Lent", (), {"model": drafter(backend, kind)})
+    lent = SimpleNamespace(model=drafter(backend, kind))
     engine = Engine(Watched(model, shapes), timing=FreeTiming())
     drafts = [nt.DraftModel(lent, max_draft=5), nt.PromptLookup(max_draft=3, shortest=1)]
     for index, prompt in enumerate(PROMPTS):
@@ -168,7 +169,7 @@ class Watched:
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_speculation_is_sampling_token_for_token(backend, kind, sampling):
     model = ours(backend, kind)
-    lent = type("Lent", (), {"model": drafter(backend, kind)})
+    lent = SimpleNamespace(model=drafter(backend, kind))
     drafts = (nt.PromptLookup(max_draft=4, shortest=1), nt.DraftModel(lent, 4), nt.TokenTree(lent, widths=(2, 2)))
     plain = written(model, SAMPLINGS[sampling], PROMPTS, ENDS, 14)
     for draft in drafts:
@@ -253,7 +254,7 @@ def test_sampling_follows_the_softmax_of_transformers(backend, kind):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_speculative_sampling_follows_it_too(backend):
     sampling = nt.Sample(temperature=2.5)
-    lent = type("Lent", (), {"model": ours(backend, "llama", seed=1, vocab=FEW)})
+    lent = SimpleNamespace(model=ours(backend, "llama", seed=1, vocab=FEW))
     counts = drawn(ours(backend, "llama", vocab=FEW), nt.Speculate(nt.DraftModel(lent, 3), sampling))
     assert fits(counts, enumerated("llama", sampling))
 

@@ -4,10 +4,6 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from unittest.mock import patch
-
-from nextok.engine.timing import Timing
-from toys import FreeTiming
 
 DOCS = Path(__file__).parents[1] / "docs"
 ENGLISH, CHINESE = DOCS / "tutorial.md", DOCS / "tutorial.zh.md"
@@ -32,12 +28,11 @@ def blocks(document):
 
 
 def printed(document):
-    """What each python block prints, all run in one namespace; how much is drafted does not depend on a clock."""
+    """What each python block prints, all run in one namespace."""
     names = {"__name__": "tutorial"}
     texts = []
     for code, _ in blocks(document):
-        free = patch.object(Timing, "speed_of", FreeTiming.speed_of)
-        with free, contextlib.redirect_stdout(io.StringIO()) as out:
+        with contextlib.redirect_stdout(io.StringIO()) as out:
             exec(compile(code, f"<tutorial: {code.splitlines()[0]}>", "exec"), names)
         texts.append(out.getvalue())
     return texts

@@ -56,6 +56,7 @@ class Request:
         self._seed = seed
         self._logprobs = logprobs
         self._tokenizer = tokenizer
+        self._masks = masks
         self._ending = Ending(tree, prompt, limits)
         self._rules = Rules(tree, prompt, limits, self._ending, masks)
         self._tokens: list[int] = []
@@ -100,6 +101,11 @@ class Request:
         if self._tokenizer is None:
             raise NextokError("this request has no tokenizer, only token ids; run the model through an LM")
         return self._tokenizer
+
+    @property
+    def masks(self) -> tuple[Transform, ...]:
+        """What is done to every row of scores before the transforms of the strategy."""
+        return self._masks
 
     @property
     def tokens(self) -> list[int]:
