@@ -27,7 +27,10 @@ def surprises_of(answer: Any) -> Iterator[tuple[int, float]]:
 
 def last_surprise(row: Row) -> Surprise | None:
     """The mirostat of a row, if it has one; of several, the last one says what mu becomes."""
-    return next((each for each in reversed(row.read.transforms) if isinstance(each, Surprise)), None)
+    for each in reversed(row.read.transforms):
+        if isinstance(each, Surprise):
+            return each
+    return None
 
 
 def follow(row: Row, rows: Sequence[Row], answers: Sequence[Any]) -> Row:

@@ -164,6 +164,8 @@ class Request:
 
     def take_events(self) -> list[Token | Finished]:
         """The events of `commit` and `finish` that have not been delivered yet, for the engine or the reference."""
+        if not self._events:
+            return self._events
         events, self._events = self._events, []
         return events
 

@@ -97,11 +97,12 @@ class Engine:
     def step(self) -> bool:
         """One pass of the target for all requests; drafts first, so that all meet there.
 
-        False: nothing is left to do until a request is submitted, or one that pauses goes on.
+        False: there was nothing to do, until a request is submitted or one that pauses goes on.
         """
         while self._abandoned:
             self.cancel(self._abandoned.popleft())
-        self._end_late()
+        if self._has_deadlines:
+            self._end_late()
         active = self._seat()
         for job in active:  # answered, but Ctrl-C came before the strategy received it
             if not job.ended and job.is_ready:
@@ -111,7 +112,7 @@ class Engine:
         if asking := [job for job in active if not job.ended]:
             self._pass(self.target, asking)
         self._jobs = [job for job in self._jobs if not job.ended]
-        return any(not job.ended and not job.is_full() for job in (*self._jobs, *self._waiting))
+        return bool(active)
 
     def run(self) -> None:
         """Step until every request is finished."""
@@ -120,12 +121,11 @@ class Engine:
 
     def _end_late(self) -> None:
         """End the requests whose time is over."""
-        if self._has_deadlines:
-            now, jobs = self.timing.clock(), self.jobs
-            for job in jobs:
-                if job.deadline is not None and now >= job.deadline:
-                    job.end("timeout")
-            self._has_deadlines = any(job.deadline is not None for job in jobs)
+        now, jobs = self.timing.clock(), self.jobs
+        for job in jobs:
+            if job.deadline is not None and now >= job.deadline:
+                job.end("timeout")
+        self._has_deadlines = any(job.deadline is not None for job in jobs)
 
     def _seat(self) -> list[Job]:
         """The requests that take part in this step, new ones among them."""
@@ -155,7 +155,7 @@ class Engine:
             self._isolate(model, jobs, error)
             return
         for job in jobs:
-            job.passes += bool(job.query and job.query.model is TARGET and job.request.tree in shares)
+            job.passes += bool(job.query and job.query.model is TARGET and job.tree in shares)
         for (job, node), row, reply in zip(readers, rows, replies):
             try:
                 job.request.learn(node, row, reply)
@@ -164,7 +164,7 @@ class Engine:
             job.answers[node] = reply
             job.served = self.passes
         for job in jobs:
-            if not job.ended and not job.unanswered:
+            if not job.ended and job.is_answered:
                 self._advance(job)
 
     def _isolate(self, model: Model, jobs: list[Job], error: BaseException) -> None:
@@ -177,30 +177,32 @@ class Engine:
             return
         for job in jobs:
             answers = job.answers  # of this question; the next one has its own
-            while not job.ended and job.answers is answers and job.unanswered:
+            while not job.ended and job.answers is answers and not job.is_answered:
                 self._pass(model, [job])
 
     def _answer(self, model: Model, shares: Shares, rows: list[Row]) -> list[Any]:
         """One forward pass, timed."""
         feeds = [feed for feed, _ in shares.values()]
+        tokens = 0
         for feed in feeds:
             check_tokens(feed.tokens, model)
-        began_at = self.timing.clock()
+            tokens += len(feed.tokens)
+        clock = self.timing.clock
+        began_at = clock()
         replies = model.answer(feeds, rows)
         if not isinstance(replies, list) or len(replies) != len(rows):
             raise NextokError(f"a model must answer each of {len(rows)} rows, in a list, got {describe(replies)}")
-        seconds = self.timing.clock() - began_at
         if feeds:
-            self.timing.learn(model, sum(len(feed.tokens) for feed in feeds), feeds[0].find_position(0) + 1, seconds)
+            self.timing.learn(model, tokens, feeds[0].find_position(0) + 1, clock() - began_at)
         return replies
 
     def _tokens_for(self, model: Model, jobs: list[Job]) -> int:
         """How many tokens this pass may read: fewer where a prompt is read while other requests decode."""
         decoding = [job for job in jobs if job.served]
-        if not decoding or len(decoding) == len(jobs):
+        if len(decoding) in (0, len(jobs)):
             return self.budget
         rows = sum(len(job.unanswered) for job in decoding)
-        slots = max(job.request.tree.depth[job.request.tip] for job in decoding)
+        slots = max(job.tree.depth[job.request.tip] for job in decoding)
         quick = self.timing.most_tokens(model, slots, PROMPT_SECONDS, self.budget)
         return min(self.budget, max(quick, rows + LEAST_PROMPT_TOKENS))
 
@@ -209,10 +211,10 @@ class Engine:
         live: dict[Tree, list[int]] = {}
         for job in self._jobs:
             if not job.ended:
-                live.setdefault(job.request.tree, []).extend(job.asked.get(model, ()))
+                live.setdefault(job.tree, []).extend(job.asked.get(model, ()))
         wanted: dict[Tree, list[int]] = {}
         for job in sorted(jobs, key=lambda job: (job.served == 0, job.served)):
-            wanted.setdefault(job.request.tree, []).extend(job.unanswered)
+            wanted.setdefault(job.tree, []).extend(job.unanswered)
         shares: Shares = {}
         budget = most = self._tokens_for(model, jobs)
         for tree, nodes in wanted.items():
@@ -242,7 +244,7 @@ class Engine:
         rows: list[Row] = []
         readers: list[tuple[Job, int]] = []
         for job in jobs:
-            tree, query, places = job.request.tree, job.query, dict[int, int]()
+            tree, query, places = job.tree, job.query, dict[int, int]()
             for position, node in enumerate(query.nodes if query else ()):
                 if query and (tree, node) in index and node not in job.answers:
                     try:
@@ -264,4 +266,4 @@ class Engine:
     def _forget(self, model: Model, jobs: list[Job]) -> None:
         """Drop caches whose content is uncertain; they are read again when needed."""
         for job in jobs:
-            self._memos.get(job.request.tree, {}).pop(model, None)
+            self._memos.get(job.tree, {}).pop(model, None)

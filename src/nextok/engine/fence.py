@@ -24,8 +24,6 @@ COMMITTED = (Token, Finished)
 
 def find_mistake(item: Any, request: Request, target: Model) -> Exception | None:
     """What is wrong with a question or event that a strategy has yielded, if anything is."""
-    if isinstance(item, COMMITTED):
-        return None
     try:
         if isinstance(item, Query):
             check_query(item, request, target)

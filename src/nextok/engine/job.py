@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from nextok.core.events import Event, Finished, Token
+from nextok.core.events import Event
 from nextok.core.query import TARGET, Query, Speed, SpeedOf, select_replies
 from nextok.core.request import Request
-from nextok.engine.fence import concerns_program, describe, drop_frames, find_mistake
+from nextok.engine.fence import COMMITTED, concerns_program, describe, drop_frames, find_mistake
 from nextok.engine.timing import Clock
 from nextok.errors import NextokError
 from nextok.models.base import Model
@@ -47,6 +47,7 @@ class Job:
         timeout: float | None,
     ) -> None:
         self.request = request
+        self.tree = request.tree
         self.strategy = strategy
         self.sink = sink
         self.is_full = is_full  # whether its receiver wants a pause
@@ -67,7 +68,12 @@ class Job:
     @property
     def is_ready(self) -> bool:
         """Whether the strategy can go on: it has not begun, or its question is answered."""
-        return self._steps is None or not self.unanswered
+        return self._steps is None or self.is_answered
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether no node of the query waits for an answer."""
+        return self.query is None or len(self.answers) == len(self.query.nodes)
 
     @property
     def unanswered(self) -> list[int]:
@@ -81,18 +87,21 @@ class Job:
             item = self._begin() if self._steps is None else self._reply()
             for _ in range(MOST_EVENTS):
                 self._deliver()
-                if isinstance(item, Query) and self._is_over():
-                    return
-                if mistake := self._find_mistake(item, target):
-                    item = self._resume(mistake=mistake)
-                    continue
+                reply = mistake = None
                 if isinstance(item, Query):
-                    self._ask(item, target)
-                    return
-                reply = speed_of(self, item) if isinstance(item, Speed) else None
-                if not isinstance(item, Speed | Token | Finished):  # the last two are delivered already
-                    self.sink(item)
-                item = self._resume(reply)
+                    if self._is_over():
+                        return
+                    mistake = self._find_mistake(item, target)
+                    if not mistake:
+                        self._ask(item, target)
+                        return
+                elif not isinstance(item, COMMITTED):  # those have been delivered
+                    mistake = find_mistake(item, self.request, target)
+                    if isinstance(item, Speed) and not mistake:
+                        reply = speed_of(self, item)
+                    elif not mistake:
+                        self.sink(item)
+                item = self._resume(reply, mistake)
             raise NextokError(f"the strategy yielded {MOST_EVENTS:,} events without a question; it was stopped")
         except StopIteration:
             self.end("error", NextokError("the strategy stopped before its text was finished"))
@@ -159,7 +168,8 @@ class Job:
         return self._steps.throw(mistake) if mistake else self._steps.send(reply)
 
     def _deliver(self) -> None:
-        self._untold.extend(self.request.take_events())
+        if events := self.request.take_events():
+            self._untold.extend(events)
         while self._untold:  # if the receiver raises, it is still told of the end
             self.sink(self._untold.popleft())
 
@@ -180,9 +190,9 @@ class Job:
         self.end("cancelled")
         return True
 
-    def _find_mistake(self, item: Any, target: Model) -> Exception | None:
-        mistake = find_mistake(item, self.request, target)
-        if not mistake and isinstance(item, Query) and item.model is not TARGET and item.model is not target:
+    def _find_mistake(self, query: Query, target: Model) -> Exception | None:
+        mistake = find_mistake(query, self.request, target)
+        if not mistake and query.model is not TARGET and query.model is not target:
             self._questions_to_drafts += 1
             if self._questions_to_drafts > MOST_QUESTIONS_TO_DRAFTS:
                 most = MOST_QUESTIONS_TO_DRAFTS

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from itertools import takewhile
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from nextok.core.query import SpeedOf, constant_speed
 from nextok.models.base import Model
@@ -53,23 +53,25 @@ class _Mean:
 
     def add(self, value: float, now: int) -> None:
         """Take in one observation, made in pass number `now`."""
-        trust = self._trust_at(now)
-        self.value += (value - self.value) / (trust + 1)
-        self.trust, self.seen_at = min(trust + 1, MOST_TRUST), now
+        trust = self._trust_at(now) + 1.0
+        self.value += (value - self.value) / trust
+        self.trust = trust if trust < MOST_TRUST else MOST_TRUST
+        self.seen_at = now
 
     def blend(self, value: float, now: int) -> float:
         """This mean as far as it can be trusted, for the rest `value`."""
         trust = self._trust_at(now)
-        return float((trust * self.value + DOUBT * value) / (trust + DOUBT))
+        return (trust * self.value + DOUBT * value) / (trust + DOUBT)
 
     def _trust_at(self, now: int) -> float:
-        return float(self.trust * 0.5 ** ((now - self.seen_at) / HALF_LIFE))
+        return self.trust * math.exp2((self.seen_at - now) / HALF_LIFE)
 
 
 class _Costs:
     """The means of one model: of all its passes, and of each class of them."""
 
     def __init__(self, model: Model) -> None:
+        self.model = ref(model)
         self._one_token = max(model.bytes_per_token, 1) / PRIOR_BANDWIDTH  # seconds, before measurements
         self.passes = 0
         self.surprised = False  # since the last pass without guesses
@@ -94,13 +96,16 @@ class _Costs:
 
     def add(self, key: tuple[int, int], factor: float) -> None:
         """Take in one observation; one that was not expected makes all older ones less trusted."""
-        if key in self.classes and abs(factor - self.classes[key].value) > SURPRISE:
+        mean = self.classes.get(key)
+        if mean is None:
+            mean = self.classes[key] = _Mean()
+        elif abs(factor - mean.value) > SURPRISE:
             self.surprised = True
-            for mean in (self.whole, *self.classes.values()):
-                mean.trust *= KEPT_TRUST
+            for older in (self.whole, *self.classes.values()):
+                older.trust *= KEPT_TRUST
         self.passes += 1
         self.whole.add(factor, self.passes)
-        self.classes.setdefault(key, _Mean()).add(factor, self.passes)
+        mean.add(factor, self.passes)
 
     def is_due(self, key: tuple[int, int]) -> bool:
         """Whether such a pass has to be made soon, to be measured."""
@@ -150,6 +155,8 @@ class Timing:
         return speed_of
 
     def _costs(self, model: Model) -> _Costs:
+        if (latest := self._latest) and latest.model() is model:  # the usual case, found sooner
+            return latest
         costs = self._models.get(model)
         if costs is None:
             costs = self._models[model] = _Costs(model)

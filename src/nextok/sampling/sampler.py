@@ -64,11 +64,12 @@ def transforms_after(transforms: Iterable[Transform], past: Callable[[], Past]) 
 
     ValueError names what is not a transform.
     """
-    given = tuple(transforms)
+    given, looks_back = tuple(transforms), False
     for each in given:
         if isinstance(each, type) or not isinstance(each, (Transform, LooksBack)):
             raise not_a_transform(each)
-    if all(type(each).at is Transform.at for each in given):
+        looks_back = looks_back or type(each).at is not Transform.at
+    if not looks_back:
         return given
     text = past()
     return tuple(meant for each in given if (meant := each.at(text)) is not None)

@@ -24,6 +24,8 @@ class HeldText:
         """The text that can be shown now; sets `stopped` when a stop string is complete, if one may end here."""
         if self.stopped:
             return ""
+        if not self._matchers:
+            return self._show(data, 0)
         for position, byte in enumerate(data):
             matched = max([len(m.stop) for m in self._matchers if m.advance(byte)], default=0)
             if matched and may_stop:
