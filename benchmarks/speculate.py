@@ -111,37 +111,41 @@ def speeds(lm, prompts, tokens):
 
 
 def pair_of_models(lm, small, prompts, tokens, busy):
-    """Ten prompts, plain and with the small model's drafts: all tokens over all seconds, and each prompt's ratio."""
-    speculative, ids = nt.Speculate(nt.DraftModel(small)), lm.chat_ids("Warm up.")
+    """Ten prompts, plain, with the small model as draft, and with prompt lookup before it.
+
+    Printed are each prompt's ratios, and those of all tokens over all seconds.
+    """
+    plain, drafts = nt.Greedy(), (nt.DraftModel(small), nt.Drafts(nt.PromptLookup(), nt.DraftModel(small)))
+    strategies, ids = (plain, *map(nt.Speculate, drafts)), lm.chat_ids("Warm up.")
     lm.generate(ids, max_tokens=4)
     if busy:
         others = [subprocess.Popen([sys.executable, "-c", "while True: sum(range(9999))"]) for _ in range(4)]
         try:
-            lm.generate(lm.chat_ids(prompts["chat"][1]), speculative, max_tokens=BUSY_TOKENS)
+            lm.generate(lm.chat_ids(prompts["chat"][1]), strategies[1], max_tokens=BUSY_TOKENS)
         finally:
             for other in others:
                 other.kill()
     rows = []
     for place, prompt in enumerate(prompts[kind][each] for kind, places in PAIR_PROMPTS for each in places):
         ids, found = lm.chat_ids(prompt), {}
-        for strategy in (nt.Greedy(), speculative) if place % 2 else (speculative, nt.Greedy()):
+        for strategy in strategies[place % 3 :] + strategies[: place % 3]:
             found[strategy] = lm.generate(ids, strategy, max_tokens=tokens)
-        plain, drafted = found[nt.Greedy()], found[speculative]
-        if plain.tokens != drafted.tokens:
+        outputs = [found[strategy] for strategy in strategies]
+        if any(output.tokens != outputs[0].tokens for output in outputs):
             raise SystemExit(f"different texts: {prompt!r}")
-        seconds = [each.stats.seconds - each.stats.seconds_to_first_token for each in (plain, drafted)]
-        rows.append((len(plain.tokens) - 1, *seconds))
-        stats = drafted.stats
-        print(
-            f"{place:2} {rows[-1][0]:4} tokens  {seconds[0] / seconds[1]:5.2f} x  drafted {stats.drafted:4} "
-            f"accepted {stats.accepted:4} in {stats.passes} passes  {prompt[:40]!r}",
-            flush=True,
-        )
+        seconds = [output.stats.seconds - output.stats.seconds_to_first_token for output in outputs]
+        rows.append((len(outputs[0].tokens) - 1, *seconds))
+        told = [
+            f"{seconds[0] / second:5.2f} x, {output.stats.accepted:3} of {output.stats.drafted:3} in "
+            f"{output.stats.passes:2} passes"
+            for output, second in zip(outputs[1:], seconds[1:])
+        ]
+        print(f"{place:2} {rows[-1][0]:4} tokens  {'   '.join(told)}  {prompt[:40]!r}", flush=True)
     total = [sum(column) for column in zip(*rows)]
-    print(
-        f"all: {total[0] / total[1]:.1f} and {total[0] / total[2]:.1f} tokens/s, {total[1] / total[2]:.2f} x; "
-        f"median prompt {statistics.median(slow / fast for _, slow, fast in rows):.2f} x"
-    )
+    print(f"plain: {total[0] / total[1]:.1f} tokens/s")
+    for place, draft in enumerate(drafts, 2):
+        ratios = statistics.median(row[1] / row[place] for row in rows)
+        print(f"{total[1] / total[place]:.2f} x, median prompt {ratios:.2f} x: {type(draft).__name__}")
 
 
 def equalities(lm, prompts, tokens):

@@ -1,8 +1,9 @@
 """What drafts know, how far they guess, and what happens when they fail."""
 
+import math
 import random
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 
 import nextok as nt
 from nextok.core.events import DraftFailed, Token, Verified
-from nextok.core.query import Query, Speed, Top, top
-from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, TRIAL, Pace, Probing
+from nextok.core.query import Query, Speed, SpeedOf, Top, top
+from nextok.drafts.pace import FIRST_WAIT, LONGEST_WAIT, TRIAL, Pace, Plan, Probing
 from nextok.drafts.prompt_lookup import History
 from nextok.drafts.suffix import BREAK, Cursor, SuffixAutomaton, copy_from
+from nextok.drafts.worth import SURE_RATES, SURE_WEIGHT, UNKNOWN, Worth
 from nextok.engine.engine import Engine
 from nextok.engine.timing import Timing
 from nextok.models.toy import ToyModel, make_scores
@@ -109,26 +111,58 @@ def test_a_history_forgets_the_oldest_texts():
         assert len(history.automaton.tokens) < 60 + 40
 
 
+def plan_length(pace, match, most, speed_of):
+    return pace.plan(match, most, speed_of).length
+
+
 def test_pace_weighs_what_guesses_gain_against_what_they_cost():
     pace = Pace([0.8])
-    assert pace.length(0, 10, lambda expected, guesses, passes: expected) == 10  # a pass costs the same
-    assert pace.length(0, 10, lambda expected, guesses, passes: expected / (1 + guesses)) == 0
-    steep_after_3 = pace.length(0, 10, lambda expected, guesses, passes: expected / (1 if guesses < 4 else 9))
+    assert plan_length(pace, 0, 10, lambda expected, guesses, passes: expected) == 10  # a pass costs the same
+    assert plan_length(pace, 0, 10, lambda expected, guesses, passes: expected / (1 + guesses)) == 0
+    steep_after_3 = plan_length(pace, 0, 10, lambda expected, guesses, passes: expected / (1 if guesses < 4 else 9))
     assert steep_after_3 == 3
-    assert pace.length(0, 0, lambda expected, guesses, passes: expected) == 0
+    assert plan_length(pace, 0, 0, lambda expected, guesses, passes: expected) == 0
 
 
 def test_pace_learns_from_what_came_true():
     pace = Pace([0.5, 0.5])
     before = pace.rate(0), pace.rate(1)
-    pace.learn(0, [True, False, True])
+    pace.learn(count(0), [True, False, True])
     assert pace.rate(0) > before[0]
     assert pace.rate(1) < before[1]
     assert pace.rate(9) == pace.rate(1)
     for _ in range(400):
-        pace.learn(0, [False])
+        pace.learn([0], [False])
     assert pace.rate(0) < 0.01
-    assert pace.length(0, 5, lambda expected, guesses, passes: expected / (1 + 0.1 * guesses)) == 0
+    assert plan_length(pace, 0, 5, lambda expected, guesses, passes: expected / (1 + 0.1 * guesses)) == 0
+
+
+def weighed(probabilities, seconds, rates=(0.9,), most=8):
+    """How many guesses are made and how many are checked, where the draft model is so sure of them."""
+    pace, speed_of = Pace(rates), SpeedOf(seconds)
+    worth = Worth(pace.plan(0, most, speed_of), speed_of, Pace(SURE_RATES, SURE_WEIGHT), pace.rate(0), 1, most)
+    for probability in probabilities:
+        if not worth.another():
+            break
+        worth.add(math.log(probability))
+    return len(worth.kinds), worth.checked()
+
+
+def test_guesses_of_a_model_go_on_as_long_as_it_is_sure():
+    def seconds(guesses, passes):
+        return 1 + 0.1 * guesses + 0.4 * passes
+
+    assert weighed([0.99] * 9, seconds) == (8, 8)
+    assert weighed([0.99, 0.2, *[0.99] * 9], seconds) == (2, 2)
+    assert weighed([0.2] * 9, seconds)[0] == 1
+    assert weighed([0.99, 0.2], lambda guesses, passes: 1 + 0.5 * guesses + 0.01 * passes) == (2, 1)  # rows are dear
+    assert weighed([0.2] * 9, lambda guesses, passes: 1.0) == (8, 8)  # all for nothing
+
+
+def test_a_guess_of_unknown_probability_counts_as_a_usual_one():
+    worth = Worth(Plan(1, 1.0), SpeedOf(lambda guesses, passes: 1.0), Pace(SURE_RATES), 0.5, 0, 8)
+    worth.add(None)
+    assert worth.kinds == [UNKNOWN]
 
 
 def test_guesses_that_do_not_pay_are_tried_ever_more_rarely():
@@ -234,6 +268,73 @@ def test_a_slow_minute_is_forgotten():
         assert sum(lengths[40:60]) / 20 >= 4
         assert sum(lengths[-60:]) / 60 >= 4
     assert sum(lengths[70:90]) <= 10
+
+
+def seconds_with(draft_of, token_at, price):
+    """Seconds of 300 tokens, `token_at(place)` each, with a draft model that knows them at this price for a pass."""
+
+    def scores(path):
+        return [9.0 * (token == token_at(len(path))) for token in range(VOCAB)]
+
+    clock = Clock()
+    target, small = (Clocked(clock, linear(*seconds), scores) for seconds in ((1.0, 0.05), (price, 0.0)))
+    engine = Engine(target, timing=Timing(clock))
+    request = asked([1, 2], max_tokens=300, stop_ids=frozenset())
+    engine.submit(request, Speculate(draft_of(nt.DraftModel(Lent(small)))), lambda event: None)
+    engine.run()
+    assert request.tokens == [token_at(place) for place in range(2, 302)]
+    return clock.now
+
+
+WAYS = (
+    lambda draft: draft,
+    lambda draft: nt.Drafts(nt.PromptLookup(), draft),
+    lambda draft: nt.PromptLookup(),
+)
+"""The draft model alone, with prompt lookup before it, and prompt lookup alone."""
+
+
+def test_of_several_drafts_the_cheap_one_guesses_where_it_can():
+    """The text repeats itself, so that nothing need be asked once it has been seen."""
+    alone, several, copied = (seconds_with(way, lambda place: place % 7, price=0.3) for way in WAYS)
+    assert several < 0.6 * alone
+    assert several == pytest.approx(copied, rel=0.2)
+
+
+def test_of_several_drafts_the_one_that_brings_more_guesses():
+    """Nothing comes again but by chance, so that what is copied is wrong; the model knows."""
+
+    def token_at(place):
+        return random.Random(place).randrange(VOCAB)
+
+    alone, several, copied = (seconds_with(way, token_at, price=0.02) for way in WAYS)
+    assert several < 1.5 * alone
+    assert 3 * alone < copied
+
+
+def test_several_drafts_must_be_drafts_and_two_at_least():
+    for wrong in ((), (nt.PromptLookup(),)):
+        with pytest.raises(ValueError, match="two or more"):
+            nt.Drafts(*wrong)
+    with pytest.raises(ValueError, match="draft must be"):
+        nt.Drafts(nt.PromptLookup(), 3)
+    drafts = nt.Drafts(nt.PromptLookup(), nt.DraftModel(SIMILAR))
+    assert drafts.models() == (SIMILAR,)
+    assert repr(drafts).startswith("Drafts(PromptLookup(max_draft=10")
+
+
+def test_one_of_several_drafts_fails():
+    @dataclass(frozen=True)
+    class Broken(nt.Draft):
+        def begin(self, request, sampler):
+            return lambda: [1]
+
+    request, plain = asked([1, 2]), asked([1, 2])
+    by_reference(Greedy(), plain)
+    events = by_engine(Speculate(nt.Drafts(Broken(), nt.PromptLookup())), request)
+    [failed] = [event for event in events if isinstance(event, DraftFailed)]
+    assert "propose must be a generator, got [1]" in str(failed.error)
+    assert outcome(request) == outcome(plain)
 
 
 def test_other_requests_in_the_batch_make_guesses_dearer():

@@ -16,6 +16,7 @@ from nextok.core.request import Request
 from nextok.core.tree import ROOT, Tree
 from nextok.drafts.draft_model import DraftModel
 from nextok.drafts.prompt_lookup import PromptLookup
+from nextok.drafts.several import Drafts
 from nextok.drafts.token_tree import TokenTree
 from nextok.engine.engine import Engine
 from nextok.engine.reference import drive
@@ -98,6 +99,7 @@ DRAFTS = {
     "itself": DraftModel(Lent(TARGET), max_draft=4),
     "short-sighted": DraftModel(SHORT_SIGHTED, max_draft=4),
     "tree": TokenTree(SIMILAR, widths=(3, 2)),
+    "several": Drafts(PromptLookup(max_draft=3), TokenTree(UNRELATED, widths=(2,)), DraftModel(SIMILAR, max_draft=3)),
     "random": RandomDraft(),
     "adversary": Adversary(),
     "liar": Adversary(honest=0),

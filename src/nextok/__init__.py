@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nextok.drafts.draft_model import DraftModel as DraftModel
     from nextok.drafts.prompt_lookup import History as History
     from nextok.drafts.prompt_lookup import PromptLookup as PromptLookup
+    from nextok.drafts.several import Drafts as Drafts
     from nextok.drafts.token_tree import TokenTree as TokenTree
     from nextok.errors import NextokError as NextokError
     from nextok.generation.options import GenerateOptions as GenerateOptions
@@ -69,6 +70,7 @@ _HOMES = {
     "drafts.base": "Draft",
     "drafts.draft_model": "DraftModel",
     "drafts.prompt_lookup": "History PromptLookup",
+    "drafts.several": "Drafts",
     "drafts.token_tree": "TokenTree",
     "errors": "NextokError",
     "generation.options": "GenerateOptions",

@@ -73,7 +73,12 @@ Seed = Annotated[
 ]
 DraftName = Annotated[
     str | None,
-    option("--draft", metavar="NAME", text="Speculate: prompt-lookup, or a small model.", panel="Drafts"),
+    option(
+        "--draft",
+        metavar="NAME",
+        text="Speculate: prompt-lookup, a small model, or both (with a comma).",
+        panel="Drafts",
+    ),
 ]
 
 _SAME_NAME = (

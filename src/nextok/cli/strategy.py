@@ -123,14 +123,18 @@ _NEEDS = (
 
 
 def draft_named(name: str, max_draft: int, load: Callable[[str], "LM"]) -> "Draft":
-    """The draft that `--draft` names: prompt-lookup, or a model to be loaded."""
+    """The draft that `--draft` names: prompt-lookup, a model to be loaded, or both, with a comma between them."""
     from nextok.drafts.base import check_max_draft
     from nextok.drafts.draft_model import DraftModel
     from nextok.drafts.prompt_lookup import PromptLookup
+    from nextok.drafts.several import Drafts
     from nextok.errors import ModelNotFoundError
 
-    if name == "prompt-lookup":
+    first, comma, rest = name.partition(",")
+    if first == "prompt-lookup" and not comma:
         return PromptLookup(max_draft)
+    if first == "prompt-lookup":
+        return Drafts(PromptLookup(max_draft), draft_named(rest, max_draft, load))
     check_max_draft(max_draft)
     try:
         return DraftModel(load(name), max_draft)

@@ -163,9 +163,23 @@ def select_replies(query: Query, answers: Mapping[int, Any]) -> dict[int, Any]:
     return replies
 
 
-SpeedOf = Callable[[float, int, int], float]
-"""speed_of(expected, guesses, passes): tokens per second of all requests together, if this one gains `expected`
-tokens from a pass of the target that checks `guesses` more nodes, which took `passes` passes of the draft model."""
+@dataclass(frozen=True, slots=True)
+class SpeedOf:
+    """Tokens per second with guesses: the reply to a Speed question.
+
+    `seconds(guesses, passes)`: time of so many passes of the draft model, and of one of the target that checks so
+    many guesses. `gained`: how many tokens other requests gain from the same pass. `otherwise`: tokens per second
+    that there are without these guesses, where that is more than plain decoding brings.
+    """
+
+    seconds: Callable[[int, int], float]
+    gained: int = 0
+    otherwise: float = 0.0
+
+    def __call__(self, expected: float, guesses: int, passes: int) -> float:
+        """Those of all requests together, if this one gains `expected` tokens from such a pass."""
+        speed = (self.gained + expected) / self.seconds(guesses, passes)
+        return speed if guesses else max(speed, self.otherwise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +192,8 @@ class Speed:
     model: object = None
 
 
-def constant_speed(expected: float, guesses: int, passes: int) -> float:
-    """The speed where a pass takes the same time however much is guessed."""
-    return expected
+CONSTANT_SPEED = SpeedOf(lambda guesses, passes: 1.0)
+"""The speed where a pass takes the same time however much is guessed."""
 
 
 T = TypeVar("T")
@@ -194,11 +207,17 @@ def pick(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Deco
     The first node is where the text stands, the others are guesses, and so is every node of another model than the
     target: those at which nothing could be chosen are missing.
     """
-    choices = yield Query(tuple(nodes), (Pick(sampler),), model)
+    choices = yield from choose(nodes, sampler, model)
     for node, choice in choices.items():
         if choice.logprob is not None and model is TARGET:
             yield make_chosen_event(node, choice)
     return {node: choice.token for node, choice in choices.items()}
+
+
+def choose(nodes: Iterable[int], sampler: Sampler, model: object = TARGET) -> Decoding[dict[int, Choice]]:
+    """The same as {node: Choice}, and no events; a draft model always tells how probable what it chose is."""
+    choices: dict[int, Choice] = yield Query(tuple(nodes), (Pick(sampler),), model)
+    return choices
 
 
 def make_chosen_event(node: int, choice: Choice) -> Chosen:

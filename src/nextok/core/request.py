@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from nextok.core.ending import Ending, Limits
 from nextok.core.events import Finished, Token
 from nextok.core.mirostat import last_surprise
-from nextok.core.query import Draws, Query, Row, Score
+from nextok.core.query import TARGET, Draws, Query, Row, Score
 from nextok.core.rules import Rules
 from nextok.core.tree import Tree
 from nextok.errors import LimitError, NextokError
@@ -181,7 +181,8 @@ class Request:
         read, seed = self._rules.apply(node, query.read(position)), self._seed
         if isinstance(read, Draws) or (isinstance(read, Score) and read.per_path):
             seed = salt_seed(seed, self._tree.path(node, above=self._prompt))
-        row = Row(index, read, seed, self._tree.depth[node] + 1, self._logprobs)
+        logprobs = self._logprobs if query.model is TARGET else 0  # by which a draft knows how sure its model is
+        row = Row(index, read, seed, self._tree.depth[node] + 1, logprobs)
         if not places or node == self._prompt or last_surprise(row) is None:
             return row
         place = places.get(self._tree.parent[node])

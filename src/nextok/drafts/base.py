@@ -1,11 +1,12 @@
 """What a draft is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, runtime_checkable
 
 from nextok.checks import check_whole
 from nextok.core.query import Decoding
 from nextok.core.request import Request
+from nextok.errors import NextokError
 from nextok.sampling.sampler import Sampler
 
 Propose = Callable[[], Decoding[list[int]]]
@@ -64,6 +65,15 @@ def models_of(draft: Any) -> tuple[HasModel, ...]:
     if isinstance(draft, type) or not isinstance(draft, Begins):
         raise ValueError(f"draft must be PromptLookup(), DraftModel(lm) or TokenTree(lm), got {draft!r}")
     return ()
+
+
+def check_steps(steps: Any) -> Generator[Any, Any, Any]:
+    """What `propose` has returned; NextokError unless it is a generator."""
+    if not isinstance(steps, Generator):
+        raise NextokError(
+            f"propose must be a generator, got {steps!r:.80}; one that asks nothing begins with: yield from ()"
+        )
+    return steps
 
 
 def check_max_draft(max_draft: int) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nextok.core.query import Decoding, pick
+from nextok.core.query import Decoding, choose
 from nextok.core.request import Request
 from nextok.drafts.base import Draft, HasModel, Propose, check_has_model, check_max_draft
 from nextok.drafts.guesses import Guesses
@@ -40,13 +40,14 @@ class DraftModel(Draft):
 
         def propose() -> Decoding[list[int]]:
             node, nodes = request.tip, list[int]()
-            most = yield from guesses.count(self.max_draft)
-            while len(nodes) < most:
-                picked = yield from pick([node], sampler, model)
-                if picked.get(node, guesses.shared_ids) >= guesses.shared_ids:  # a dead end, or padding
+            worth = yield from guesses.weigh(self.max_draft)
+            while worth.another():
+                choice = (yield from choose([node], sampler, model)).get(node)
+                if choice is None or choice.token >= guesses.shared_ids:  # a dead end, or padding
                     break
-                node = request.tree.add(node, picked[node])
+                node = request.tree.add(node, choice.token)
                 nodes.append(node)
-            return guesses.expect(nodes)
+                worth.add(choice.processed)
+            return guesses.expect(nodes)[: worth.checked()]
 
         return propose

@@ -1,13 +1,14 @@
 """What all drafts share: how far to guess, what became of the guesses, and the nodes that they are."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from operator import eq
 
-from nextok.core.query import Decoding, Speed
+from nextok.core.query import Decoding, Speed, SpeedOf
 from nextok.core.request import Request
 from nextok.drafts.base import Reader
 from nextok.drafts.pace import PRIOR_WEIGHT, TRIAL, Pace, Probing
+from nextok.drafts.worth import SURE_RATES, SURE_WEIGHT, Worth
 
 
 class Guesses:
@@ -36,7 +37,9 @@ class Guesses:
         self._size = size
         self._pace = Pace(rates, weight)
         self._probing = Probing(trial)
+        self._sure = Pace(SURE_RATES, SURE_WEIGHT)
         self._match = 0
+        self._worth: Worth | None = None  # of the last guesses, if they were weighed one by one
         self._outcomes: Callable[[], Iterable[bool]] = tuple  # whether the last guesses were right, in order
 
     def count(self, most: int, match: int = 0) -> Decoding[int]:
@@ -44,11 +47,21 @@ class Guesses:
 
         `match`: how many tokens at the end of the text the guess is made from.
         """
-        self._pace.learn(self._match, self._outcomes())
-        self._match, self._outcomes = match, tuple
-        most = max(0, min(most, self._room()))
-        best = self._pace.length(match, most, (yield Speed(self._model)), self._size)
-        return best if self._model is None else self._probing.length(best, most)
+        self._learn()
+        self._match, most = match, max(0, min(most, self._room()))
+        plan = self._pace.plan(match, most, (yield Speed(self._model)), self._size)
+        return plan.length if self._model is None else self._probing.length(plan.length, most)
+
+    def weigh(self, most: int) -> Decoding[Worth]:
+        """The same for guesses of a model that are made one by one: tells after each whether another one pays."""
+        self._learn()
+        self._match, most = 0, max(0, min(most, self._room()))
+        speed_of: SpeedOf = yield Speed(self._model)
+        plan = self._pace.plan(0, most, speed_of)
+        length = self._probing.length(plan.length, most)
+        least = min(length, 1) if plan.length else length  # a trial is made in full
+        self._worth = Worth(plan, speed_of, self._sure, self._pace.rate(0), least, most if plan.length else length)
+        return self._worth
 
     def expect(self, nodes: list[int]) -> list[int]:
         """Remember these guesses, to learn from what becomes of them; returns them."""
@@ -62,6 +75,14 @@ class Guesses:
         written, start = self._request.tokens, len(self._request.tokens)
         self._outcomes = lambda: map(eq, tokens, written[start:])
         return add_chain(self._request, tokens[:count])
+
+    def _learn(self) -> None:
+        """Learn from what became of the last guesses."""
+        outcomes = list(self._outcomes())
+        self._pace.learn(count(self._match), outcomes)
+        if self._worth:
+            self._sure.learn(self._worth.kinds, outcomes)
+        self._worth, self._outcomes = None, tuple
 
     def _room(self) -> int:
         """How many tokens ahead the text and the draft model have room for."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from nextok.core.events import Event, Finished, Token
-from nextok.core.query import TARGET, Decoding, Query, Speed, constant_speed, select_replies
+from nextok.core.query import CONSTANT_SPEED, TARGET, Decoding, Query, Speed, select_replies
 from nextok.core.request import Request
 from nextok.models.base import Feed, Model
 from nextok.strategies.base import Strategy
@@ -28,7 +28,7 @@ def drive(strategy: Strategy, request: Request, target: Model) -> Iterator[Event
         if isinstance(item, Query):
             resume = _reply(steps, target, request, item)
         elif isinstance(item, Speed):
-            resume = partial(steps.send, constant_speed)
+            resume = partial(steps.send, CONSTANT_SPEED)
         else:
             if not isinstance(item, Token | Finished):  # those are delivered when they are committed
                 yield item

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from nextok.core.query import SpeedOf, constant_speed
+from nextok.core.query import CONSTANT_SPEED, SpeedOf
 from nextok.models.base import Model
 
 PRIOR_BANDWIDTH = 1e10
@@ -147,12 +147,10 @@ class Timing:
             costs.surprised = False
         per_pass = 0.0 if draft is None else self.seconds(draft, 1, slots)
 
-        def speed_of(expected: float, guesses: int, passes: int) -> float:
-            if due and not guesses:
-                return math.inf
-            return (gained + expected) / (self.seconds(target, rows + guesses, slots) + passes * per_pass)
+        def seconds(guesses: int, passes: int) -> float:
+            return self.seconds(target, rows + guesses, slots) + passes * per_pass
 
-        return speed_of
+        return SpeedOf(seconds, gained, otherwise=math.inf if due else 0.0)
 
     def _costs(self, model: Model) -> _Costs:
         if (latest := self._latest) and latest.model() is model:  # the usual case, found sooner
@@ -174,7 +172,7 @@ class FreeTiming(Timing):
 
     def speed_of(self, target: Model, draft: Any, rows: int, gained: int, slots: int) -> SpeedOf:
         """The same speed for each number of guesses."""
-        return constant_speed
+        return CONSTANT_SPEED
 
 
 def _class_of(tokens: int, slots: int) -> tuple[int, int]:

@@ -1,13 +1,13 @@
 """What a draft does wrong costs speed, never the text: it is told once, and the text goes on without the draft."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from nextok.core.events import DraftFailed
 from nextok.core.query import TARGET, Decoding, Query, Speed
 from nextok.core.request import Request
-from nextok.drafts.base import Draft, Propose
+from nextok.drafts.base import Draft, Propose, check_steps
 from nextok.errors import NextokError
 from nextok.sampling.sampler import Sampler
 
@@ -50,10 +50,7 @@ class FencedDraft:
 
 def _run(steps: Any, request: Request) -> Decoding[Any]:
     """Pass on the questions of a draft and return its answer; NextokError for anything that is no question."""
-    if not isinstance(steps, Generator):
-        raise NextokError(
-            f"propose must be a generator, got {steps!r:.80}; one that asks nothing begins with: yield from ()"
-        )
+    check_steps(steps)
     reply: Any = None
     failure: Exception | None = None
     try:
