@@ -50,7 +50,7 @@ class Drafts(Draft):
             nonlocal start
             depth = request.tree.depth[request.tip]
             if asked:
-                asked[-1].learn(depth - start, sum(part.cost for part in asked))
+                asked[-1].learn(depth - start, 1.0 + sum(part.extra for part in asked))
             start = depth
             asked.clear()
             for place, part in enumerate(parts):
@@ -70,7 +70,7 @@ class _Part:
         self._tokens = PRIOR_TOKENS * PRIOR_WEIGHT  # written in passes that it guessed for
         self._costs = PRIOR_WEIGHT  # of these passes, in units of a pass without guesses
         self._passes = PRIOR_WEIGHT
-        self.cost = 1.0  # likewise, of the last pass
+        self.extra = 0.0  # what its last guesses cost beyond a pass without guesses, likewise
 
     def learn(self, tokens: int, cost: float) -> None:
         """So many tokens were written by the pass after its last guesses, which had this cost."""
@@ -94,7 +94,7 @@ class _Part:
                 item = steps.throw(error) if error else steps.send(reply)
             except StopIteration as end:
                 if speed_of and isinstance(end.value, list):
-                    self.cost = speed_of.seconds(len(end.value), passes) / speed_of.seconds(0, 0)
+                    self.extra = speed_of.seconds(len(end.value), passes) / speed_of.seconds(0, 0) - 1.0
                 nodes: list[int] = end.value
                 return nodes
             passes += isinstance(item, Query)
