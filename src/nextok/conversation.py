@@ -44,6 +44,23 @@ class Conversation:
 
         return self.lm.start(ids, strategy, CheckedOptions(**options), self._tree, add if keep else None)
 
+    def change_system(self, text: str | None) -> None:
+        """Another system message from the next answer on, or none; what was said stays."""
+        rest = self.messages[1:] if self.messages[:1] and self.messages[0]["role"] == "system" else self.messages
+        self.messages = [*([] if text is None else [{"role": "system", "content": text}]), *rest]
+
+    def drop_turn(self) -> str:
+        """Take back the last question and all that came after it; returns the question. ValueError if there is none.
+
+        What was read of it stays in the cache, so that another answer costs only its own tokens.
+        """
+        for place in range(len(self.messages) - 1, -1, -1):
+            if self.messages[place]["role"] == "user":
+                question: str = self.messages[place]["content"]
+                del self.messages[place:]
+                return question
+        raise ValueError("nothing has been said yet")
+
     def add_turn(self, text: str, answer: str) -> None:
         """Add a question and its answer to the messages."""
         self.messages += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]

@@ -1,8 +1,9 @@
 """`nextok chat`: a conversation that reads every message once."""
 
-import sys
+import json
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextok.cli.failures import explain
@@ -14,6 +15,7 @@ from nextok.cli.report import describe_output
 from nextok.cli.strategy import StrategyFlags
 from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
+from nextok.cli.turns import TurnReader
 
 if TYPE_CHECKING:
     from nextok.generation.options import GenerateOptions
@@ -21,12 +23,21 @@ if TYPE_CHECKING:
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
 
-HELP = """/help     this list
-/clear    forget the conversation (not the system message)
-/seed N   draw the next answers with this seed; without N, with a new one each
-/stats    what the last answer cost, and how full the context is
-/quit     leave (so does Ctrl-D)
+HELP = """/help          this list
+/clear         forget the conversation (not the system message)
+/system TEXT   another system message, from the next answer on; without TEXT, none
+/retry         another answer to the last question
+/edit TEXT     another last question; without TEXT, edit it here
+/think on|off  whether a model that can think first does; without a word, as its template says
+/save FILE     write the conversation to a file, as JSON
+/load FILE     go on with a conversation from such a file
+/seed N        draw the next answers with this seed; without N, with a new one each
+/stats         what the last answer cost, and how full the context is
+/quit          leave (so does Ctrl-D)
+A turn of several lines stands between two lines of \"\"\".
 Ctrl-C ends an answer; what was written of it stays in the conversation."""
+MOST_SAVED = 16 << 20
+"""Largest size of a saved conversation, in bytes."""
 
 
 def chat(
@@ -54,16 +65,16 @@ def chat(
     message = None if system is None else clean(system)
     talk = ChatSession(how.load(model, quiet=quiet), chosen, message, options, stats, quiet)
     encode_question(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
-    interactive = sys.stdin is not None and sys.stdin.isatty()
-    if interactive and not quiet:
+    reader = TurnReader()
+    if reader.interactive and not quiet:
         print_note(f"{talk.lm.name}: say something; /help lists what else you can do")
-    while (line := _read_turn(interactive)) is not None:
+    while (line := reader.read(talk.take_draft())) is not None:
         if line.rstrip() == "/quit":
             return
         try:
-            talk.handle(line)
+            talk.handle(line, can_edit=reader.can_edit)
         except (Exception, KeyboardInterrupt) as error:
-            if not interactive:
+            if not reader.interactive:
                 raise
             print_note(f"nextok: {explain(error)[1]}")
 
@@ -81,6 +92,8 @@ class ChatSession:
 
     def __post_init__(self) -> None:
         self.last: Output | None = None
+        self._draft = ""  # a question to be edited
+        self._file: Path | None = None  # that the conversation was saved to, or came from
         self.clear()
 
     def clear(self) -> None:
@@ -89,26 +102,84 @@ class ChatSession:
 
         self.conversation = Conversation(self.lm, self.system)
 
-    def handle(self, line: str) -> None:
+    def take_draft(self) -> str:
+        """What the next turn begins with, for the person to edit."""
+        draft, self._draft = self._draft, ""
+        return draft
+
+    def handle(self, line: str, can_edit: bool = False) -> None:
         """Run a command, or answer; raises KeyboardInterrupt after Ctrl-C, once the cut answer is kept."""
         if not line.startswith("/"):
             if line.strip():
                 self._answer(line.strip())
             return
-        match line.split():
-            case ["/help"]:
+        command, _, rest = line.strip().partition(" ")
+        match command, rest.strip():
+            case "/help", "":
                 print_note(HELP)
-            case ["/clear"]:
+            case "/clear", "":
                 self.clear()
                 self._remark("forgotten")
-            case ["/seed"]:
+            case "/system", text:
+                self._change_system(text or None)
+            case "/retry", "":
+                self._answer(self.conversation.drop_turn())
+            case "/edit", "" if can_edit:
+                self._draft = self.conversation.drop_turn()
+            case "/edit", text if text:
+                self.conversation.drop_turn()
+                self._answer(text)
+            case "/think", "on" | "off" | "" as word:
+                self._change_thinking(word)
+            case "/save", name if name:
+                self._save(Path(name))
+            case "/load", name if name:
+                self._load(Path(name))
+            case "/seed", "":
                 self._reseed(None, "a new seed for each answer")
-            case ["/seed", number] if number.removeprefix("-").isdecimal():
+            case "/seed", number if number.removeprefix("-").isdecimal():
                 self._reseed(int(number), f"seed {int(number)}")
-            case ["/stats"]:
+            case "/stats", "":
                 print_note(self._describe_costs())
             case _:
                 raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
+
+    def _change_system(self, text: str | None) -> None:
+        encode_question(self.lm, "?", text, raw=False)  # refused now rather than at the next answer
+        self.system = text
+        self.conversation.change_system(text)
+        self._remark("no system message" if text is None else "another system message")
+
+    def _change_thinking(self, word: str) -> None:
+        self.options["chat_template_kwargs"] = {"enable_thinking": word == "on"} if word else {}
+        known = "enable_thinking" in (self.lm.tokenizer.chat_template or "")
+        self._remark(f"thinking {word or 'as the template says'}" if known else "this model's template has no switch")
+
+    def _save(self, file: Path) -> None:
+        if file.exists() and file != self._file:
+            raise ValueError(f"{file} exists and is not this conversation: choose another name")
+        text = json.dumps(self.conversation.messages, ensure_ascii=False, indent=1)
+        file.write_text(text + "\n", encoding="utf-8")
+        self._file = file
+        self._remark(f"{len(self.conversation.messages)} messages in {file}")
+
+    def _load(self, file: Path) -> None:
+        with file.open("rb") as opened:
+            data = opened.read(MOST_SAVED + 1)
+        if len(data) > MOST_SAVED:
+            raise ValueError(f"{file} has more than {MOST_SAVED >> 20} MB, which no conversation needs")
+        try:
+            messages = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file} holds no conversation, a JSON list of messages: {error}") from None
+        if not isinstance(messages, list):
+            raise ValueError(f"{file} holds no conversation: it must be a JSON list of messages")
+        self.lm.chat_ids(messages)  # refused now rather than at the next answer
+        self.clear()
+        self.conversation.messages, self._file = messages, file
+        first = messages[0] if messages else {}
+        self.system = first["content"] if first.get("role") == "system" else None
+        self._remark(f"{len(messages)} messages from {file}")
 
     def _reseed(self, seed: int | None, text: str) -> None:
         self.options["seed"] = seed
@@ -150,31 +221,3 @@ class ChatSession:
     def _remark(self, text: str) -> None:
         if not self.quiet:
             print_note(text)
-
-
-def _read_turn(interactive: bool) -> str | None:
-    """The user's next line; None at the end. In a terminal there is a prompt, and Ctrl-C only drops the line."""
-    while True:
-        try:
-            if interactive and sys.stdout.isatty():
-                import readline  # noqa: F401  # input() edits lines with it
-
-                return input("> ")
-            if interactive:
-                print("> ", end="", file=sys.stderr, flush=True)
-            return _read_line()
-        except EOFError:
-            if interactive:
-                print_note("")
-            return None
-        except KeyboardInterrupt:
-            if not interactive:
-                raise
-            print_note("\n(Ctrl-D or /quit leaves)")
-
-
-def _read_line() -> str:
-    line = sys.stdin.readline() if sys.stdin is not None else ""
-    if not line:
-        raise EOFError
-    return line.rstrip("\r\n")
