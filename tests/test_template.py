@@ -10,7 +10,7 @@ import pytest
 from calls import count_calls
 from nextok.errors import TemplateError
 from nextok.hub import resolve
-from nextok.text import load_tokenizer, plain, render_chat, sandbox, template
+from nextok.text import child, load_tokenizer, plain, render_chat, sandbox, template
 
 NOW = datetime(2026, 11, 3, 4, 5, 6)
 
@@ -128,7 +128,8 @@ def no_child(monkeypatch):
     def refuse(*arguments, **settings):
         raise AssertionError("a child process was started")
 
-    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    template.CHILD.stop()
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -426,8 +427,8 @@ for attempt in (lambda: open(sys.argv[1]), lambda: open("new", "w"), os.pipe, la
     except (OSError, MemoryError) as error:
         print(type(error).__name__)
 """
-    command = template._build_command()
+    command = child.build_command()
     done = subprocess.run([*command[:4], code, *command[5:]], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["OSError", "OSError", "OSError", "MemoryError"]
     assert command[1:3] == ["-I", "-S"]
-    assert "HF_TOKEN" not in template._KEPT_VARIABLES
+    assert "HF_TOKEN" not in child.KEPT_VARIABLES
