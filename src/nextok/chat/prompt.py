@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nextok.chat.marks import Escape, Marks, Piece
+from nextok.chat.marks import Escape, Marks
 from nextok.chat.messages import Message, read_messages, write_arguments
 from nextok.chat.settings import read_template_values, read_tools
 from nextok.checks import check_flag
@@ -57,11 +57,7 @@ def write_prompt(
 
     text = _render_begun(read, render, escape.take()) if continue_final_message else render(read, True)
     pieces = escape.show(text)
-    return ChatPrompt("".join(piece.text for piece in pieces), marks.encode(_join_pieces(pieces)))
-
-
-def _join_pieces(pieces: Sequence[Piece]) -> list[Piece]:
-    return [piece for piece in pieces if piece.text]
+    return ChatPrompt("".join(piece.text for piece in pieces), marks.encode(pieces))
 
 
 def _render(
