@@ -22,6 +22,7 @@ ORDER = (
     ("drafts",),
     ("strategies",),
     ("grammar", "readout"),
+    ("chat",),
     ("models",),
     ("engine",),
     ("generation",),

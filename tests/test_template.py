@@ -1,16 +1,22 @@
 """Chat templates: as transformers renders them, and harmless even where they were written to do harm."""
 
 import copy
+import json
 import os
+import select
+import signal
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from calls import count_calls
 from nextok.errors import TemplateError
 from nextok.hub import resolve
-from nextok.text import load_tokenizer, plain, render_chat, sandbox, template
+from nextok.text import child, load_tokenizer, plain, render_chat, sandbox, template
 
 NOW = datetime(2026, 11, 3, 4, 5, 6)
 
@@ -128,7 +134,8 @@ def no_child(monkeypatch):
     def refuse(*arguments, **settings):
         raise AssertionError("a child process was started")
 
-    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    template.CHILD.stop()
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -426,8 +433,123 @@ for attempt in (lambda: open(sys.argv[1]), lambda: open("new", "w"), os.pipe, la
     except (OSError, MemoryError) as error:
         print(type(error).__name__)
 """
-    command = template._build_command()
+    command = child.build_command()
     done = subprocess.run([*command[:4], code, *command[5:]], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["OSError", "OSError", "OSError", "MemoryError"]
     assert command[1:3] == ["-I", "-S"]
-    assert "HF_TOKEN" not in template._KEPT_VARIABLES
+    assert "HF_TOKEN" not in child.KEPT_VARIABLES
+
+
+def test_one_process_renders_for_all_threads_and_keeps_nothing():
+    source = "{% macro m(x) %}{{ x }}{% endmacro %}{% set ns = namespace(seen=0) %}{{ ns.seen }}{% set ns.seen = 1 %}"
+    source += "{{ seen is defined }}{% set seen = 1 %}{{ m(messages[0].content) }}"
+    with ThreadPoolExecutor(8) as pool:
+        texts = [*pool.map(lambda word: render_chat(source, said(word)), map(str, range(40)))]
+    assert texts == [f"0False{word}" for word in range(40)]
+    process = child.CHILD._process
+    assert render_chat(source, said("x")) == "0Falsex"
+    assert child.CHILD._process is process
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize("name", ["longer loop", "much output", "repeated text", "large factor", "fanned recursion"])
+def test_a_bomb_does_not_end_the_process_for_others(name):
+    assert render_chat(MACROS, CHATS[0])
+    process = child.CHILD._process
+    with pytest.raises(TemplateError):
+        render_chat(BOMBS[name], CHATS[0])
+    assert render_chat(MACROS, CHATS[0])
+    assert child.CHILD._process is process
+
+
+def test_a_process_that_was_killed_is_started_again():
+    expected = render_chat(MACROS, CHATS[2])
+    for _ in range(3):
+        child.CHILD._process.kill()
+        child.CHILD._process.wait()
+        assert render_chat(MACROS, CHATS[2]) == expected
+    child.CHILD._process.send_signal(signal.SIGSTOP)  # and one that does not answer is given up
+    with pytest.raises(OSError, match=r"no answer in 0\.2 s"):
+        child.CHILD.render(b"{}", 0.2)
+    assert render_chat(MACROS, CHATS[2]) == expected
+
+
+def test_an_interrupted_request_leaves_no_answer_for_the_next_one(monkeypatch):
+    expected = render_chat(MACROS, CHATS[2])
+    with monkeypatch.context() as patched:
+        patched.setattr(child, "_read", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            render_chat(MACROS, CHATS[1])
+    assert render_chat(MACROS, CHATS[2]) == expected
+
+
+def interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_process_that_cannot_start_is_one_line(monkeypatch):
+    child.CHILD.stop()
+    monkeypatch.setattr(child, "build_command", lambda: ["/nowhere/python"])
+    with pytest.raises(TemplateError, match="could not be rendered"):
+        render_chat(MACROS, CHATS[0])
+    monkeypatch.setattr(child, "build_command", lambda: ["/bin/false"])
+    with pytest.raises(TemplateError, match=r"could not be rendered \(its process ended\)"):
+        render_chat(MACROS, CHATS[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches a process by its handle, which is Linux's")
+def test_the_process_ends_with_its_parent_and_a_fork_gets_its_own():
+    code = """
+import os, sys
+from nextok.text import child, render_chat
+source, said = "{% macro m() %}x{% endmacro %}{{ m() }}", [{"role": "user", "content": "x"}]
+assert render_chat(source, said) == "x"
+first = child.CHILD._process.pid
+fork = os.fork()
+if not fork:
+    assert child.CHILD._process is None
+    assert render_chat(source, said) == "x"
+    assert child.CHILD._process.pid != first
+    child.CHILD.stop()
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) == 7
+assert render_chat(source, said) == "x"
+assert child.CHILD._process.pid == first
+print(first, flush=True)
+if len(sys.argv) > 1:
+    os.kill(os.getpid(), 9)
+"""
+    for arguments in ([], ["killed"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, check=False)
+        assert done.returncode == (-9 if arguments else 0)
+        assert ends_soon(int(done.stdout))
+
+
+def ends_soon(process):
+    """Whether a process ends within some seconds, which is no child of this one."""
+    try:
+        handle = os.pidfd_open(process)
+    except ProcessLookupError:
+        return True
+    ready, _, _ = select.select([handle], [], [], 10)
+    os.close(handle)
+    return bool(ready)
+
+
+def test_a_copy_that_renders_cannot_read_the_requests_of_others():
+    code = """
+import json, os, runpy, sys
+sys.path += sys.argv[2:]
+sandbox = runpy.run_path(sys.argv[1])
+def spy(job):
+    try:
+        return {"text": os.read(0, 10).decode()}
+    except OSError as error:
+        return {"error": type(error).__name__}
+sandbox["_render_and_exit"].__globals__["run_job"] = spy
+print(sandbox["render_in_copy"](json.dumps({"seconds": 5}).encode()).decode())
+"""
+    command = child.build_command()
+    run = [*command[:4], code, *command[5:]]
+    done = subprocess.run(run, input="secret", capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"error": "OSError"}

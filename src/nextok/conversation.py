@@ -3,7 +3,7 @@
 from typing import Any, Unpack
 
 from nextok.core.tree import Tree
-from nextok.generation.options import CheckedOptions, GenerateOptions
+from nextok.generation.chat_options import ChatOptions, split_options
 from nextok.generation.output import Output
 from nextok.generation.signature import show_options
 from nextok.generation.stream import Stream
@@ -30,19 +30,20 @@ class Conversation:
         strategy: Strategy = Greedy(),
         *,
         keep: bool = True,
-        **options: Unpack[GenerateOptions],
+        **options: Unpack[ChatOptions],
     ) -> Stream:
         """Stream the answer to `text`; question and answer join the messages when the answer has ended by itself.
 
         They do not if `keep` is False, or if the stream is closed early, interrupted or fails: `add_turn` adds them
         then, with as much of the answer as there is. Of several choices the first is kept.
         """
-        ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}])
+        prompt, checked = split_options(options)
+        ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}], **prompt)
 
         def add(output: Output) -> None:
             self.add_turn(text, output.text)
 
-        return self.lm.start(ids, strategy, CheckedOptions(**options), self._tree, add if keep else None)
+        return self.lm.start(ids, strategy, checked, self._tree, add if keep else None)
 
     def change_system(self, text: str | None) -> None:
         """Another system message from the next answer on, or none; what was said stays."""

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NoReturn, Unpack, overload
 
+from nextok.chat.marks import Marks
+from nextok.chat.prompt import ChatPrompt, write_prompt
 from nextok.checks import check_ids, check_whole
 from nextok.core.ending import Limits
 from nextok.core.request import Request, check_prompt_length
@@ -13,7 +16,8 @@ from nextok.engine.runner import Runner
 from nextok.engine.timing import Timing
 from nextok.engine.waiter import Waiter
 from nextok.errors import LimitError
-from nextok.generation.explain import check_strategy
+from nextok.generation.chat_options import ChatOptions, TemplateOptions, split_options
+from nextok.generation.explain import check_strategy, explain_options
 from nextok.generation.generation import Generation, all_finished, begin_all, cancel_all
 from nextok.generation.options import MOST_ALTERNATIVES, CheckedOptions, GenerateOptions
 from nextok.generation.output import Output, Outputs, Scores, make_failed_output
@@ -25,7 +29,6 @@ from nextok.sampling.seeds import stream as stream_of_seed
 from nextok.strategies.base import Strategy, facts_of
 from nextok.strategies.rescore import Silent
 from nextok.strategies.sample import Greedy
-from nextok.text.template import render_chat
 from nextok.text.tokenizer import Tokenizer
 
 Messages = str | Sequence[Mapping[str, Any]]
@@ -116,10 +119,13 @@ class LM:
         return self.start(self._encode(check_prompt(prompt)), strategy, checked)
 
     @show_options
-    def chat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]) -> Output:
-        """Answer messages (`role`, `content`), or a text said by the user, through the model's chat template."""
-        checked = CheckedOptions(**options)
-        return self.start(self.chat_ids(messages), strategy, checked).wait().raise_for_error()
+    def chat(self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[ChatOptions]) -> Output:
+        """Answer messages (`role`, `content`), or a text said by the user, through the model's chat template.
+
+        A message can have OpenAI's further fields too: text parts, `tool_calls`, `tool_call_id`, `reasoning_content`.
+        """
+        prompt, checked = split_options(options)
+        return self.start(self.chat_ids(messages, **prompt), strategy, checked).wait().raise_for_error()
 
     def score(self, text: Prompt, top: int = 0) -> Scores:
         """How probable each token of a text is, read in one pass, and the `top` best ones at each place."""
@@ -156,28 +162,32 @@ class LM:
 
     @show_options
     async def achat(
-        self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[GenerateOptions]
+        self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[ChatOptions]
     ) -> Output:
         """`chat` for asyncio."""
-        stream = self._astart(lambda: self.chat_ids(messages), strategy, CheckedOptions(**options))
+        prompt, checked = split_options(options)
+        stream = self._astart(lambda: self.chat_ids(messages, **prompt), strategy, checked)
         return (await stream.wait()).raise_for_error()
 
     async def ascore(self, text: Prompt, top: int = 0) -> Scores:
         """`score` for asyncio."""
         return self._scores(await AsyncStream(self.runner, lambda: self._scoring(text, top)).wait())
 
-    def chat_ids(self, messages: Messages) -> list[int]:
+    @show_options
+    def chat_ids(self, messages: Messages, **options: Unpack[TemplateOptions]) -> list[int]:
         """The token ids of a conversation, up to where the model's answer begins."""
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
-        tokenizer = self.tokenizer
-        text = render_chat(
-            tokenizer.chat_template,
-            messages,
-            bos_token="" if tokenizer.bos_id is None else tokenizer.spell(tokenizer.bos_id),
-            eos_token="" if tokenizer.eos_id is None else tokenizer.spell(tokenizer.eos_id),
-        )
-        return tokenizer.encode_chat(text)
+        return self.write_prompt(messages, **options).ids
+
+    @show_options
+    def write_prompt(self, messages: Messages, **options: Unpack[TemplateOptions]) -> ChatPrompt:
+        """The text of a conversation as its template writes it, and its token ids."""
+        if unknown := {name: value for name, value in options.items() if name not in TemplateOptions.__annotations__}:
+            raise ValueError(explain_options(unknown, [*TemplateOptions.__annotations__]))
+        return write_prompt(self._marks, messages, **options)
+
+    @cached_property
+    def _marks(self) -> Marks:
+        return Marks(self.tokenizer)
 
     def start(
         self,

@@ -61,14 +61,14 @@ class Option(NamedTuple):
     meaning: str
 
 
-def _read_options() -> dict[str, Option]:
-    hints = get_type_hints(GenerateOptions, include_extras=True)
+def read_options(kind: type) -> dict[str, Option]:
+    """Every option of a TypedDict such as GenerateOptions by its name, in the order in which `help` shows them."""
+    hints = get_type_hints(kind, include_extras=True)
     parts = {name: get_args(hint) for name, hint in hints.items()}
     return {name: Option(kind, says.default, says.meaning) for name, (kind, says) in parts.items()}
 
 
-OPTIONS = _read_options()
-"""Every option by its name, in the order in which `help` shows them."""
+OPTIONS = read_options(GenerateOptions)
 
 
 class CheckedOptions:

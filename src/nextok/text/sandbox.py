@@ -1,15 +1,16 @@
-"""The Jinja environment of chat templates; run as a program, it renders one template and may be ended by the system.
+"""The Jinja environment of chat templates; run as a program, it renders each in a copy that the system may end.
 
 Nothing of nextok is imported, so that the child process starts in the time that Python and Jinja take.
 """
 
 import html  # noqa: F401  # jinja2 loads this and textwrap in filters, but then the child may open no files
 import json
+import os
 import sys
 import textwrap  # noqa: F401
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import jinja2
 import jinja2.debug  # jinja2 loads it when a template fails, but then the child may open no files
@@ -19,7 +20,11 @@ import jinja2.sandbox
 from jinja2.utils import Namespace
 
 CHILD_BYTES = 512 << 20
-"""Largest address space of the child process, in bytes."""
+"""Largest address space of a process that renders, in bytes."""
+SIZE_BYTES = 8
+"""Bytes of the number before each request and each answer: how long it is."""
+MOST_OPEN_FILES = 64
+"""A process that only reads requests never has a file descriptor as large as this."""
 
 
 class TextTooLongError(Exception):
@@ -132,8 +137,48 @@ def run_job(request: Mapping[str, Any]) -> dict[str, str]:
         return {"error": f"failed ({type(error).__name__}: {error})"}
 
 
-if __name__ == "__main__":
-    job = json.loads(sys.stdin.buffer.read())
-    if sys.platform != "win32":
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer requests until there are no more, each in a copy of this process, so that nothing is left of it."""
+    import codecs
+
+    codecs.lookup("unicode-escape")  # of Jinja's strings: loaded from a file, which the limits deny
+    ChatEnvironment(datetime.now()).from_string("{{ 1 }}").render()  # loads the rest, once for all copies
+    while len(head := requests.read(SIZE_BYTES)) == SIZE_BYTES:
+        request = requests.read(int.from_bytes(head, "big"))
+        answer = render_in_copy(request) if hasattr(os, "fork") else json.dumps(run_job(json.loads(request))).encode()
+        answers.write(len(answer).to_bytes(SIZE_BYTES, "big") + answer)
+        answers.flush()
+        if not hasattr(os, "fork"):
+            return
+
+
+def render_in_copy(request: bytes) -> bytes:
+    """The outcome of a request as JSON, or the exit status of the copy that rendered it under `status`."""
+    source, sink = os.pipe()
+    copy = os.fork()
+    if not copy:
+        _render_and_exit(request, sink)
+    os.close(sink)
+    with open(source, "rb") as file:
+        answer = file.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    return json.dumps({"status": status}).encode() if status else answer
+
+
+def _render_and_exit(request: bytes, sink: int) -> NoReturn:
+    try:
+        for other in (0, 1):  # a copy must not read the requests of others, nor answer them
+            os.dup2(sink, other)
+        os.closerange(3, MOST_OPEN_FILES)
+        job = json.loads(request)
         limit_this_process(job["seconds"])
-    sys.stdout.write(json.dumps(run_job(job)))
+        answer = json.dumps(run_job(job)).encode()
+        while answer:
+            answer = answer[os.write(1, answer) :]
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,15 +1,12 @@
 """Chat messages to a prompt, by the template of the model."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from nextok.errors import TemplateError
+from nextok.text.child import CHILD
 
 MOST_SOURCE = 64 << 10
 """Largest number of characters of a template."""
@@ -20,17 +17,17 @@ SECONDS = 1.0
 SECONDS_TO_START = 20.0
 """Longest time that a child process may take to start on a very busy machine, in seconds."""
 ENDED_BY_ALARM = -14
-"""Exit status after SIGALRM, which Windows lacks: there only the time to start ends a child process."""
+"""Status after SIGALRM, which Windows lacks: there only the time to start ends a child process."""
 
 _ADVICE = "continue raw text instead (generate, or --raw on the command line)"
-_BOOT = "import runpy, sys; sys.path += sys.argv[2:]; runpy.run_path(sys.argv[1], run_name='__main__')"
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TZ")
 
 
 def render_chat(
     template: str | None,
     messages: Sequence[Mapping[str, Any]],
     *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    values: Mapping[str, Any] | None = None,
     bos_token: str = "",
     eos_token: str = "",
     add_generation_prompt: bool = True,
@@ -40,7 +37,8 @@ def render_chat(
 
     A template is a program of unknown origin. One that only iterates over messages is recognised and rendered here,
     in milliseconds; any other runs in a sandbox in a child process that the system ends after a time limit, since
-    nothing else can interrupt C code. Raises ValueError for messages that are no mappings of plain values.
+    nothing else can interrupt C code. `values`: further variables of the template.
+    Raises ValueError for messages that are no mappings of plain values.
     """
     if not template:
         raise TemplateError(f"this model has no chat template: {_ADVICE}")
@@ -48,15 +46,16 @@ def render_chat(
         raise TemplateError(f"the chat template has more than {MOST_SOURCE:,} characters: {_ADVICE}")
     if isinstance(messages, str) or not all(isinstance(message, Mapping) for message in messages):
         raise ValueError('messages must be a list of mappings, such as {"role": "user", "content": "Hello"}')
-    values = {
+    variables = {
+        **(values or {}),
         "messages": list(messages),
-        "tools": None,
+        "tools": tools,
         "documents": None,
         "add_generation_prompt": add_generation_prompt,
         "bos_token": bos_token,
         "eos_token": eos_token,
     }
-    plain = _to_plain_json(values)  # so that a template never gets an object of the caller
+    plain = _to_plain_json(variables)  # so that a template never gets an object of the caller
     from nextok.text import plain as in_process
 
     now = now or datetime.now()
@@ -82,35 +81,16 @@ def _render_in_child(template: str, values: Mapping[str, Any], now: datetime) ->
         "seconds": SECONDS,
     }
     try:
-        done = subprocess.run(
-            _build_command(),
-            input=json.dumps(request).encode(),
-            capture_output=True,
-            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
-            timeout=SECONDS + SECONDS_TO_START,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        outcome = CHILD.render(json.dumps(request).encode(), SECONDS + SECONDS_TO_START)
+    except OSError as error:
         raise TemplateError(f"the chat template could not be rendered ({_join_lines(error)}): {_ADVICE}") from None
-    if done.returncode == ENDED_BY_ALARM:
+    if outcome.get("status") == ENDED_BY_ALARM:
         raise TemplateError(f"the chat template took more than {SECONDS:g} s: {_ADVICE}")
-    if done.returncode:
-        raise TemplateError(f"the chat template broke its renderer (exit status {done.returncode}): {_ADVICE}")
-    outcome = json.loads(done.stdout)
+    if "status" in outcome:
+        raise TemplateError(f"the chat template broke its renderer (exit status {outcome['status']}): {_ADVICE}")
     if "error" in outcome:
         raise TemplateError(f"the chat template {_join_lines(outcome['error'])}: {_ADVICE}")
     return str(outcome["text"])
-
-
-def _build_command() -> list[str]:
-    """The command of a Python without site packages and the user's settings, with only the folders of Jinja."""
-    import jinja2
-    import markupsafe
-
-    if not sys.executable:
-        raise TemplateError(f"this chat template needs a Python program to run in, and there is none: {_ADVICE}")
-    folders = [str(Path(str(module.__file__)).parents[1]) for module in (jinja2, markupsafe)]
-    return [sys.executable, "-I", "-S", "-c", _BOOT, str(Path(__file__).with_name("sandbox.py")), *folders]
 
 
 def _join_lines(message: object) -> str:

@@ -1,0 +1,1 @@
+"""Conversations: what messages may be, and how they become the token ids of a prompt."""

@@ -1,0 +1,35 @@
+"""What a caller may ask of a chat: how messages become a prompt, besides all that any generation takes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypedDict
+
+from nextok.generation.options import CheckedOptions, GenerateOptions, Says
+
+
+class TemplateOptions(TypedDict, total=False):
+    """The keyword arguments of `LM.chat_ids`: type, default and meaning, written only here."""
+
+    tools: Annotated[
+        Sequence[Mapping[str, Any]] | None,
+        Says(None, 'Functions that the model may call: {"type": "function", "function": {"name": ..., ...}} each.'),
+    ]
+    chat_template_kwargs: Annotated[
+        Mapping[str, Any], Says({}, 'Variables of the chat template, such as {"enable_thinking": False}.')
+    ]
+    continue_final_message: Annotated[
+        bool, Says(False, "The last message is the assistant's and is begun; the model goes on writing it.")
+    ]
+    allow_special: Annotated[
+        bool, Says(False, "Control tokens written in messages count as such; otherwise text is only text.")
+    ]
+
+
+class ChatOptions(GenerateOptions, TemplateOptions, total=False):
+    """The keyword arguments of `LM.chat` and `Conversation.ask`."""
+
+
+def split_options(options: ChatOptions) -> tuple[TemplateOptions, CheckedOptions]:
+    """The options of the prompt, which its writer checks, and those of the generation, checked."""
+    given: dict[str, Any] = {**options}
+    prompt: Any = {name: given.pop(name) for name in TemplateOptions.__annotations__ if name in given}
+    return prompt, CheckedOptions(**given)
