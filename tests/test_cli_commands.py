@@ -8,6 +8,7 @@ import pytest
 
 import nextok
 from nextok import hub
+from nextok.cli import turns as turns_of_a_person
 from nextok.hub import Entry
 from nextok.models.toy import make_scores
 from test_cli import run, tiny  # noqa: F401  # fixtures
@@ -67,6 +68,90 @@ def test_chat_with_a_person(run, monkeypatch):  # noqa: F811
     lines = iter(["Hi"])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines, None) or end())
     assert run("chat", "--max-tokens", "6")[::2] == (next(turns("Hi", max_tokens=6)) + "\n", 0)
+
+
+def test_chat_goes_back(run):  # noqa: F811
+    piped = "/retry\n"
+    assert run("chat", piped=piped)[1:] == ("nextok: nothing has been said yet\n", 2)
+    out, err, code = run("chat", "--max-tokens", "6", piped="Hi\nHo\n/retry\n/edit Hu\n")
+    first, second = turns("Hi", "Ho", max_tokens=6)
+    *_, third = turns("Hi", "Hu", max_tokens=6)
+    assert (out, err, code) == (f"{first}\n{second}\n{second}\n{third}\n", "", 0)
+
+
+def test_a_turn_of_several_lines(run):  # noqa: F811
+    piped = '"""one\n/help\ntwo"""\nHi\n"""three"""\n'
+    out, err, code = run("chat", "--max-tokens", "6", piped=piped)
+    assert (out, err, code) == (
+        "".join(text + "\n" for text in turns("one\n/help\ntwo", "Hi", "three", max_tokens=6)),
+        "",
+        0,
+    )
+
+
+def test_the_system_message_of_a_chat_can_be_changed(run):  # noqa: F811
+    talk = nextok.Conversation(tiny_lm(context=400), "Be short.")
+    first = talk.ask("Hi", max_tokens=6).wait().text
+    talk.change_system("Be long.")
+    second = talk.ask("Hi", max_tokens=6).wait().text
+    talk.change_system(None)
+    assert [message["role"] for message in talk.messages] == ["user", "assistant"] * 2
+    third = talk.ask("Hi", max_tokens=6).wait().text
+    piped = "Hi\n/system Be long.\nHi\n/system\nHi\n"
+    out, err, code = run("chat", "--system", "Be short.", "--max-tokens", "6", piped=piped)
+    assert (out, code) == (f"{first}\n{second}\n{third}\n", 0)
+    assert err == "another system message\nno system message\n"
+
+
+def test_a_chat_is_saved_and_goes_on_another_day(run, tmp_path):  # noqa: F811
+    file = tmp_path / "talk.json"
+    first, second = turns("Hi", "Ho", max_tokens=6)
+    out, err, code = run("chat", "--max-tokens", "6", piped=f"Hi\n/save {file}\n/save {file}\n")
+    assert (out, code) == (first + "\n", 0)
+    assert err == f"2 messages in {file}\n" * 2
+    assert json.loads(file.read_text())[0] == {"role": "user", "content": "Hi"}
+    out, err, code = run("chat", "--max-tokens", "6", piped=f"/load {file}\nHo\n")
+    assert (out, err, code) == (second + "\n", f"2 messages from {file}\n", 0)
+    assert "exists and is not this conversation" in run("chat", piped=f"/save {file}\n")[1]
+    assert json.loads(file.read_text())[1]["content"] == first
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "holds no conversation, a JSON list of messages"),
+        ("[" * 100_000, "holds no conversation, a JSON list of messages"),
+        ('{"role": "user"}', "it must be a JSON list of messages"),
+        ("[3]", "message 0 is 3"),
+        ('[{"role": "user", "content": 3}]', "message 0: content must be a text"),
+        (" " * (16 << 20) + "[]", "has more than 16 MB"),
+    ],
+)
+def test_a_file_that_is_no_conversation_is_refused(run, tmp_path, content, says):  # noqa: F811
+    file = tmp_path / "talk.json"
+    file.write_text(content)
+    out, err, code = run("chat", piped=f"/load {file}\n")
+    assert (out, code) == ("", 2)
+    assert says in err
+    assert len(err.splitlines()) == 1
+    assert run("chat", piped=f"/load {tmp_path / 'none'}\n")[2] != 0
+
+
+def test_what_a_person_said_is_remembered(monkeypatch, tmp_path):
+    readline = pytest.importorskip("readline")
+    file = tmp_path / "folder" / "history"
+    monkeypatch.setenv("NEXTOK_HISTORY", str(file))
+    readline.clear_history()
+    readline.add_history("Why is the sky blue?")
+    turns_of_a_person._keep_history(readline, turns_of_a_person.find_history())
+    assert "sky blue" in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    readline.clear_history()
+    monkeypatch.setenv("NEXTOK_HISTORY", "")
+    assert turns_of_a_person.find_history() is None
+    monkeypatch.delenv("NEXTOK_HISTORY")
+    monkeypatch.setenv("NEXTOK_CACHE", str(tmp_path))
+    assert turns_of_a_person.find_history() == tmp_path / "chat_history"
 
 
 def end():

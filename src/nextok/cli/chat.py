@@ -18,6 +18,7 @@ from nextok.cli.text import RuleFlags
 from nextok.cli.turns import TurnReader
 
 if TYPE_CHECKING:
+    from nextok.generation.chat_options import ChatOptions, TemplateOptions
     from nextok.generation.options import GenerateOptions
     from nextok.generation.output import Output
     from nextok.lm import LM
@@ -92,6 +93,7 @@ class ChatSession:
 
     def __post_init__(self) -> None:
         self.last: Output | None = None
+        self.template: TemplateOptions = {}
         self._draft = ""  # a question to be edited
         self._file: Path | None = None  # that the conversation was saved to, or came from
         self.clear()
@@ -151,7 +153,7 @@ class ChatSession:
         self._remark("no system message" if text is None else "another system message")
 
     def _change_thinking(self, word: str) -> None:
-        self.options["chat_template_kwargs"] = {"enable_thinking": word == "on"} if word else {}
+        self.template["chat_template_kwargs"] = {"enable_thinking": word == "on"} if word else {}
         known = "enable_thinking" in (self.lm.tokenizer.chat_template or "")
         self._remark(f"thinking {word or 'as the template says'}" if known else "this model's template has no switch")
 
@@ -190,9 +192,9 @@ class ChatSession:
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError
 
-        ask = self.conversation.ask
+        options: ChatOptions = {**self.options, **self.template}  # type: ignore[typeddict-item]  # mypy wants all keys
         try:
-            stream = ask(text, self.strategy, **self.options)
+            stream = self.conversation.ask(text, self.strategy, **options)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
         page = StdoutWriter()
