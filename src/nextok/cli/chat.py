@@ -192,7 +192,7 @@ class ChatSession:
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError
 
-        options: ChatOptions = {**self.options, **self.template}  # type: ignore[typeddict-item]  # mypy wants all keys
+        options: ChatOptions = {**self.options, **self.template}
         try:
             stream = self.conversation.ask(text, self.strategy, **options)
         except LimitError as error:
