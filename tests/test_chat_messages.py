@@ -450,17 +450,17 @@ def test_all_private_characters_in_a_message_leave_none_for_marks():
 
 def test_a_vocabulary_whose_merges_make_a_mark_gets_it_cut_apart():
     letters = metadata("smollm")
-    names = [*letters["tokenizer.ggml.tokens"], "<e", "<e>"]
+    names = [*letters["tokenizer.ggml.tokens"], "<~", "<~>"]
     changes = {"tokens": names, "token_type": [*letters["tokenizer.ggml.token_type"], 1, 3]}
-    changes["merges"] = [*letters["tokenizer.ggml.merges"], "< e", "<e >"]
+    changes["merges"] = [*letters["tokenizer.ggml.merges"], "< ~", "<~ >"]
     tokenizer = build_tokenizer(
         letters
         | {f"tokenizer.ggml.{key}": value for key, value in changes.items()}
-        | {"tokenizer.ggml.pre": "gpt-2", "tokenizer.chat_template": "{{ messages[0].content }}<e>"}
+        | {"tokenizer.ggml.pre": "gpt-2", "tokenizer.chat_template": "{{ messages[0].content }}<~>"}
     )
-    prompt = write_prompt(Marks(tokenizer), "a<e>b")
+    prompt = write_prompt(Marks(tokenizer), "a<~>b")
     assert prompt.ids.count(len(names) - 1) == 1
-    assert tokenizer.decode(prompt.ids, special=True) == prompt.text == "a<e>b<e>"
+    assert tokenizer.decode(prompt.ids, special=True) == prompt.text == "a<~>b<~>"
 
 
 BITS = st.sampled_from(
