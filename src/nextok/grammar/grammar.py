@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextok.grammar.matching import CompiledGrammar, compile_grammar, find_fault, import_llguidance
+from nextok.grammar.schema import translate_schema
 from nextok.text.tokenizer import Tokenizer
 
 LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}
@@ -16,9 +17,6 @@ DEEPEST_SCHEMA = 60
 """Largest number of levels of a JSON schema."""
 MOST_PROPERTIES = 1000
 """Largest number of members of one object of a schema, as the time to compile them is quadratic."""
-
-# White space as `json.dumps` writes it: where any is allowed, small models write it without end.
-_JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +144,7 @@ def _translate_json_schema(source: str) -> str:
         level = [inner for each in level for inner in _list_inside(each)]
     if level:
         raise _make_depth_error()
-    if isinstance(schema, dict):
-        own = schema.get("x-guidance", {})
-        schema["x-guidance"] = _JSON_STYLE | own if isinstance(own, dict) else own
-    return "start: %json " + json.dumps(schema)
+    return translate_schema(schema)
 
 
 def _make_depth_error() -> ValueError:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -170,6 +171,27 @@ def find_fault(grammar: str) -> str:
     return _extract_reason(
         _run_deep(lambda: import_llguidance().LLMatcher.validate_grammar(grammar, limits=_make_limits()))
     )
+
+
+@lru_cache(maxsize=4096)
+def accepts_nothing(terminal: str) -> bool:
+    """Whether there is no text at all that fits an expression of terminals; ValueError if it is too complex."""
+    library = import_llguidance()
+    grammar = f"start: A\nA: {terminal}\n"
+    matcher = _run_deep(lambda: library.LLMatcher(_make_bytes(), grammar, log_level=0, limits=_make_limits()))
+    if not matcher.is_error():
+        mask = matcher.compute_bitmask()
+        if not matcher.is_error():
+            return not any(mask)
+    if matcher.get_error().startswith("NoExtension"):
+        return True
+    raise ValueError(_extract_reason(matcher.get_error()))
+
+
+@cache
+def _make_bytes() -> Any:
+    """A vocabulary of all bytes."""
+    return import_llguidance().LLTokenizer("byte")
 
 
 def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> CompiledGrammar:
