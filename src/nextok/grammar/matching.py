@@ -28,6 +28,9 @@ STACK_BYTES = 256 << 20
 MOST_STATES = 64
 """Number of states of one request from which on those of shorter texts are dropped."""
 
+MOST_ITEMS = 30_000
+"""Number of places of a grammar where a text may stand at once."""
+
 _STACK_SIZE = threading.Lock()
 _vocabularies: WeakKeyDictionary[Tokenizer, dict[int, "TextVocabulary"]] = WeakKeyDictionary()
 
@@ -211,7 +214,12 @@ def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: f
 def _make_limits() -> Any:
     """The limits of a grammar's computation: some milliseconds for each of these, and some ten megabytes."""
     return import_llguidance().LLParserLimits(
-        initial_lexer_fuel=200_000, step_lexer_fuel=100_000, max_lexer_states=50_000, verbose_errors=False
+        initial_lexer_fuel=200_000,
+        step_lexer_fuel=100_000,
+        max_lexer_states=50_000,
+        max_items_in_row=MOST_ITEMS,
+        step_max_items=10 * MOST_ITEMS,
+        verbose_errors=False,
     )
 
 

@@ -11,6 +11,9 @@ from nextok.grammar.patterns import ALL, quote_letters, quote_text, translate_pa
 MOST_LENGTH = 8000
 """Largest number of characters of a text that has a bound; a longer bound is taken for this one."""
 
+MOST_TOGETHER = 8
+"""Largest number of patterns, formats and bounds that one text must keep."""
+
 ANY_TEXT = f"{quote_letters(ALL)}*"
 
 
@@ -34,6 +37,8 @@ class Texts:
         """Whether there is no such text; ValueError, which names the place, if that is too hard to find out."""
         if len(self.needed) < 2 and not self.banned:
             return False
+        if len(self.needed) > MOST_TOGETHER:
+            raise refuse(where, f"one text must keep over {MOST_TOGETHER} patterns, formats and lengths; use fewer")
         try:
             return accepts_nothing(self.write())
         except ValueError as error:
