@@ -1,6 +1,7 @@
 """Numbers, booleans and null: those that keep all of some keywords."""
 
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor, lcm
 from typing import Any
@@ -62,10 +63,10 @@ def write_numbers(
         numbers = [value for value in values if type(value) in (int, float)]
         kept = [value for value in numbers if _keeps(value, [each for each, _ in rules], types)]
         return "/" + "|".join(map(_quote, kept)) + "/" if kept else None
-    least = [Fraction(each["minimum"]) for each, _ in rules if "minimum" in each]
-    above = [Fraction(each["exclusiveMinimum"]) for each, _ in rules if "exclusiveMinimum" in each]
-    most = [Fraction(each["maximum"]) for each, _ in rules if "maximum" in each]
-    below = [Fraction(each["exclusiveMaximum"]) for each, _ in rules if "exclusiveMaximum" in each]
+    least = [_read_bound(each["minimum"], max) for each, _ in rules if "minimum" in each]
+    above = [_read_bound(each["exclusiveMinimum"], max) for each, _ in rules if "exclusiveMinimum" in each]
+    most = [_read_bound(each["maximum"], min) for each, _ in rules if "maximum" in each]
+    below = [_read_bound(each["exclusiveMaximum"], min) for each, _ in rules if "exclusiveMaximum" in each]
     low, high = max(least + above, default=None), min(most + below, default=None)
     open_low, open_high = low in above, high in below
     steps = [] if wide else [_read_step(each["multipleOf"], where) for each, where in rules if "multipleOf" in each]
@@ -80,6 +81,15 @@ def write_numbers(
         return f"/{ANY_NUMBER}/" if possible else None
     written = write_decimals(low, high, open_low, open_high)
     return f"/{written}/" if written else None
+
+
+def _read_bound(bound: int | float, stricter: Callable[..., Fraction]) -> Fraction:
+    """The bound of the decimal numbers that a reader takes for float64: 0.1 is 0.1, not the float64 next to it.
+
+    Large whole numbers are read exactly, and compared with the exact float64, so there the stricter of both counts.
+    """
+    written = Fraction(repr(bound))
+    return written if abs(bound) < 1 << 53 else stricter(written, Fraction(bound))
 
 
 def _read_step(step: int | float, where: str) -> int:

@@ -6,7 +6,8 @@ from typing import Any
 from nextok.grammar.formats import NO_PATTERN, PATTERNS
 from nextok.grammar.keywords import refuse
 from nextok.grammar.matching import accepts_nothing
-from nextok.grammar.patterns import ALL, quote_letters, quote_text, translate_pattern
+from nextok.grammar.pattern_reader import ALL
+from nextok.grammar.patterns import quote_letters, quote_text, translate_pattern
 
 MOST_LENGTH = 8000
 """Largest number of characters of a text that has a bound; a longer bound is taken for this one."""
