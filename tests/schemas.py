@@ -23,10 +23,8 @@ PATTERNS = [
     "(^a|b$)",
     "a|^b",
 ]
-FORMATS = (
-    "date date-time time duration email idn-email hostname idn-hostname ipv4 ipv6 uri uri-reference iri "
-    "iri-reference uri-template uuid json-pointer relative-json-pointer regex int32"
-).split()
+FORMATS = """date date-time time duration email idn-email hostname idn-hostname ipv4 ipv6 uri uri-reference iri
+iri-reference uri-template uuid json-pointer relative-json-pointer regex int32""".split()  # noqa: SIM905
 TYPES = ["null", "boolean", "integer", "number", "string", "array", "object"]
 NUMBERS = [-3, -1, 0, 1, 2, 7, 0.5, -0.1, 1.0, 100, 1e3, 12345678901234567890, 1e-7, 1e23, 1e-9]
 SCALARS = st.sampled_from([None, True, False, 0, 1, 1.0, -2, 0.1, "", "a", "ab", "x\ny", "é", "\ud800", "2024-02-29"])
@@ -50,7 +48,21 @@ def schemas(depth=2):
 def parts(depth):
     if depth == 0:
         return st.one_of(st.booleans(), keywords(0), st.sampled_from(TYPES).map(lambda name: {"type": name}))
-    return st.one_of(keywords(depth), keywords(depth), objects(depth), lists(depth), parts(0))
+    return st.one_of(keywords(depth), keywords(depth), objects(depth), lists(depth), unions(depth), parts(0))
+
+
+def unions(depth):
+    """Objects that are told apart by a const, and may hold themselves."""
+    inner = parts(depth - 1) | st.sampled_from(["#", "#/$defs/d0"]).map(lambda target: {"$ref": target})
+    return st.builds(
+        lambda values: {
+            "oneOf": [
+                {"type": "object", "properties": {"k": {"const": kind}, "v": value}, "required": ["k"]}
+                for kind, value in enumerate(values)
+            ]
+        },
+        st.lists(inner, min_size=1, max_size=3),
+    )
 
 
 def objects(depth):

@@ -118,6 +118,11 @@ KEPT = {
         "allOf": [{"type": "object", "properties": {"a": {"type": "null"}}}, {"properties": {"b": {"type": "null"}}}],
         "unevaluatedProperties": False,
     },
+    "a const says nothing of what is evaluated": {
+        "anyOf": [{"const": [None]}, {"const": {"a": 1}}, {"const": []}, {"const": 3}],
+        "unevaluatedItems": {"type": "array"},
+        "unevaluatedProperties": {"type": "array"},
+    },
     "oneOf told apart by a const": {
         "oneOf": [
             {
@@ -126,6 +131,12 @@ KEPT = {
                 "required": ["kind"],
             }
             for kind in ("a", "b", "c")
+        ]
+    },
+    "oneOf that holds itself": {
+        "oneOf": [
+            {"type": "object", "properties": {"k": {"const": k}, "n": {"$ref": "#"}}, "required": ["k"]}
+            for k in (1, 2)
         ]
     },
     "oneOf of bounds": {"type": "number", "oneOf": [{"maximum": 1}, {"exclusiveMinimum": 1}]},
@@ -242,8 +253,8 @@ REFUSED = {
     ),
     "a circle without end": ({"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}}, "no text"),
     "a circle without text": ({"$ref": "#"}, "#: this $ref leads back to itself"),
-    "a longer circle": ({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"allOf": [{"$ref": "#"}]}}}, "leads back"),
-    "more items than there can be": ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "unsatisf"),
+    "a longer circle": ({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"allOf": [{"$ref": "#"}]}}}, "leads"),
+    "more items than there can be": ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "no t"),
     "bounds the wrong way": ({"type": "integer", "minimum": 1.2, "maximum": 1.8}, "no number fits"),
     "lengths the wrong way": ({"type": "string", "minLength": 4, "maxLength": 3}, "no text fits"),
     "a pattern longer than the text": ({"type": "string", "pattern": "^a{4}$", "maxLength": 3}, "no text fits"),

@@ -35,6 +35,7 @@ class Rules:
     names: dict[str, Part] = field(default_factory=dict)
     patterns: dict[str, Part] = field(default_factory=dict)
     prefix: tuple[Part, ...] = ()
+    evaluates: bool = True  # whether its names and items count for unevaluatedProperties and unevaluatedItems
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -44,6 +45,7 @@ class Others:
     names: frozenset[str]
     patterns: tuple[str, ...]
     part: Part
+    evaluates: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,9 +54,14 @@ class Behind:
 
     skip: int
     part: Part
+    evaluates: bool = True
 
 
 Branch = tuple[Rules | Others | Behind, ...]
+
+
+class NotYetKnown(Exception):
+    """The branches of a schema are asked for while they are being listed, of a value inside its value."""
 
 
 class Schema:
@@ -66,7 +73,7 @@ class Schema:
         self.never_both: Callable[[Branch, str], bool] = lambda branch, where: False
         self._parts: dict[str, Part] = {}
         self._branches: dict[Part, list[Branch]] = {}
-        self._own: dict[Part, list[Branch]] = {}
+        self._begun: set[Part] = set()
 
     def get_part(self, where: str, rules: Any) -> Part:
         """The schema at this place; `rules` are what stands there."""
@@ -78,8 +85,14 @@ class Schema:
             raise refuse(part.where, "this $ref leads back to itself without an item or a member in between")
         if len(inside) >= DEEPEST_REFERENCES:
             raise refuse(part.where, f"over {DEEPEST_REFERENCES} schemas of one value refer to each other")
+        if part in self._begun:
+            raise NotYetKnown
         if part not in self._branches:
-            self._branches[part] = self._take_apart(part, (*inside, part))
+            self._begun.add(part)
+            try:
+                self._branches[part] = self._take_apart(part, (*inside, part))
+            finally:
+                self._begun.remove(part)
         return self._branches[part]
 
     def cross(self, left: list[Branch], right: list[Branch], where: str) -> list[Branch]:
@@ -151,11 +164,12 @@ class Schema:
         """The branch of a value that is this list or object."""
         if isinstance(value, list):
             parts = tuple(self.get_part(f"{where}/={i}", {"const": each}) for i, each in enumerate(value))
-            none = Behind(len(value), self.get_part(f"{where}/=none", False))
-            return Rules({"type": "array", "minItems": len(value)}, where, prefix=parts), none
+            none = Behind(len(value), self.get_part(f"{where}/=none", False), evaluates=False)
+            rules = {"type": "array", "minItems": len(value)}
+            return Rules(rules, where, prefix=parts, evaluates=False), none
         names = {name: self.get_part(f"{where}/={name}", {"const": each}) for name, each in value.items()}
-        others = Others(frozenset(value), (), self.get_part(f"{where}/=none", False))
-        return Rules({"type": "object", "required": [*value]}, where, names=names), others
+        others = Others(frozenset(value), (), self.get_part(f"{where}/=none", False), evaluates=False)
+        return Rules({"type": "object", "required": [*value]}, where, names=names, evaluates=False), others
 
     def _list_inner(self, part: Part, rules: dict[str, Any]) -> list[Part]:
         inner = [self._find(rules["$ref"], part.where)] if "$ref" in rules else []
@@ -211,11 +225,12 @@ class Schema:
             if keyword not in rules:
                 continue
             inner = self._sub(part, keyword)
-            own = [each for each in branch if isinstance(each, Rules)]
-            if keyword == "unevaluatedProperties" and not any(isinstance(each, Others) for each in branch):
+            counted = [each for each in branch if each.evaluates]
+            own = [each for each in counted if isinstance(each, Rules)]
+            if keyword == "unevaluatedProperties" and not any(isinstance(each, Others) for each in counted):
                 patterns = tuple(dict.fromkeys(pattern for each in own for pattern in each.patterns))
                 branch += (Others(frozenset(name for each in own for name in each.names), patterns, inner),)
-            if keyword == "unevaluatedItems" and not any(isinstance(each, Behind) for each in branch):
+            if keyword == "unevaluatedItems" and not any(isinstance(each, Behind) for each in counted):
                 branch += (Behind(max((len(each.prefix) for each in own), default=0), inner),)
         return branch
 

@@ -60,11 +60,12 @@ class Grammar:
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool | str) -> "Grammar":
-        """JSON that fits a schema, given as a dict or as JSON text; keys come in the schema's order.
+        """JSON that fits a schema (Draft 2020-12), given as a dict or as JSON text; keys come in the schema's order.
 
-        White space is as `json.dumps` writes it. A keyword that could not be guaranteed is refused, and so is a
-        reference to another file. As in every JSON schema, other properties are allowed unless
-        `additionalProperties` is false, and those that are not `required` may be missing.
+        A text that ends validates with the library `jsonschema`, its formats too. ValueError for a schema of which
+        that could not be guaranteed, or that no text fits: it names the place, as a JSON pointer. White space is as
+        `json.dumps` writes it. As in every JSON schema, other properties are allowed unless `additionalProperties` is
+        false, and those that are not `required` may be missing.
         """
         return cls("json_schema", schema if isinstance(schema, str) else _dump_schema(schema))
 

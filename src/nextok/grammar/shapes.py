@@ -5,11 +5,12 @@ together, so references that lead in a circle end in the same rule.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from nextok.grammar.branches import Behind, Branch, Others, Part, Rules, Schema
+from nextok.grammar.branches import Behind, Branch, NotYetKnown, Others, Part, Rules, Schema
 from nextok.grammar.keywords import refuse
 from nextok.grammar.patterns import quote_text, translate_pattern
 from nextok.grammar.scalars import find_least, find_types, find_values, list_words, write_numbers
@@ -80,13 +81,17 @@ class Shapes:
     def build(self, branches: list[Branch], where: str) -> None:
         """Rule 0 for a value that keeps one of these branches, and the rules of all that it needs."""
         self.rules.append(None)
-        self.rules[0] = self._list_shapes(branches, where)
+        with suppress(NotYetKnown):  # only where `wide`, and then there may be such values
+            self.rules[0] = self._list_shapes(branches, where)
         for number, parts in self._waiting:  # which grows
             if len(self.rules) > self.most and not self.wide:
                 raise refuse(where, f"it needs over {self.most:,} rules; use fewer schemas inside each other")
             if len(self.rules) > self.most:
                 return
-            self.rules[number] = self._list_shapes(self.schema.cross_all(parts), parts[0].where if parts else where)
+            with suppress(NotYetKnown):
+                self.rules[number] = self._list_shapes(
+                    self.schema.cross_all(parts), parts[0].where if parts else where
+                )
 
     def _get_rule(self, parts: Iterable[Part]) -> int:
         kept = tuple(dict.fromkeys(part for part in parts if part.rules is not True))
