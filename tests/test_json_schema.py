@@ -254,7 +254,7 @@ REFUSED = {
     "a circle without end": ({"type": "object", "required": ["a"], "properties": {"a": {"$ref": "#"}}}, "no text"),
     "a circle without text": ({"$ref": "#"}, "#: this $ref leads back to itself"),
     "a longer circle": ({"anyOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"allOf": [{"$ref": "#"}]}}}, "leads"),
-    "more items than there can be": ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "no t"),
+    "more items than there can be": ({"type": "array", "prefixItems": [{}], "items": False, "minItems": 2}, "#/items"),
     "bounds the wrong way": ({"type": "integer", "minimum": 1.2, "maximum": 1.8}, "no number fits"),
     "lengths the wrong way": ({"type": "string", "minLength": 4, "maxLength": 3}, "no text fits"),
     "a pattern longer than the text": ({"type": "string", "pattern": "^a{4}$", "maxLength": 3}, "no text fits"),

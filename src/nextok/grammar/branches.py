@@ -10,8 +10,8 @@ from nextok.grammar.keywords import TYPES, check_keywords, refuse
 
 MOST_BRANCHES = 400
 """Largest number of branches of one place of a schema."""
-MOST_STEPS = 40_000
-"""Largest number of branches made for one schema."""
+MOST_STEPS = 100_000
+"""Largest number of branches made for one schema; a rule counts 10, and a question whether there is a text 120."""
 DEEPEST_REFERENCES = 60
 """Largest number of schemas that speak of the same value, each reached from another by $ref, allOf or the like."""
 
@@ -97,10 +97,16 @@ class Schema:
 
     def cross(self, left: list[Branch], right: list[Branch], where: str) -> list[Branch]:
         """The branches of a value that keeps both."""
-        self.steps += len(left) * len(right)
-        if len(left) * len(right) > MOST_BRANCHES or self.steps > MOST_STEPS:
+        self.count(len(left) * len(right), where)
+        if len(left) * len(right) > MOST_BRANCHES:
             raise refuse(where, f"its anyOf, oneOf and the like have over {MOST_BRANCHES} combinations; use fewer")
         return left if right == [()] else [_merge(one, other) for one, other in product(left, right)]
+
+    def count(self, steps: int, where: str) -> None:
+        """ValueError if all that is done for this schema is too much."""
+        self.steps += steps
+        if self.steps > MOST_STEPS:
+            raise refuse(where, "the schema is too complex; use fewer schemas in anyOf and oneOf")
 
     def cross_all(self, parts: Iterable[Part]) -> list[Branch]:
         """The branches of a value that keeps all these schemas."""

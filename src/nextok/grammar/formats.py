@@ -60,5 +60,11 @@ PATTERNS |= {
     "iri": _URI,
     "iri-reference": _URI_REFERENCE,
 }
-NO_PATTERN = frozenset({"int32", "int64", "float", "double", "byte", "binary", "password"})
-"""Formats of OpenAPI that say how a value is stored; they are taken for remarks, as jsonschema does."""
+PATTERNS |= {
+    f"uuid{version}": f"[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+    for version in (1, 3, 4, 5, 7)
+}
+NO_PATTERN = frozenset(
+    {"int32", "int64", "float", "double", "byte", "binary", "password", "path", "file-path", "directory-path"}
+)
+"""Formats of OpenAPI and pydantic that say how a value is stored; they are remarks here, as for jsonschema."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nextok.grammar.matching import CompiledGrammar, compile_grammar, find_fault, import_llguidance
@@ -126,6 +127,7 @@ def _translate_regex(source: str) -> str:
     return f"start: /{import_llguidance().regex_to_lark(source, '')}/"
 
 
+@lru_cache(maxsize=64)
 def _translate_json_schema(source: str) -> str:
     try:
         schema = json.loads(source)

@@ -103,6 +103,7 @@ class Shapes:
         return self._numbers[key]
 
     def _list_shapes(self, branches: list[Branch], where: str) -> list[Shape]:
+        self.schema.count(10 * len(branches), where)
         shapes: dict[Shape, None] = {}
         for branch in branches:
             own = [each for each in branch if isinstance(each, Rules)]
@@ -127,6 +128,8 @@ class Shapes:
 
     def _make_text(self, own: list[Rules], values: list[Any] | None) -> Lexeme | None:
         texts = self._list_texts(own, values)
+        if texts and (len(texts.needed) > 1 or texts.banned):
+            self.schema.count(120, own[0].where if own else "#")
         if texts and texts.is_empty(own[0].where if own else "#"):
             self._note(own, "no text fits")
             return None
