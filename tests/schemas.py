@@ -90,6 +90,7 @@ def lists(depth):
             "minItems": COUNTS,
             "maxItems": COUNTS,
             "contains": inner,
+            "uniqueItems": st.booleans(),
         },
     )
 

@@ -30,11 +30,11 @@ def find_values(listed: list[tuple[Any, ...] | None]) -> list[Any] | None:
     lists = [each for each in listed if each is not None]
     if not lists:
         return None
-    kept = [{_key(value) for value in each} for each in lists]
-    return [value for value in lists[0] if all(_key(value) in each for each in kept)]
+    kept = [{identify(value) for value in each} for each in lists]
+    return [value for value in lists[0] if all(identify(value) in each for each in kept)]
 
 
-def _key(value: Any) -> tuple[str, Any]:
+def identify(value: Any) -> tuple[str, Any]:
     """Equal for values that are equal in JSON: 1 and 1.0 are, 1 and true are not."""
     return ("number", Fraction(value)) if type(value) in (int, float) else (type(value).__name__, value)
 

@@ -4,7 +4,7 @@ A rule is a list of shapes. Where there are schemas that speak of the same value
 together, so references that lead in a circle end in the same rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +13,7 @@ from typing import Any
 from nextok.grammar.branches import Behind, Branch, NotYetKnown, Others, Part, Rules, Schema
 from nextok.grammar.keywords import refuse
 from nextok.grammar.patterns import quote_text, translate_pattern
-from nextok.grammar.scalars import find_least, find_types, find_values, list_words, write_numbers
+from nextok.grammar.scalars import find_least, find_types, find_values, identify, list_words, write_numbers
 from nextok.grammar.texts import Texts, find_in, list_rules, translate
 
 MOST_RULES = 2000
@@ -22,6 +22,8 @@ MOST_PATTERNS = 5
 """Largest number of different patterns for the members of one object."""
 MOST_MATCHES = 500
 """Largest number of names times patterns of one object."""
+MOST_DISTINCT = 30
+"""Largest number of values of which a list can hold each once."""
 FIRST_PLACES = 4
 """Number of places of a list where what it must contain can begin."""
 
@@ -44,6 +46,15 @@ class ListShape:
 
 
 @dataclass(frozen=True, slots=True)
+class DistinctShape:
+    """A list of some of these values, each at most once, as expressions."""
+
+    values: tuple[str, ...]
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A member of an object."""
 
@@ -63,7 +74,7 @@ class ObjectShape:
     where: str
 
 
-Shape = Lexeme | ListShape | ObjectShape
+Shape = Lexeme | ListShape | DistinctShape | ObjectShape
 
 
 class Shapes:
@@ -153,7 +164,7 @@ class Shapes:
 
     # Lists
 
-    def _make_list(self, branch: Branch, own: list[Rules]) -> list[ListShape]:
+    def _make_list(self, branch: Branch, own: list[Rules]) -> Sequence[Shape]:
         behind = [each for each in branch if isinstance(each, Behind)]
         count = max([0, *(len(each.prefix) for each in own), *(each.skip for each in behind)])
         places = [
@@ -167,9 +178,28 @@ class Shapes:
         if not self.wide and (most is None or most > 1):
             for each in own:
                 if each.rules.get("uniqueItems"):
-                    raise refuse(f"{each.where}/uniqueItems", "it is not supported where a list can have two items; "
-                                 "leave it out, or use an object whose names are the items")  # fmt: skip
+                    return self._make_distinct(own, places, rest, least, most, f"{each.where}/uniqueItems")
         return self._add_contained(own, places, rest, least, most)
+
+    def _make_distinct(
+        self, own: list[Rules], places: list[list[Part]], rest: list[Part], least: int, most: int | None, where: str
+    ) -> list[DistinctShape]:
+        """The list of different values; ValueError unless these are known one by one."""
+        found: dict[Any, str] = {}
+        known = not places and not any("contains" in each.rules for each in own)
+        for branch in self.schema.cross_all(rest) if known else [()]:
+            values = find_values([each.values for each in branch if isinstance(each, Rules)])
+            if values is None or len(values) > MOST_DISTINCT:
+                raise refuse(where, f"it is kept for items that are one of at most {MOST_DISTINCT} texts or numbers "
+                             "(enum); leave it out, or use an object whose names are the items")  # fmt: skip
+            for value in values:
+                for shape in self._list_shapes([(*branch, Rules({}, where, values=(value,)))], where):
+                    assert isinstance(shape, Lexeme)
+                    found[identify(value)] = shape.expression
+        if len(found) > MOST_DISTINCT:
+            raise refuse(where, f"it is kept for at most {MOST_DISTINCT} values")
+        bound = len(found) if most is None else min(most, len(found))
+        return [DistinctShape(tuple(found.values()), least, bound)]
 
     def _add_contained(
         self, own: list[Rules], places: list[list[Part]], rest: list[Part], least: int, most: int | None

@@ -2,7 +2,7 @@
 
 from nextok.grammar.keywords import refuse
 from nextok.grammar.patterns import quote_text
-from nextok.grammar.shapes import Lexeme, ListShape, Member, ObjectShape, Shape, Shapes
+from nextok.grammar.shapes import DistinctShape, Lexeme, ListShape, Member, ObjectShape, Shape, Shapes
 
 MOST_STATES = 4000
 """Largest number of rules for one object whose members are counted."""
@@ -23,6 +23,8 @@ def find_possible(rules: list[list[Shape] | None]) -> list[bool]:
 def _is_possible(shape: Shape, possible: list[bool]) -> bool:
     if isinstance(shape, Lexeme):
         return True
+    if isinstance(shape, DistinctShape):
+        return shape.least <= shape.most
     if isinstance(shape, ListShape):
         most = _bound_list(shape, possible)
         return most is None or shape.least <= most
@@ -84,6 +86,8 @@ class Writer:
     def _write_shape(self, shape: Shape, name: str) -> str:
         if isinstance(shape, Lexeme):
             return self._name_lexeme(shape.expression)
+        if isinstance(shape, DistinctShape):
+            return f'"[" {self._write_distinct(shape, name)} "]"'
         inside = self._write_list(shape, name) if isinstance(shape, ListShape) else self._write_object(shape, name)
         return f'"[" {inside} "]"' if isinstance(shape, ListShape) else f'"{{" {inside} "}}"'
 
@@ -102,6 +106,20 @@ class Writer:
             self._add_rule(f"{name}p{place}", [inside] if place < shape.least else [inside, '""'])
             inside = f"{name}p{place}"
         return inside
+
+    def _write_distinct(self, shape: DistinctShape, name: str) -> str:
+        """The items: a rule for what may follow, with a bit for each value that stands before it."""
+        if shape.most == 0:
+            return ""
+        values = [self._name_lexeme(value) for value in shape.values]
+        more = [f'"" %if bit_count_ge(_, {shape.least})']
+        for place, value in enumerate(values):
+            free = f"and(bit_clear({place}), bit_count_lt(_, {shape.most}))"
+            more.append(f"{self._separator} {value} {name}d::set_bit({place}) %if {free}")
+        self._add_rule(f"{name}d::_", more)
+        first = [f"{value} {name}d::{1 << place}" for place, value in enumerate(values)]
+        self._add_rule(f"{name}f", first if shape.least else [*first, '""'])
+        return f"{name}f"
 
     @property
     def _separator(self) -> str:
