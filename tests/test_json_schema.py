@@ -183,6 +183,12 @@ KEPT = {
     "all of an enum once": {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True, "minItems": 3},
     "unique items of a short list": {"type": "array", "maxItems": 1, "uniqueItems": True},
     "a pattern is searched for": {"type": "string", "pattern": "b", "minLength": 3, "maxLength": 3},
+    "patterns of classes, some found in a name and some not": {
+        "type": "object",
+        "additionalProperties": {"type": "number"},
+        "maxProperties": 1,
+        "patternProperties": {"[^a]": True, r"^\w+$": {"type": "null"}, r"^\D$": {"type": "null"}},
+    },
     "one end of a pattern": {"type": "string", "pattern": "^a|b$", "maxLength": 4},
     "a pattern with classes": {"type": "string", "pattern": r"^[^\W\d_]\D\s\S$"},
     "pattern and format": {"type": "string", "format": "date", "pattern": "^20.*-02-29$"},

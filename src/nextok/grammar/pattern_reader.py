@@ -86,8 +86,10 @@ def _join_ranges(ranges: Iterable[tuple[int, int]]) -> Ranges:
 @cache
 def _find_class(letter: str) -> Letters:
     """`\\d`, `\\w` or `\\s`: of ASCII where it is narrow, all that Python or ECMAScript take where it is wide."""
-    tests: dict[str, Callable[[str], bool]] = {"d": str.isdecimal, "w": str.isalnum, "s": str.isspace}
+    tests: dict[str, Callable[[str], bool]] = {"d": str.isdecimal, "s": str.isspace}
     narrow = {"d": ((48, 57),), "w": ((48, 57), (65, 90), (95, 95), (97, 122)), "s": ((9, 13), (32, 32))}[letter]
+    if letter == "w":  # exact, it has so many ranges that a text could end its request
+        return Letters(narrow, (*narrow, (128, sys.maxunicode)))
     found = [code for code in range(128, sys.maxunicode + 1) if tests[letter](chr(code))]
     more = [(0x1C, 0x1F), (0xFEFF, 0xFEFF)] if letter == "s" else []
     return Letters(narrow, _join_ranges([*narrow, *more, *((code, code) for code in found)]))
