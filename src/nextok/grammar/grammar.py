@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from nextok.grammar.matching import CompiledGrammar, compile_grammar, find_fault, import_llguidance
+from nextok.grammar.schema import translate_schema
 from nextok.text.tokenizer import Tokenizer
 
 LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}
@@ -16,9 +18,6 @@ DEEPEST_SCHEMA = 60
 """Largest number of levels of a JSON schema."""
 MOST_PROPERTIES = 1000
 """Largest number of members of one object of a schema, as the time to compile them is quadratic."""
-
-# White space as `json.dumps` writes it: where any is allowed, small models write it without end.
-_JSON_STYLE = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,12 @@ class Grammar:
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool | str) -> "Grammar":
-        """JSON that fits a schema, given as a dict or as JSON text; keys come in the schema's order.
+        """JSON that fits a schema (Draft 2020-12), given as a dict or as JSON text; keys come in the schema's order.
 
-        White space is as `json.dumps` writes it. A keyword that could not be guaranteed is refused, and so is a
-        reference to another file. As in every JSON schema, other properties are allowed unless
-        `additionalProperties` is false, and those that are not `required` may be missing.
+        A text that ends validates with the library `jsonschema`, its formats too. ValueError for a schema of which
+        that could not be guaranteed, or that no text fits: it names the place, as a JSON pointer. White space is as
+        `json.dumps` writes it. As in every JSON schema, other properties are allowed unless `additionalProperties` is
+        false, and those that are not `required` may be missing.
         """
         return cls("json_schema", schema if isinstance(schema, str) else _dump_schema(schema))
 
@@ -127,6 +127,7 @@ def _translate_regex(source: str) -> str:
     return f"start: /{import_llguidance().regex_to_lark(source, '')}/"
 
 
+@lru_cache(maxsize=64)
 def _translate_json_schema(source: str) -> str:
     try:
         schema = json.loads(source)
@@ -146,10 +147,7 @@ def _translate_json_schema(source: str) -> str:
         level = [inner for each in level for inner in _list_inside(each)]
     if level:
         raise _make_depth_error()
-    if isinstance(schema, dict):
-        own = schema.get("x-guidance", {})
-        schema["x-guidance"] = _JSON_STYLE | own if isinstance(own, dict) else own
-    return "start: %json " + json.dumps(schema)
+    return translate_schema(schema)
 
 
 def _make_depth_error() -> ValueError:

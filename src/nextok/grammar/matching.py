@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -26,6 +27,9 @@ STACK_BYTES = 256 << 20
 """Size of the compiler's stack: it calls itself as deep as the rules of a grammar refer to each other."""
 MOST_STATES = 64
 """Number of states of one request from which on those of shorter texts are dropped."""
+
+MOST_ITEMS = 30_000
+"""Number of places of a grammar where a text may stand at once."""
 
 _STACK_SIZE = threading.Lock()
 _vocabularies: WeakKeyDictionary[Tokenizer, dict[int, "TextVocabulary"]] = WeakKeyDictionary()
@@ -172,6 +176,27 @@ def find_fault(grammar: str) -> str:
     )
 
 
+@lru_cache(maxsize=4096)
+def accepts_nothing(terminal: str) -> bool:
+    """Whether there is no text at all that fits an expression of terminals; ValueError if it is too complex."""
+    library = import_llguidance()
+    grammar = f"start: A\nA: {terminal}\n"
+    matcher = _run_deep(lambda: library.LLMatcher(_make_bytes(), grammar, log_level=0, limits=_make_limits()))
+    if not matcher.is_error():
+        mask = matcher.compute_bitmask()
+        if not matcher.is_error():
+            return not any(mask)
+    if matcher.get_error().startswith("NoExtension"):
+        return True
+    raise ValueError(_extract_reason(matcher.get_error()))
+
+
+@cache
+def _make_bytes() -> Any:
+    """A vocabulary of all bytes."""
+    return import_llguidance().LLTokenizer("byte")
+
+
 def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: frozenset[int]) -> CompiledGrammar:
     """A grammar over the ids below `vocab_size` of one vocabulary; ValueError if it cannot be used."""
     vocabulary = _find_vocabulary(tokenizer, vocab_size)
@@ -189,7 +214,12 @@ def compile_grammar(grammar: str, tokenizer: Tokenizer, vocab_size: int, ends: f
 def _make_limits() -> Any:
     """The limits of a grammar's computation: some milliseconds for each of these, and some ten megabytes."""
     return import_llguidance().LLParserLimits(
-        initial_lexer_fuel=200_000, step_lexer_fuel=100_000, max_lexer_states=50_000, verbose_errors=False
+        initial_lexer_fuel=200_000,
+        step_lexer_fuel=100_000,
+        max_lexer_states=50_000,
+        max_items_in_row=MOST_ITEMS,
+        step_max_items=10 * MOST_ITEMS,
+        verbose_errors=False,
     )
 
 
