@@ -12,11 +12,12 @@ from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
 from nextok.cli.report import describe_output
 from nextok.cli.strategy import StrategyFlags
+from nextok.cli.template import TemplateFlags
 from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
 
 if TYPE_CHECKING:
-    from nextok.generation.options import GenerateOptions
+    from nextok.generation.chat_options import ChatOptions
     from nextok.generation.output import Output
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
@@ -33,6 +34,7 @@ def chat(
     strategy: StrategyFlags,
     rules: RuleFlags,
     how: LoadFlags,
+    template: TemplateFlags,
     model: ModelName = "smollm2",
     system: System = None,
     max_tokens: MaxTokens = 512,
@@ -41,19 +43,20 @@ def chat(
     quiet: Quiet = False,
 ) -> None:
     """Talk with a model. From a pipe, each line is a turn."""
-    from nextok.generation.options import CheckedOptions
+    from nextok.generation.chat_options import split_options
 
-    options: GenerateOptions = {
+    options: ChatOptions = {
         "max_tokens": max_tokens,
         "stop": tuple(stop or ()),
         "seed": strategy.seed,
         **rules.read_options(),
+        **template.read_options(),
     }
-    CheckedOptions(**options)  # refused before anything is loaded
+    prompt, _ = split_options(options)  # refused before anything is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     message = None if system is None else clean(system)
     talk = ChatSession(how.load(model, quiet=quiet), chosen, message, options, stats, quiet)
-    encode_question(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
+    encode_question(talk.lm, "?", message, False, prompt)  # raises now rather than at the first answer
     interactive = sys.stdin is not None and sys.stdin.isatty()
     if interactive and not quiet:
         print_note(f"{talk.lm.name}: say something; /help lists what else you can do")
@@ -75,7 +78,7 @@ class ChatSession:
     lm: "LM"
     strategy: "Strategy"
     system: str | None
-    options: "GenerateOptions"
+    options: "ChatOptions"
     stats: bool
     quiet: bool
 
