@@ -118,13 +118,8 @@ class Marks:
             token: self._name(token) if each.content in self.spellings else each.content
             for token, each in self._added.items()
         }
-        settings = ("single_word", "lstrip", "rstrip", "normalized", "special")
-        for token, each in self._added.items():
-            same: Any = dict(
-                zip(settings, (each.single_word, each.lstrip, each.rstrip, each.normalized, each.special))
-            )
-            renamed.add_tokens([AddedToken(names[token], **same)])
-        renamed.add_tokens([AddedToken(self._cut, normalized=False)])
+        cut = AddedToken(self._cut, normalized=False)
+        renamed.add_tokens([*(_rename_added(each, names[token]) for token, each in self._added.items()), cut])
         own: list[tuple[str, int | None]] = [*((name, token) for token, name in names.items()), (self._cut, None)]
         return renamed, {known: token for name, token in own if (known := renamed.token_to_id(name)) is not None}
 
@@ -194,3 +189,16 @@ def _is_mark(added: "tokenizers.AddedToken", template: str) -> bool:
     if added.special:
         return bool(text.strip())
     return bool(MARK_SHAPE.fullmatch(text) or (BRACKETS.fullmatch(text) and text in template))
+
+
+def _rename_added(added: "tokenizers.AddedToken", name: str) -> "tokenizers.AddedToken":
+    from tokenizers import AddedToken
+
+    return AddedToken(
+        name,
+        single_word=added.single_word,
+        lstrip=added.lstrip,
+        rstrip=added.rstrip,
+        normalized=added.normalized,
+        special=added.special,
+    )
