@@ -198,6 +198,12 @@ def test_no_arguments_are_an_empty_object(nothing):
     assert '"arguments": {}' in write(HERMES, [{"role": "assistant", "content": "", "tool_calls": [call]}]).text
 
 
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_calls_are_as_if_they_were_not_there(nothing):
+    template = "{{ messages[0].tool_calls is defined }}"
+    assert write(template, [{"role": "assistant", "content": "x", "tool_calls": nothing}]).text == "False"
+
+
 def test_results_and_reasoning_reach_the_template():
     result = {"role": "tool", "tool_call_id": "call_1", "content": "4 degrees"}
     assert "tool\n4 degrees[call_1]<|im_end|>" in write(HERMES, [*user("x"), result]).text

@@ -51,7 +51,7 @@ class Marks:
 
         The longest of several at a place counts, as for the vocabulary itself.
         """
-        if not self._firsts.intersection(text):
+        if not any(first in text for first in self._firsts):
             return []
         spans = list(self._scanner.encode(text, add_special_tokens=False).offsets)
         end = len(text.rstrip())
@@ -133,7 +133,7 @@ class Escape:
 
     def __init__(self, marks: Marks, values: object, template: str) -> None:
         self._marks = marks
-        self._used = (json.dumps(values, ensure_ascii=False), template)
+        self._values, self._template = values, template
         self._free: list[str] | None = None
         self._spellings: dict[str, str] = {}  # stand-in -> spelling
         self._stand_ins: dict[str, str] = {}  # spelling -> stand-in
@@ -141,7 +141,7 @@ class Escape:
     def take(self) -> str:
         """A character that is nowhere in the messages and the template."""
         if self._free is None:
-            text = "".join(self._used)
+            text = json.dumps(self._values, ensure_ascii=False) + self._template
             used = {*text, *(chr(int(code, 16)) for code in ESCAPED.findall(text))}
             self._free = [chr(code) for code in reversed(STAND_INS) if chr(code) not in used]
         if not self._free:
