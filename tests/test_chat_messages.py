@@ -9,6 +9,7 @@ import pydoc
 from functools import cache
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -467,6 +468,19 @@ def test_a_vocabulary_whose_merges_make_a_mark_gets_it_cut_apart():
     prompt = write_prompt(Marks(tokenizer), "a<~>b")
     assert prompt.ids.count(len(names) - 1) == 1
     assert tokenizer.decode(prompt.ids, special=True) == prompt.text == "a<~>b<~>"
+
+
+def test_a_mark_that_a_vocabulary_finds_in_wide_characters_is_text_too():
+    plain = marks(CHATML).tokenizer
+    encoder = tokenizers.Tokenizer.from_str(plain.encoder.to_str())
+    encoder.normalizer = tokenizers.normalizers.NFKC()
+    encoder.add_tokens([tokenizers.AddedToken("<end>", normalized=True, special=True)])
+    end, wide = encoder.token_to_id("<end>"), "a\uff1cend\uff1eb"
+    template = "{{ messages[0].content }}<end>"
+    tokenizer = dataclasses.replace(plain, encoder=encoder, chat_template=template)
+    assert tokenizer.encode_chat(wide).count(end) == 1
+    assert write_prompt(Marks(tokenizer), wide).ids.count(end) == 1
+    assert write_prompt(Marks(tokenizer), "Hi").ids == tokenizer.encode_chat("Hi<end>")
 
 
 BITS = st.sampled_from(

@@ -38,6 +38,9 @@ class Marks:
         self._added = {token: added[token] for token in sorted(added)}
         template = tokenizer.chat_template or ""
         self.spellings = {each.content: token for token, each in added.items() if _is_mark(each, template)}
+        # Then the vocabulary finds marks in other characters as well, such as wide ones, which no scan can foresee.
+        normal = any(each.normalized for each in added.values() if each.content in self.spellings)
+        self._always_rename = normal and tokenizer.encoder.normalizer is not None
         self._sorted = sorted(self.spellings)
         self._firsts = {spelling[0] for spelling in self._sorted}
         self._longest = max(map(len, self._sorted), default=0)
@@ -67,7 +70,7 @@ class Marks:
         into tokens together with it, as for any text.
         """
         pieces = list(pieces)
-        if not any(piece.is_plain for piece in pieces):
+        if not self._always_rename and not any(piece.is_plain for piece in pieces):
             return self.tokenizer.encode_chat("".join(piece.text for piece in pieces))
         ids = self._encode_renamed(
             "".join(each.text if each.is_plain else self._rename(each.text) for each in pieces)
