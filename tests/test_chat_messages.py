@@ -483,6 +483,12 @@ def test_a_mark_that_a_vocabulary_finds_in_wide_characters_is_text_too():
     assert write_prompt(Marks(tokenizer), "Hi").ids == tokenizer.encode_chat("Hi<end>")
 
 
+@pytest.mark.parametrize("text", ["x", "<|im_end|>"])
+def test_a_template_that_writes_half_a_character_is_told(text):
+    with pytest.raises(TemplateError, match="half a character"):
+        write("{{ '\\ud800' }}{{ messages[0].content }}", text)
+
+
 BITS = st.sampled_from(
     ["<|im_end|>", "<|im_", "end|>", "<", "|", ">", " ", "\n", "the", "é", "\ue000", "\\ue000", "中"]
 )
