@@ -9,6 +9,7 @@ import pydoc
 from functools import cache
 
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,6 +197,12 @@ def test_arguments_that_are_no_json_object_stay_text(text):
 def test_no_arguments_are_an_empty_object(nothing):
     call = {"name": "f", "arguments": nothing}
     assert '"arguments": {}' in write(HERMES, [{"role": "assistant", "content": "", "tool_calls": [call]}]).text
+
+
+@pytest.mark.parametrize("nothing", [None, []])
+def test_no_calls_are_as_if_they_were_not_there(nothing):
+    template = "{{ messages[0].tool_calls is defined }}"
+    assert write(template, [{"role": "assistant", "content": "x", "tool_calls": nothing}]).text == "False"
 
 
 def test_results_and_reasoning_reach_the_template():
@@ -461,6 +468,25 @@ def test_a_vocabulary_whose_merges_make_a_mark_gets_it_cut_apart():
     prompt = write_prompt(Marks(tokenizer), "a<~>b")
     assert prompt.ids.count(len(names) - 1) == 1
     assert tokenizer.decode(prompt.ids, special=True) == prompt.text == "a<~>b<~>"
+
+
+def test_a_mark_that_a_vocabulary_finds_in_wide_characters_is_text_too():
+    plain = marks(CHATML).tokenizer
+    encoder = tokenizers.Tokenizer.from_str(plain.encoder.to_str())
+    encoder.normalizer = tokenizers.normalizers.NFKC()
+    encoder.add_tokens([tokenizers.AddedToken("<end>", normalized=True, special=True)])
+    end, wide = encoder.token_to_id("<end>"), "a\uff1cend\uff1eb"
+    template = "{{ messages[0].content }}<end>"
+    tokenizer = dataclasses.replace(plain, encoder=encoder, chat_template=template)
+    assert tokenizer.encode_chat(wide).count(end) == 1
+    assert write_prompt(Marks(tokenizer), wide).ids.count(end) == 1
+    assert write_prompt(Marks(tokenizer), "Hi").ids == tokenizer.encode_chat("Hi<end>")
+
+
+@pytest.mark.parametrize("text", ["x", "<|im_end|>"])
+def test_a_template_that_writes_half_a_character_is_told(text):
+    with pytest.raises(TemplateError, match="half a character"):
+        write("{{ '\\ud800' }}{{ messages[0].content }}", text)
 
 
 BITS = st.sampled_from(

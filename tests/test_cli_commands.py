@@ -116,6 +116,16 @@ def test_a_chat_is_saved_and_goes_on_another_day(run, tmp_path):  # noqa: F811
     assert json.loads(file.read_text())[1]["content"] == first
 
 
+def test_tools_and_thinking_in_a_chat(run, tmp_path):  # noqa: F811
+    file = tmp_path / "tools.json"
+    file.write_text('[{"type": "function", "function": {"name": "look"}}]')
+    out, err, code = run("chat", "--max-tokens", "6", piped=f"/think on\n/tools\n/tools {file}\n")
+    assert (out, code) == ("", 3)
+    assert err.splitlines()[:2] == ["this model's template has no switch", "0 tools"]
+    assert "takes no tools" in err
+    assert "none" in run("chat", piped=f"/tools {tmp_path / 'none'}\n")[1]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -38,6 +38,9 @@ class Marks:
         self._added = {token: added[token] for token in sorted(added)}
         template = tokenizer.chat_template or ""
         self.spellings = {each.content: token for token, each in added.items() if _is_mark(each, template)}
+        # Then the vocabulary finds marks in other characters as well, such as wide ones, which no scan can foresee.
+        normal = any(each.normalized for each in added.values() if each.content in self.spellings)
+        self._always_rename = normal and tokenizer.encoder.normalizer is not None
         self._sorted = sorted(self.spellings)
         self._firsts = {spelling[0] for spelling in self._sorted}
         self._longest = max(map(len, self._sorted), default=0)
@@ -51,7 +54,7 @@ class Marks:
 
         The longest of several at a place counts, as for the vocabulary itself.
         """
-        if not self._firsts.intersection(text):
+        if not any(first in text for first in self._firsts):
             return []
         spans = list(self._scanner.encode(text, add_special_tokens=False).offsets)
         end = len(text.rstrip())
@@ -67,7 +70,7 @@ class Marks:
         into tokens together with it, as for any text.
         """
         pieces = list(pieces)
-        if not any(piece.is_plain for piece in pieces):
+        if not self._always_rename and not any(piece.is_plain for piece in pieces):
             return self.tokenizer.encode_chat("".join(piece.text for piece in pieces))
         ids = self._encode_renamed(
             "".join(each.text if each.is_plain else self._rename(each.text) for each in pieces)
@@ -118,13 +121,8 @@ class Marks:
             token: self._name(token) if each.content in self.spellings else each.content
             for token, each in self._added.items()
         }
-        settings = ("single_word", "lstrip", "rstrip", "normalized", "special")
-        for token, each in self._added.items():
-            same: Any = dict(
-                zip(settings, (each.single_word, each.lstrip, each.rstrip, each.normalized, each.special))
-            )
-            renamed.add_tokens([AddedToken(names[token], **same)])
-        renamed.add_tokens([AddedToken(self._cut, normalized=False)])
+        cut = AddedToken(self._cut, normalized=False)
+        renamed.add_tokens([*(_rename_added(each, names[token]) for token, each in self._added.items()), cut])
         own: list[tuple[str, int | None]] = [*((name, token) for token, name in names.items()), (self._cut, None)]
         return renamed, {known: token for name, token in own if (known := renamed.token_to_id(name)) is not None}
 
@@ -138,7 +136,7 @@ class Escape:
 
     def __init__(self, marks: Marks, values: object, template: str) -> None:
         self._marks = marks
-        self._used = (json.dumps(values, ensure_ascii=False), template)
+        self._values, self._template = values, template
         self._free: list[str] | None = None
         self._spellings: dict[str, str] = {}  # stand-in -> spelling
         self._stand_ins: dict[str, str] = {}  # spelling -> stand-in
@@ -146,7 +144,7 @@ class Escape:
     def take(self) -> str:
         """A character that is nowhere in the messages and the template."""
         if self._free is None:
-            text = "".join(self._used)
+            text = json.dumps(self._values, ensure_ascii=False) + self._template
             used = {*text, *(chr(int(code, 16)) for code in ESCAPED.findall(text))}
             self._free = [chr(code) for code in reversed(STAND_INS) if chr(code) not in used]
         if not self._free:
@@ -194,3 +192,16 @@ def _is_mark(added: "tokenizers.AddedToken", template: str) -> bool:
     if added.special:
         return bool(text.strip())
     return bool(MARK_SHAPE.fullmatch(text) or (BRACKETS.fullmatch(text) and text in template))
+
+
+def _rename_added(added: "tokenizers.AddedToken", name: str) -> "tokenizers.AddedToken":
+    from tokenizers import AddedToken
+
+    return AddedToken(
+        name,
+        single_word=added.single_word,
+        lstrip=added.lstrip,
+        rstrip=added.rstrip,
+        normalized=added.normalized,
+        special=added.special,
+    )

@@ -48,7 +48,9 @@ def _read_message(given: Any, place: str, copier: PlainCopier) -> Message:
     role = message.get("role")
     if not isinstance(role, str) or not role:
         raise ValueError(f"{place}: role must be a text such as 'user', got {_show(role)}")
-    if message.get("tool_calls") is not None:
+    if message.get("tool_calls") in (None, []):
+        message.pop("tool_calls", None)  # some templates take an empty list for calls
+    else:
         message["tool_calls"] = _read_calls(message["tool_calls"], role, place)
     for name in ("name", "tool_call_id", "reasoning_content"):
         if not isinstance(message.get(name), str | None):

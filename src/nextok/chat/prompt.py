@@ -56,6 +56,8 @@ def write_prompt(
         return _render(marks.tokenizer, each, given, values, add_generation_prompt)
 
     text = _render_begun(read, render, escape.take()) if continue_final_message else render(read, True)
+    if any("\ud800" <= letter <= "\udfff" for letter in {*text}):
+        raise TemplateError("the chat template writes half a character (a lone surrogate), which is no text")
     pieces = escape.show(text)
     return ChatPrompt("".join(piece.text for piece in pieces), marks.encode(pieces))
 

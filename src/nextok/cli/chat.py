@@ -13,13 +13,13 @@ from nextok.cli.loaded import LoadFlags
 from nextok.cli.prompts import clean
 from nextok.cli.report import describe_output
 from nextok.cli.strategy import StrategyFlags
+from nextok.cli.template import TemplateFlags
 from nextok.cli.terminal import StdoutWriter, print_note
 from nextok.cli.text import RuleFlags
 from nextok.cli.turns import TurnReader
 
 if TYPE_CHECKING:
-    from nextok.generation.chat_options import ChatOptions, TemplateOptions
-    from nextok.generation.options import GenerateOptions
+    from nextok.generation.chat_options import ChatOptions
     from nextok.generation.output import Output
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
@@ -29,6 +29,7 @@ HELP = """/help          this list
 /system TEXT   another system message, from the next answer on; without TEXT, none
 /retry         another answer to the last question
 /edit TEXT     another last question; without TEXT, edit it here
+/tools FILE    functions that the model may call, as a JSON list; without FILE, none
 /think on|off  whether a model that can think first does; without a word, as its template says
 /save FILE     write the conversation to a file, as JSON
 /load FILE     go on with a conversation from such a file
@@ -45,6 +46,7 @@ def chat(
     strategy: StrategyFlags,
     rules: RuleFlags,
     how: LoadFlags,
+    template: TemplateFlags,
     model: ModelName = "smollm2",
     system: System = None,
     max_tokens: MaxTokens = 512,
@@ -53,19 +55,20 @@ def chat(
     quiet: Quiet = False,
 ) -> None:
     """Talk with a model. From a pipe, each line is a turn."""
-    from nextok.generation.options import CheckedOptions
+    from nextok.generation.chat_options import split_options
 
-    options: GenerateOptions = {
+    options: ChatOptions = {
         "max_tokens": max_tokens,
         "stop": tuple(stop or ()),
         "seed": strategy.seed,
         **rules.read_options(),
+        **template.read_options(),
     }
-    CheckedOptions(**options)  # refused before anything is loaded
+    split_options(options)  # refused before anything is loaded
     chosen = strategy.strategy(1, partial(how.load_draft, quiet=quiet))
     message = None if system is None else clean(system)
     talk = ChatSession(how.load(model, quiet=quiet), chosen, message, options, stats, quiet)
-    encode_question(talk.lm, "?", message, raw=False)  # raises now rather than at the first answer
+    talk.check(message, options)  # raises now rather than at the first answer
     reader = TurnReader()
     if reader.interactive and not quiet:
         print_note(f"{talk.lm.name}: say something; /help lists what else you can do")
@@ -87,13 +90,12 @@ class ChatSession:
     lm: "LM"
     strategy: "Strategy"
     system: str | None
-    options: "GenerateOptions"
+    options: "ChatOptions"
     stats: bool
     quiet: bool
 
     def __post_init__(self) -> None:
         self.last: Output | None = None
-        self.template: TemplateOptions = {}
         self._draft = ""  # a question to be edited
         self._file: Path | None = None  # that the conversation was saved to, or came from
         self.clear()
@@ -103,6 +105,12 @@ class ChatSession:
         from nextok.conversation import Conversation
 
         self.conversation = Conversation(self.lm, self.system)
+
+    def check(self, system: str | None, options: "ChatOptions") -> None:
+        """Raise what is wrong with a system message or with what the template gets."""
+        from nextok.generation.chat_options import split_options
+
+        encode_question(self.lm, "?", system, False, split_options(options)[0])
 
     def take_draft(self) -> str:
         """What the next turn begins with, for the person to edit."""
@@ -133,6 +141,8 @@ class ChatSession:
                 self._answer(text)
             case "/think", "on" | "off" | "" as word:
                 self._change_thinking(word)
+            case "/tools", name:
+                self._change_tools(name)
             case "/save", name if name:
                 self._save(Path(name))
             case "/load", name if name:
@@ -147,15 +157,27 @@ class ChatSession:
                 raise ValueError(f"{line.strip()!r} is no command; see /help (to say it, put a space in front)")
 
     def _change_system(self, text: str | None) -> None:
-        encode_question(self.lm, "?", text, raw=False)  # refused now rather than at the next answer
+        self.check(text, self.options)  # refused now rather than at the next answer
         self.system = text
         self.conversation.change_system(text)
         self._remark("no system message" if text is None else "another system message")
 
     def _change_thinking(self, word: str) -> None:
-        self.template["chat_template_kwargs"] = {"enable_thinking": word == "on"} if word else {}
+        others = {**self.options.get("chat_template_kwargs", {})}
+        others.pop("enable_thinking", None)
+        chosen = {"enable_thinking": word == "on"} if word else {}
+        self.options["chat_template_kwargs"] = others | chosen
         known = "enable_thinking" in (self.lm.tokenizer.chat_template or "")
         self._remark(f"thinking {word or 'as the template says'}" if known else "this model's template has no switch")
+
+    def _change_tools(self, name: str) -> None:
+        options: ChatOptions = {
+            **self.options,
+            "tools": TemplateFlags(tools=name).read_options()["tools"] if name else None,
+        }
+        self.check(self.system, options)
+        self.options = options
+        self._remark(f"{len(options['tools'] or ())} tools")
 
     def _save(self, file: Path) -> None:
         if file.exists() and file != self._file:
@@ -192,9 +214,8 @@ class ChatSession:
     def _answer(self, text: str) -> None:
         from nextok.errors import LimitError
 
-        options: ChatOptions = {**self.options, **self.template}
         try:
-            stream = self.conversation.ask(text, self.strategy, **options)
+            stream = self.conversation.ask(text, self.strategy, **self.options)
         except LimitError as error:
             raise LimitError(f"the conversation is full ({error}); /clear begins a new one") from None
         page = StdoutWriter()

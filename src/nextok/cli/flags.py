@@ -83,7 +83,7 @@ DraftName = Annotated[
 
 _SAME_NAME = (
     *("max_tokens", "min_tokens", "logprobs", "seed", "n", "threads", "rounds", "context", "heads"),
-    *("length_penalty", "patience", "diversity", "max_draft"),
+    *("length_penalty", "patience", "diversity", "max_draft", "tools", "chat_template_kwargs"),
 )
 _TYPED = {
     **{name: flag(name) for name in _SAME_NAME},

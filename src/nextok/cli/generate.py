@@ -15,11 +15,13 @@ from nextok.cli.logprobs import show_logprobs
 from nextok.cli.prompts import clean, read_prompt
 from nextok.cli.report import build_json, describe_output
 from nextok.cli.strategy import StrategyFlags
+from nextok.cli.template import TemplateFlags
 from nextok.cli.terminal import StdoutWriter, format_json, print_note
 from nextok.cli.text import RuleFlags, TextFlags
 from nextok.errors import TemplateError
 
 if TYPE_CHECKING:
+    from nextok.generation.chat_options import TemplateOptions
     from nextok.generation.output import Output
     from nextok.generation.stream import Stream
     from nextok.lm import LM
@@ -43,6 +45,7 @@ def generate(
     text: TextFlags,
     how: LoadFlags,
     shown: OutputFlags,
+    template: TemplateFlags,
     prompt: Prompt = None,
     model: ModelName = "smollm2",
     system: System = None,
@@ -50,12 +53,15 @@ def generate(
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
     question = read_question(prompt, system, raw)
+    told = template.read_options()
+    if raw:
+        template.refuse_with_raw()
     options = text.build_options(strategy, rules)
     chosen = strategy.strategy(text.n, partial(how.load_draft, quiet=shown.quiet))
     started_at = time.perf_counter()
     lm = how.load(model, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
-    stream = lm.start(encode_question(lm, question, system, raw), chosen, options)
+    stream = lm.start(encode_question(lm, question, system, raw, told), chosen, options)
     page = StdoutWriter()
     alone = max(chosen.texts(), text.n) == 1 and not shown.json
     finished = write_stream(stream, page if alone else None)
@@ -90,12 +96,14 @@ def read_question(prompt: list[str] | None, system: str | None, raw: bool) -> st
     return read_prompt(prompt or ())
 
 
-def encode_question(lm: "LM", question: str, system: str | None, raw: bool) -> list[int]:
+def encode_question(
+    lm: "LM", question: str, system: str | None, raw: bool, options: "TemplateOptions | None" = None
+) -> list[int]:
     """The prompt's token ids: as it is, or as a conversation of one question."""
     if raw:
         return lm.tokenizer.encode(question)
     told = [] if system is None else [{"role": "system", "content": clean(system)}]
-    ids = lm.chat_ids([*told, {"role": "user", "content": question}])
+    ids = lm.chat_ids([*told, {"role": "user", "content": question}], **(options or {}))
     if not ids:
         raise TemplateError(f"the chat template of {lm.name} writes nothing: --raw continues the text itself")
     return ids

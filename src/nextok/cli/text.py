@@ -71,9 +71,9 @@ class RuleFlags:
         if self.json_schema is not None:
             schema = clean(self.json_schema)
             return Grammar.json_schema(
-                schema if schema.lstrip().startswith("{") else _read_file("--json-schema", schema)
+                schema if schema.lstrip().startswith("{") else read_file("--json-schema", schema)
             )
-        return Grammar.lark(_read_file("--grammar", str(self.grammar)))
+        return Grammar.lark(read_file("--grammar", str(self.grammar)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _parse_biases(texts: "list[str] | tuple[()]") -> dict[int, float]:
     return dict(pairs)
 
 
-def _read_file(flag: str, name: str) -> str:
+def read_file(flag: str, name: str) -> str:
     """The text of a file of at most MOST_BYTES; ValueError if it cannot be read."""
     try:
         with Path(name).open("rb") as file:

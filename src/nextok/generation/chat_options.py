@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
-from nextok.generation.options import CheckedOptions, GenerateOptions, Says
+from nextok.generation.explain import explain_options
+from nextok.generation.options import OPTIONS, CheckedOptions, GenerateOptions, Says
 
 
 class TemplateOptions(TypedDict, total=False):
@@ -29,7 +30,9 @@ class ChatOptions(GenerateOptions, TemplateOptions, total=False):
 
 
 def split_options(options: ChatOptions) -> tuple[TemplateOptions, CheckedOptions]:
-    """The options of the prompt, which its writer checks, and those of the generation, checked."""
+    """The options of the prompt, which its writer checks, and those of the generation, checked; ValueError."""
     given: dict[str, Any] = {**options}
     prompt: Any = {name: given.pop(name) for name in TemplateOptions.__annotations__ if name in given}
+    if unknown := {name: value for name, value in given.items() if name not in OPTIONS}:
+        raise ValueError(explain_options(unknown, [*TemplateOptions.__annotations__, *OPTIONS]))
     return prompt, CheckedOptions(**given)
