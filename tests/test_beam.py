@@ -308,6 +308,11 @@ def test_pieces_join_to_the_text_that_is_returned(name, stop):
         assert not any(each in choice.text for each in stop for choice in stream.output().choices)
 
 
+def joined(stream):
+    """The text of the pieces that wait to be read."""
+    return "".join(text for text, _, _ in stream._generation._writers[0].pieces)
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_stream_cut_short_takes_nothing_back(name):
     lm = letters()
@@ -315,10 +320,10 @@ def test_a_stream_cut_short_takes_nothing_back(name):
         stream, pieces = lm.stream("abc", SEVERAL[name], max_tokens=9, seed=4, stop=("zz",)), []
         for _ in range(steps):
             lm.engine.step()
-        pieces = "".join(stream._generation._writers[0].pieces)
+        pieces = joined(stream)
         lm.engine.cancel(stream._generation._jobs[0])
-        assert "".join(stream._generation._writers[0].pieces).startswith(pieces)
-        assert stream.output().text.startswith("".join(stream._generation._writers[0].pieces))
+        assert joined(stream).startswith(pieces)
+        assert stream.output().text.startswith(joined(stream))
 
 
 def letters():
@@ -334,7 +339,7 @@ def test_text_that_is_certain_is_shown_while_the_search_goes_on():
     shown = ""
     while not stream.finished:
         lm.engine.step()
-        shown = "".join(stream._generation._writers[0].pieces)
+        shown = joined(stream)
         if shown.startswith("A sure"):
             break
     assert not stream.finished

@@ -74,7 +74,7 @@ def run(strategy, prompt, hypotheses=0, **limits):
     engine.submit(request, strategy, writer)
     engine.run()
     assert request.error is None
-    return writer.completions(), list(writer.pieces)
+    return writer.completions(), [text for text, _, _ in writer.pieces]
 
 
 LIMITS = st.fixed_dictionaries(

@@ -10,7 +10,7 @@ from nextok.core.request import Request
 from nextok.engine.engine import Engine
 from nextok.engine.job import Job
 from nextok.errors import NextokError
-from nextok.generation.output import Output, Stats
+from nextok.generation.output import Output, Stats, TokenLogprob
 from nextok.generation.writer import Writer
 from nextok.strategies.base import Strategy
 from nextok.strategies.rescore import Echo
@@ -125,11 +125,12 @@ class Generation:
         """Whether there is text that has not been taken yet."""
         return any(writer.pieces for writer in self._writers)
 
-    def take(self) -> tuple[str, int] | None:
-        """The next piece of text and its choice, or None if there is none yet."""
+    def take(self) -> tuple[str, int, tuple[int, ...], tuple[TokenLogprob, ...] | None] | None:
+        """What the next Piece is made of, or None if there is none yet."""
         for choice, writer in enumerate(self._writers):
             try:
-                return writer.pieces.popleft(), choice
+                text, tokens, logprobs = writer.pieces.popleft()
+                return text, choice, tokens, logprobs
             except IndexError:  # there is none, or another thread took it
                 continue
         return None

@@ -9,15 +9,22 @@ from nextok.engine.runner import Runner
 from nextok.engine.waiter import Waiter
 from nextok.errors import NextokError
 from nextok.generation.generation import Generation
-from nextok.generation.output import Output
+from nextok.generation.output import Output, TokenLogprob
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some more text of one choice; whole characters, and never part of a stop string."""
+    """Some more of one choice: text in whole characters and never part of a stop string, and its tokens.
+
+    `tokens`: ids of those whose text ends in this piece, in order; all pieces of a choice together have all of its
+    tokens. One without text, such as a control token, comes at its place with a piece of empty text. `logprobs`: those
+    of these tokens, if they were asked for. Of a beam search `tokens` is empty, since its best text may still change.
+    """
 
     text: str
     choice: int = 0
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
     def __str__(self) -> str:
         return self.text

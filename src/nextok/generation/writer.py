@@ -8,15 +8,20 @@ from nextok.core.events import Beams, Chosen, DraftFailed, Event, Finished, Hypo
 from nextok.core.request import Request
 from nextok.core.tree import ROOT
 from nextok.generation.output import Completion, Scores, TokenLogprob
+from nextok.generation.pieces import Cutter, Part
 from nextok.text.held import HeldText
 
 
 class Writer:
-    """Receives the events of one request. `pieces` holds the text that can be shown and has not been taken yet."""
+    """Receives the events of one request.
+
+    `pieces` holds what can be shown and has not been taken yet: text, the tokens that end in it, and their
+    log-probabilities, if the request asked for any. Of a beam search it is text alone: its tokens may still change.
+    """
 
     def __init__(self, request: Request, hypotheses: int = 0) -> None:
         self.request = request
-        self.pieces: deque[str] = deque()
+        self.pieces: deque[tuple[str, tuple[int, ...], tuple[TokenLogprob, ...] | None]] = deque()
         self.drafted = 0
         self.draft_error: Exception | None = None
         self.accepted_lengths: Counter[int] = Counter()  # tokens accepted at once -> how often
@@ -26,14 +31,14 @@ class Writer:
         self._beams = Beams((), ())
         self._chosen: dict[tuple[int, int], TokenLogprob] = {}
         self._text: list[str] = []
-        self._held = HeldText(request.limits.stop)
+        self._cutter = Cutter(request.limits.stop)
 
     def __call__(self, event: Event) -> None:
         """Take note of one event."""
         match event:
             case Token(_, node):
                 self._mark_first_token()
-                self._write(_feed(self.request, self._held, [node]))
+                self._write(self._feed(node))
             case Chosen(node, token, float(logprob), top, float(processed), processed_top):
                 self._chosen[node, token] = TokenLogprob(token, logprob, top, processed, processed_top)
             case Verified(drafted, accepted):
@@ -46,7 +51,7 @@ class Writer:
                 self._beams = event
             case Finished(reason):
                 if not self._best or reason not in ("cancelled", "error"):  # else the best beam's text goes on
-                    self._write(self._held.flush())
+                    self._write(self._cutter.flush())
                 self.finished_at = time.perf_counter()
 
     def completions(self) -> list[Completion]:
@@ -98,10 +103,33 @@ class Writer:
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
 
-    def _write(self, text: str) -> None:
-        if text:
-            self._text.append(text)
-            self.pieces.append(text)
+    def _feed(self, node: int) -> list[Part]:
+        """The parts that this token makes showable; a stop token adds no text."""
+        tree, limits = self.request.tree, self.request.limits
+        token = tree.token[node]
+        if token in limits.stop_ids:
+            return self._cutter.feed(node, b"")
+        early = tree.depth[node] - tree.depth[self.request.prompt] < limits.min_tokens
+        return self._cutter.feed(node, limits.token_bytes[token], may_stop=not early)
+
+    def _write(self, parts: list[Part]) -> None:
+        tree = self.request.tree
+        for text, nodes in parts:
+            if text:
+                self._text.append(text)
+            if self._hypotheses:
+                if text:
+                    self.pieces.append((text, (), None))
+                continue
+            logprobs = None if self.request.logprobs is None else self._find_logprobs(nodes)
+            self.pieces.append((text, tuple([tree.token[node] for node in nodes]), logprobs))
+
+    def _find_logprobs(self, nodes: tuple[int, ...]) -> tuple[TokenLogprob, ...] | None:
+        """Those of the tokens of these nodes, which were told before; None if the strategy told none."""
+        tree = self.request.tree
+        told = [self._chosen.get((tree.parent[node], tree.token[node])) for node in nodes]
+        known = tuple(each for each in told if each)
+        return known if len(known) == len(told) else None
 
 
 def _feed(request: Request, held: HeldText, nodes: Iterable[int]) -> str:

@@ -20,27 +20,40 @@ class HeldText:
         self._held = b""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
+    @property
+    def has_stops(self) -> bool:
+        """Whether there is any stop string."""
+        return bool(self._matchers)
+
     def feed(self, data: bytes, may_stop: bool = True) -> str:
         """The text that can be shown now; sets `stopped` when a stop string is complete, if one may end here."""
+        return self._decoder.decode(self.release(data, may_stop), self.stopped)
+
+    def flush(self) -> str:
+        """The text held back so far, to be called when no more bytes come."""
+        return self._decoder.decode(self.release_rest(), True)
+
+    def release(self, data: bytes, may_stop: bool = True) -> bytes:
+        """The same as `feed`, but the bytes themselves, which may end inside a character."""
         if self.stopped:
-            return ""
+            return b""
         if not self._matchers:
-            return self._show(data, 0)
+            return data
         for position, byte in enumerate(data):
             matched = max([len(m.stop) for m in self._matchers if m.advance(byte)], default=0)
             if matched and may_stop:
                 self.stopped = True
-                return self._show(self._held + data[: position + 1], matched, final=True)
-        return self._show(self._held + data, max([m.length for m in self._matchers], default=0))
+                return self._release(self._held + data[: position + 1], matched)
+        return self._release(self._held + data, max([m.length for m in self._matchers], default=0))
 
-    def flush(self) -> str:
-        """The text held back so far, to be called when no more bytes come."""
-        return "" if self.stopped else self._show(self._held, 0, final=True)
+    def release_rest(self) -> bytes:
+        """The bytes held back so far, to be called when no more come."""
+        return b"" if self.stopped else self._release(self._held, 0)
 
-    def _show(self, text: bytes, hold: int, final: bool = False) -> str:
+    def _release(self, text: bytes, hold: int) -> bytes:
         shown = len(text) - hold
         self._held = text[shown:]
-        return self._decoder.decode(text[:shown], final)
+        return text[:shown]
 
 
 class _Matcher:
