@@ -29,6 +29,7 @@ ORDER = (
     ("lm",),
     ("conversation", "loading", "extend"),
     ("pytorch", "tools"),
+    ("serve",),
     ("cli",),
 )
 """The rooms, the lowest first: a room imports itself and lower ones, never its neighbours or higher ones."""

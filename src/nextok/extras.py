@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from nextok.errors import NextokError
 
-EXTRAS = {"llguidance": "grammar", "torch": "torch", "gguf": "gguf"}
+EXTRAS = {"llguidance": "grammar", "torch": "torch", "gguf": "gguf", "starlette": "serve", "uvicorn": "serve"}
 """The extra of nextok that installs each library."""
 
 

@@ -13,6 +13,7 @@ from nextok.cli.doctor import doctor
 from nextok.cli.failures import EXIT_CODES
 from nextok.cli.generate import generate
 from nextok.cli.models import build_group
+from nextok.cli.serve import serve
 from nextok.cli.tokenize import tokenize
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -29,7 +30,7 @@ def run(arguments: Sequence[str]) -> int:
 def _build_application() -> typer.Typer:
     app = typer.Typer(add_completion=False, context_settings=_SETTINGS, epilog=EXIT_CODES)
     app.callback(epilog=EXIT_CODES)(_describe_program)
-    for function in (generate, chat, compare, tokenize, doctor, bench):
+    for function in (generate, chat, compare, tokenize, serve, doctor, bench):
         app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(build_command(function))
     app.add_typer(build_group(_SETTINGS), name="models")
     return app

@@ -1,0 +1,205 @@
+"""The fields of a request, as data: what each may hold, what it means, and on which routes it stands."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from nextok.serve.errors import ApiError
+
+CHAT, COMPLETION = "chat", "completion"
+BOTH = (CHAT, COMPLETION)
+MOST_NUMBER = 1 << 53
+"""Largest whole number that JSON carries between all clients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field. `least` and `most`: bounds of a number, or of the number of characters or items."""
+
+    name: str
+    kind: str  # one of KINDS
+    meaning: str
+    routes: tuple[str, ...] = BOTH
+    least: float | None = None
+    most: float | None = None
+    aliases: tuple[str, ...] = ()
+
+    def read(self, value: Any) -> Any:
+        """The value, checked; ApiError (400) that names the field, the rule and the value."""
+        check, rule = KINDS[self.kind]
+        if not check(value, self.least, self.most):
+            raise ApiError(400, f"{self.name} must be {rule}{self._say_bounds()}, got {_show(value)}", self.name)
+        return value
+
+    def _say_bounds(self) -> str:
+        if self.kind in ("flag", "object", "any"):
+            return ""
+        what = "" if self.kind in ("whole", "number") else " of size"
+        least = "" if self.least is None else f" from {self.least:g}"
+        return f",{what}{least} to {self.most:g}" if self.most is not None else f",{what}{least} up" if least else ""
+
+
+def _is_whole(value: Any, least: float | None, most: float | None) -> bool:
+    return (
+        type(value) is int and (least is None or value >= least) and value <= (MOST_NUMBER if most is None else most)
+    )
+
+
+def _is_number(value: Any, least: float | None, most: float | None) -> bool:
+    if type(value) not in (int, float) or not isfinite(value):
+        return False
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def _has_size(value: Any, least: float | None, most: float | None) -> bool:
+    return (least is None or len(value) >= least) and (most is None or len(value) <= most)
+
+
+def _is_text(value: Any, least: float | None, most: float | None) -> bool:
+    return isinstance(value, str) and _has_size(value, least, most) and _is_unicode(value)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is free of lone surrogates, which JSON can hold and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _are_texts(value: Any, least: float | None, most: float | None) -> bool:
+    listed = [value] if isinstance(value, str) else value
+    return (
+        isinstance(listed, list)
+        and _has_size(listed, least, most)
+        and all(_is_text(each, 1, 4096) for each in listed)
+    )
+
+
+def _are_ids(value: Any, least: float | None, most: float | None) -> bool:
+    return (
+        isinstance(value, list) and _has_size(value, least, most) and all(_is_whole(each, 0, None) for each in value)
+    )
+
+
+KINDS: dict[str, tuple[Callable[[Any, float | None, float | None], bool], str]] = {
+    "whole": (_is_whole, "a whole number"),
+    "number": (_is_number, "a number"),
+    "flag": (lambda value, least, most: type(value) is bool, "true or false"),
+    "text": (_is_text, "a text"),
+    "texts": (_are_texts, "a text or a list of texts, none of them empty"),
+    "ids": (_are_ids, "a list of token ids"),
+    "object": (lambda value, least, most: isinstance(value, dict), "an object"),
+    "list": (lambda value, least, most: isinstance(value, list) and _has_size(value, least, most), "a list"),
+    "any": (lambda value, least, most: True, "any value"),
+}
+"""How a value of each kind is checked, and the words for it."""
+
+FIELDS = (
+    Field("model", "text", "The name of the model; the server has one, and its drafts are no models.", most=512),
+    Field("messages", "list", "The conversation.", (CHAT,), 1, 10_000),
+    Field("prompt", "any", "A text, token ids, or a list of these.", (COMPLETION,)),
+    Field("max_tokens", "whole", "Write at most so many.", BOTH, 0, aliases=("max_completion_tokens", "n_predict")),
+    Field("min_tokens", "whole", "Nothing ends the text before so many tokens.", BOTH, 0),
+    Field("temperature", "number", "0 is greedy; below 1 safer, above 1 wilder.", BOTH, 0, 2, ("temp",)),
+    Field("top_p", "number", "Draw from the best tokens that hold this share.", BOTH, 0, 1),
+    Field("top_k", "whole", "Draw from so many of the best; 0 and -1: from all.", BOTH, -1, 1 << 20),
+    Field("min_p", "number", "Draw from tokens at least so probable, relative to the best.", BOTH, 0, 1),
+    Field("typical_p", "number", "Draw from the most typical tokens that hold this share.", BOTH, 0, 1),
+    Field("top_n_sigma", "number", "Draw from tokens within so many standard deviations of the best.", BOTH, 0, 100),
+    Field("repetition_penalty", "number", "Above 1: away from what occurred.", BOTH, 0.01, 100, ("repeat_penalty",)),
+    Field("presence_penalty", "number", "Off the score of what was written.", BOTH, -2, 2),
+    Field("frequency_penalty", "number", "Likewise, each time that it was.", BOTH, -2, 2),
+    Field("seed", "whole", "The same seed gives the same text.", BOTH, -(1 << 62), 1 << 62),
+    Field("n", "whole", "How many texts.", BOTH, 1, 16),
+    Field("best_of", "whole", "Write so many texts and return the n most probable ones.", (COMPLETION,), 1, 16),
+    Field("stop", "texts", "The text ends before one of these.", BOTH, 0, 16),
+    Field("stop_token_ids", "ids", "Tokens that end the text.", BOTH, 0, 1024),
+    Field("ignore_eos", "flag", "The model's own end tokens end nothing."),
+    Field("logit_bias", "object", "Token id -> what is added to its score, from -100 (never) to 100 (nearly only)."),
+    Field("allowed_token_ids", "ids", "No other token is written.", BOTH, 1, 1 << 20),
+    Field("bad_words", "texts", "Never written.", BOTH, 0, 128),
+    Field("logprobs", "any", "Log-probabilities: true or false of a chat, else how many alternatives (0 to 20)."),
+    Field("top_logprobs", "whole", "How many alternatives are told of each token.", (CHAT,), 0, 20),
+    Field("echo", "flag", "The text begins with the prompt.", (COMPLETION,)),
+    Field("stream", "flag", "Send the text as it is written."),
+    Field("stream_options", "object", "include_usage: the last chunk tells the numbers of tokens."),
+    Field("response_format", "object", "text, json_object, or json_schema with a schema that the text fits."),
+    Field("structured_outputs", "object", "One of json, regex, choice and grammar that the text fits."),
+    Field("use_beam_search", "flag", "Beam search of width n (or best_of)."),
+    Field("length_penalty", "number", "Of a beam search: above 0 longer texts.", BOTH, -10, 10),
+    Field("decoder", "object", "A strategy of nextok: its name, and its fields."),
+    Field("draft", "text", "The draft of this name, given when the server started.", most=128),
+    Field("return_token_ids", "flag", "Tell the token ids of prompt and text."),
+    Field("chat_template_kwargs", "object", "Variables of the chat template.", (CHAT,)),
+    Field("continue_final_message", "flag", "The last message is begun; go on writing it.", (CHAT,)),
+    Field("timeout", "number", "End the text after so many seconds.", BOTH, 0.001, 86_400),
+)  # fmt: skip
+"""Every field that changes an answer."""
+
+NOT_YET = {"tools": "tool calls are not read back yet", "tool_choice": "tool calls are not read back yet"}
+"""Fields whose meaning would be missed: a request with one of them is refused."""
+
+
+def read_fields(body: Any, route: str, strict: bool) -> tuple[dict[str, Any], list[str]]:
+    """The known fields of a body, checked, under our names, and the names of those that change nothing.
+
+    A null is a field that was left out. ApiError (400) for a wrong value, for a field given twice under two names,
+    and with `strict` for one that changes nothing.
+    """
+    if not isinstance(body, Mapping):
+        raise ApiError(400, f"the body must be a JSON object, got {_show(body)}")
+    known = {name: field for field in FIELDS if route in field.routes for name in (field.name, *field.aliases)}
+    values: dict[str, Any] = {}
+    ignored = []
+    for name, value in body.items():
+        if value is None or (name in NOT_YET and value == []):
+            continue
+        if name in NOT_YET:
+            raise ApiError(400, f"{name} cannot be used here: {NOT_YET[name]}", name)
+        if name not in known:
+            ignored.append(name)
+        elif known[name].name in values:
+            raise ApiError(400, f"{name} and {known[name].name} are the same field: leave one of them out", name)
+        else:
+            values[known[name].name] = known[name].read(value)
+    if strict and ignored:
+        raise ApiError(
+            400,
+            f"{_show(ignored[0])} is no field of this route; this server was started with --strict",
+            ignored[0][:80],
+        )
+    return values, [name[:80] for name in ignored[:32]]
+
+
+def describe_fields(route: str) -> dict[str, Any]:
+    """The fields of a route as a JSON schema, for the OpenAPI document."""
+    types: dict[str, dict[str, Any]] = {
+        "whole": {"type": "integer"},
+        "number": {"type": "number"},
+        "flag": {"type": "boolean"},
+        "text": {"type": "string"},
+        "texts": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}},
+            ]
+        },
+        "ids": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "object": {"type": "object"},
+        "list": {"type": "array"},
+        "any": {},
+    }
+    properties = {}
+    for field in FIELDS:
+        if route in field.routes:
+            bounds = {"minimum": field.least, "maximum": field.most} if field.kind in ("whole", "number") else {}
+            known = {name: bound for name, bound in bounds.items() if bound is not None}
+            properties[field.name] = {**types[field.kind], **known, "description": field.meaning}
+    return {"type": "object", "properties": properties, "required": ["messages" if route == CHAT else "prompt"]}
+
+
+def _show(value: Any) -> str:
+    return " ".join(f"{value!r:.80}".split())

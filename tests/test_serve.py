@@ -1,0 +1,570 @@
+"""The server: every field changes an answer, a mistake is told in OpenAI's form, and a seed gives the same text."""
+
+import asyncio
+import json
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import openai
+import pytest
+
+import nextok as nt
+from nextok.models.toy import make_scores
+from nextok.serve.admission import Admission
+from nextok.serve.app import build_app
+from nextok.serve.fields import BOTH, CHAT, COMPLETION, FIELDS
+from nextok.serve.run import build_server, check_address
+from nextok.serve.service import Service
+from tiny import EOS, VOCAB, tiny_lm
+
+LETTERS = range(ord("a"), ord("z") + 1)
+PATHS = {COMPLETION: "/v1/completions", CHAT: "/v1/chat/completions"}
+BASES = {
+    COMPLETION: {"prompt": "abc", "max_tokens": 12, "seed": 1},
+    CHAT: {"messages": [{"role": "user", "content": "abc"}], "max_tokens": 12, "seed": 1},
+}
+
+
+def letters(path):
+    """A model that writes small letters, and now and then ends."""
+    scores = make_scores(VOCAB, 5)(path)
+    return [score if token in LETTERS or token == EOS else -50.0 for token, score in enumerate(scores)]
+
+
+def make_service(**options):
+    service = Service(tiny_lm(letters), "tiny", Admission(32, 64), **options)
+    service.drafts = service.drafts or {"lookup": nt.PromptLookup(), "itself": nt.DraftModel(service.lm)}
+    return service
+
+
+SERVICE = make_service()
+
+
+def ask(path, body=None, service=SERVICE, keys=(), headers=(), content=None):
+    """One request to the application, in this process."""
+
+    async def run():
+        transport = httpx.ASGITransport(build_app(service, keys))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            method = "GET" if body is None and content is None else "POST"
+            data = content if content is not None else None if body is None else json.dumps(body)
+            return await client.request(method, path, content=data, headers=dict(headers))
+
+    return asyncio.run(run())
+
+
+def say(route=COMPLETION, **fields):
+    """The answer to the base request of a route with these fields, which must be a good one."""
+    answer = ask(PATHS[route], BASES[route] | fields)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+def told(answer):
+    """What of an answer does not change from call to call."""
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        return [{**each, "id": 0, "created": 0} for each in events(answer.text)]
+    return {**answer.json(), "id": 0, "created": 0}
+
+
+def events(text):
+    frames = [line.removeprefix("data: ") for line in text.split("\n\n") if line]
+    assert frames[-1] == "[DONE]"
+    return [json.loads(frame) for frame in frames[:-1]]
+
+
+def text_of(answer):
+    choice = answer.json()["choices"][0]
+    return choice["text"] if "text" in choice else choice["message"]["content"]
+
+
+TEXT = {route: text_of(say(route)) for route in BOTH}
+REPEATED = {"temperature": 0.7, "max_tokens": 60, "ignore_eos": True}
+OTHER_MESSAGES = [{"role": "user", "content": "xyz"}]
+SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+# Field -> what is set, and what stands beside it in both requests.
+CHANGES = {
+    "messages": (OTHER_MESSAGES, {}),
+    "prompt": ("xyz", {}),
+    "max_tokens": (3, {}),
+    "min_tokens": (12, {"stop": list("abcdefghijklmnop")}),
+    "temperature": (0, {}),
+    "top_p": (0.1, {}),
+    "top_k": (1, {}),
+    "min_p": (0.9, {}),
+    "typical_p": (0.05, {"seed": 3}),
+    "top_n_sigma": (0.01, {}),
+    "repetition_penalty": (5.0, REPEATED),
+    "presence_penalty": (2.0, REPEATED),
+    "frequency_penalty": (2.0, REPEATED),
+    "seed": (2, {}),
+    "n": (2, {}),
+    "best_of": (4, {}),
+    "stop": (list("aeiou"), {"max_tokens": 60, "ignore_eos": True}),
+    "stop_token_ids": (list(LETTERS)[:20], {"max_tokens": 60}),
+    "ignore_eos": (True, {"max_tokens": 400}),
+    "logit_bias": ({str(ord("q")): 100}, {}),
+    "allowed_token_ids": ([ord("x"), ord("y")], {}),
+    "bad_words": (list("abcdefghijklm"), {"max_tokens": 40}),
+    "logprobs": ({COMPLETION: 2, CHAT: True}, {}),
+    "top_logprobs": (2, {"logprobs": True}),
+    "echo": (True, {}),
+    "stream": (True, {}),
+    "stream_options": ({"include_usage": True}, {"stream": True}),
+    "response_format": ({"type": "json_schema", "json_schema": {"schema": SCHEMA}}, {}),
+    "structured_outputs": ({"choice": ["yes", "no"]}, {}),
+    "use_beam_search": (True, {}),
+    "length_penalty": (-5.0, {"use_beam_search": True, "n": 4, "max_tokens": 40}),
+    "decoder": ({"name": "beam", "width": 3}, {}),
+    "draft": ("itself", {"max_tokens": 40, "ignore_eos": True}),
+    "return_token_ids": (True, {}),
+    "continue_final_message": (True, {"messages": [*OTHER_MESSAGES, {"role": "assistant", "content": "Sure"}]}),
+    "timeout": (0.001, {"max_tokens": 400, "ignore_eos": True}),
+}
+SPECIAL = {"model", "chat_template_kwargs"}
+"""Fields with a test of their own."""
+
+
+def test_every_field_has_a_case():
+    assert CHANGES.keys() | SPECIAL == {field.name for field in FIELDS}
+
+
+@pytest.mark.parametrize(
+    ("route", "name"), [(route, field.name) for field in FIELDS for route in field.routes if field.name in CHANGES]
+)
+def test_every_field_changes_an_answer(route, name):
+    value, beside = CHANGES[name]
+    value = value[route] if isinstance(value, dict) and route in value else value
+    assert told(say(route, **beside)) != told(say(route, **beside | {name: value}))
+
+
+@pytest.mark.parametrize(("alias", "name"), [(alias, field.name) for field in FIELDS for alias in field.aliases])
+def test_other_programs_names_mean_the_same(alias, name):
+    value = CHANGES[name][0]
+    base = {key: each for key, each in BASES[COMPLETION].items() if key != name}
+    answers = [ask("/v1/completions", base | {key: value}) for key in (alias, name)]
+    assert told(answers[0]) == told(answers[1])
+    both = ask("/v1/completions", base | {alias: value, name: value})
+    assert both.status_code == 400
+    assert "are the same field" in both.json()["error"]["message"]
+
+
+def test_template_values_reach_the_template():
+    service = Service(
+        tiny_lm(letters, template="{{ style }}<user>{{ messages[0].content }}"), "tiny", Admission(32, 64)
+    )
+    body = {"messages": [{"role": "user", "content": "abc"}], "chat_template_kwargs": {"style": "short"}}
+    assert ask("/apply-template", body, service).json()["prompt"] == "short<user>abc"
+    told_ids = ask("/v1/chat/completions", body | {"max_tokens": 2, "return_token_ids": True}, service)
+    assert bytes(told_ids.json()["prompt_token_ids"][:5]) == b"short"
+
+
+# --- the seed law --------------------------------------------------------------------------------------------------
+
+
+def joined(answer, route):
+    """The text of a streamed answer, of its first choice."""
+    parts = [choice for each in events(answer.text) for choice in each["choices"] if choice["index"] == 0]
+    return "".join(part["text"] if route == COMPLETION else part["delta"].get("content", "") for part in parts)
+
+
+@pytest.mark.parametrize("route", BOTH)
+def test_a_seed_gives_the_same_text_streamed_or_not_and_with_any_draft(route):
+    for fields in (
+        {},
+        {"temperature": 0},
+        {"top_k": 5, "temperature": 0.7},
+        {"logprobs": 0} if route == COMPLETION else {},
+    ):
+        wanted = text_of(say(route, max_tokens=60, ignore_eos=True, **fields))
+        for more in ({}, {"draft": "lookup"}, {"draft": "itself"}):
+            assert text_of(say(route, max_tokens=60, ignore_eos=True, **fields, **more)) == wanted
+            streamed = say(route, max_tokens=60, ignore_eos=True, stream=True, **fields, **more)
+            assert joined(streamed, route) == wanted
+
+
+def test_a_seed_gives_the_same_text_among_32_others():
+    alone = {seed: text_of(say(seed=seed, max_tokens=30)) for seed in range(8)}
+
+    async def crowd():
+        transport = httpx.ASGITransport(build_app(SERVICE))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            bodies = [BASES[COMPLETION] | {"seed": seed % 8, "max_tokens": 30} for seed in range(32)]
+            return await asyncio.gather(*(client.post("/v1/completions", json=body) for body in bodies))
+
+    for seed, answer in enumerate(asyncio.run(crowd())):
+        assert text_of(answer) == alone[seed % 8]
+
+
+def test_the_text_is_the_librarys():
+    lm, sample = tiny_lm(letters), nt.Sample()
+    assert TEXT[COMPLETION] == lm.generate("abc", sample, max_tokens=12, seed=1).text
+    assert TEXT[CHAT] == lm.chat("abc", sample, max_tokens=12, seed=1).text
+    output = lm.generate("abc", nt.Beam(3, n=2), max_tokens=12)
+    answer = say(decoder={"name": "beam", "width": 3, "n": 2}).json()
+    assert [choice["text"] for choice in answer["choices"]] == [choice.text for choice in output.choices]
+
+
+def test_logprobs_are_those_of_the_library():
+    lm = tiny_lm(letters)
+    output = lm.generate("abc", nt.Sample(), max_tokens=12, seed=1, logprobs=2)
+    raw = [each.logprob for each in output.logprobs]
+    whole = say(logprobs=2).json()["choices"][0]["logprobs"]
+    assert whole["token_logprobs"] == pytest.approx(raw)
+    assert "".join(whole["tokens"]).startswith(output.text)
+    echoed = say(logprobs=2, echo=True).json()["choices"][0]["logprobs"]
+    assert echoed["token_logprobs"][:3] == [None, *lm.score("abc").logprobs[1:]]
+    assert echoed["token_logprobs"][3:] == pytest.approx(raw)
+    scored = say(logprobs=2, echo=True, max_tokens=0).json()["choices"][0]
+    assert (scored["text"], scored["logprobs"]["token_logprobs"]) == ("abc", echoed["token_logprobs"][:3])
+    for stream in (False, True):
+        answer = say(CHAT, logprobs=True, top_logprobs=2, stream=stream)
+        parts = events(answer.text) if stream else [answer.json()]
+        content = [
+            each
+            for part in parts
+            for choice in part["choices"]
+            for each in (choice["logprobs"] or {"content": []})["content"]
+        ]
+        chat = lm.chat("abc", nt.Sample(), max_tokens=12, seed=1, logprobs=2)
+        assert [each["logprob"] for each in content] == pytest.approx([each.logprob for each in chat.logprobs])
+        assert [len(each["top_logprobs"]) for each in content] == [2] * len(content)
+        assert bytes(byte for each in content for byte in each["bytes"]).decode() == chat.text
+
+
+def test_usage_counts_drafts():
+    usage = say(draft="itself", max_tokens=40, ignore_eos=True).json()["usage"]
+    assert usage["completion_tokens"] == 40
+    assert usage["prompt_tokens"] + 40 == usage["total_tokens"]
+    assert usage["completion_tokens_details"]["accepted_prediction_tokens"] > 10
+    last = events(say(stream=True, stream_options={"include_usage": True}).text)[-1]
+    assert last["choices"] == []
+    assert (
+        last["usage"]["completion_tokens"] == len(TEXT[COMPLETION].encode())
+        or last["usage"]["completion_tokens"] <= 12
+    )
+
+
+# --- wrong requests ------------------------------------------------------------------------------------------------
+
+WRONG = [
+    *({"temperature": value} for value in (-1, 2.1, "x", True, [], {}, "0.5")),
+    *({"top_p": value} for value in (-0.1, 1.1, "x")),
+    *({"n": value} for value in (0, -1, 17, 10**9, 1.5, "2", True)),
+    *({"max_tokens": value} for value in (0, -1, 2.5, 1 << 60, "9")),
+    *({"seed": value} for value in ("x", 1.5, 1 << 70)),
+    *(
+        {"prompt": value}
+        for value in ("", [], [-1], [VOCAB], [[]], [["a"]], {}, 3, ["a", 3], [1, "a"], ["a"] * 65, [10**30])
+    ),
+    *({"stop": value} for value in ("", [""], ["a"] * 17, 3, [3], ["x" * 5000])),
+    *(
+        {"logit_bias": value}
+        for value in ({"x": 1}, {"1": "x"}, {"1": 101}, {"-1": 1}, {"99999": 1}, [1], {"1" * 40: 1})
+    ),
+    *({"logprobs": value} for value in (-1, 21, 1.5, "x", True, 10**9)),
+    *({"allowed_token_ids": value} for value in ([VOCAB], [-1], ["a"], "a", [1.5])),
+    *({"stop_token_ids": value} for value in ([VOCAB], [10**12], "x")),
+    *({"structured_outputs": value} for value in ({}, {"regex": "("}, {"regex": "(" * 60_000})),
+    *({"structured_outputs": {"regex": value}} for value in ("(?=a)", "\\1", "[", "\ud800", 3, "")),
+    *(
+        {"structured_outputs": value}
+        for value in ({"choice": []}, {"choice": [3]}, {"choice": "x"}, {"grammar": "start: x"})
+    ),
+    *(
+        {"structured_outputs": {"json": value}}
+        for value in ({"$ref": "#"}, {"type": "x"}, [], 3, "{", {"$ref": "http://a/b"})
+    ),
+    *(
+        {"response_format": value}
+        for value in ({"type": "x"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": 3})
+    ),
+    {"response_format": {"type": "json_schema", "json_schema": {"schema": False}}},
+    {"response_format": {"type": "json_object"}, "structured_outputs": {"choice": ["a"]}},
+    *(
+        {"decoder": value}
+        for value in ({}, {"name": "x"}, {"name": "beam"}, {"name": "beam", "width": 10**9}, {"name": 3}, 3)
+    ),
+    *(
+        {"decoder": {"name": "sample", **value}}
+        for value in ({"custom": "x"}, {"x": 1}, {"top_k": [1]}, {"temperature": -1})
+    ),
+    {"decoder": {"name": "greedy"}, "temperature": 1},
+    {"decoder": {"name": "beam", "width": 2}, "draft": "lookup"},
+    {"draft": "/etc/passwd"},
+    {"best_of": 2, "n": 3},
+    {"best_of": 3, "n": 2, "stream": True},
+    {"length_penalty": 2.0},
+    {"min_tokens": 13},
+    {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    {"timeout": 0},
+    {"timeout": 10**9},
+    {"stream": 1},
+    {"stream": True, "prompt": ["a", "b"]},
+    {"prompt": "a" * 600},
+    {"temp": 1, "temperature": 1},
+]
+WRONG_CHATS = [
+    *({"messages": value} for value in ([], [3], "hi", {}, [{}], [{"role": "user"}], [{"role": 3, "content": "a"}])),
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
+    {"messages": [{"role": "user", "content": "a" * 600}]},
+    {"messages": [{"role": "user", "content": "a"}] * 10_001},
+    {"logprobs": 3},
+    {"top_logprobs": 3},
+    {"logprobs": True, "top_logprobs": 21},
+    {"continue_final_message": True},
+    {"chat_template_kwargs": {"messages": []}},
+    {"chat_template_kwargs": {"a": {"b": {}}}},
+    {"max_tokens": 0},
+]
+
+
+def the_server_works():
+    assert text_of(say()) == TEXT[COMPLETION]
+
+
+def is_refused(answer, status=400):
+    error = answer.json()["error"]
+    assert answer.status_code == status, answer.text
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert "\n" not in error["message"]
+    assert len(error["message"]) <= 2000
+
+
+@pytest.mark.parametrize("fields", WRONG, ids=lambda fields: json.dumps(fields)[:60])
+def test_a_wrong_completion_is_refused_in_openais_form(fields):
+    is_refused(ask("/v1/completions", BASES[COMPLETION] | fields))
+    the_server_works()
+
+
+@pytest.mark.parametrize("fields", WRONG_CHATS, ids=lambda fields: json.dumps(fields)[:60])
+def test_a_wrong_chat_is_refused_in_openais_form(fields):
+    is_refused(ask("/v1/chat/completions", BASES[CHAT] | fields))
+    the_server_works()
+
+
+@pytest.mark.parametrize(
+    "regex", ["^+[a-z]$", "a{1,999999}", "a**", "(a+)+$", "(" * 60_000, "((((a*)*)*)*)*b", "[a-z]{900}{900}"]
+)
+def test_a_pattern_that_has_hung_others_is_answered(regex):
+    answer = ask("/v1/completions", BASES[COMPLETION] | {"structured_outputs": {"regex": regex}})
+    assert answer.status_code in (200, 400)
+    the_server_works()
+
+
+BODIES = [
+    (b"", 400),
+    (b"{", 400),
+    (b"null", 400),
+    (b"[]", 400),
+    (b'"x"', 400),
+    (b"\xff\xfe", 400),
+    (b'{"prompt": NaN}', 400),
+    (b'{"prompt": "a", "temperature": Infinity}', 400),
+    (b'{"prompt": "a", "seed": 1e400}', 400),
+    (b'{"prompt": "a", "prompt": "b"}', 400),
+    (b'{"prompt": "a", "n": ' + b"9" * 5000 + b"}", 400),
+    (b'{"prompt": "\\ud800"}', 400),
+    (b"[" * 100_000, 400),
+    (b'{"a":' * 70 + b"1" + b"}" * 70, 400),
+    (b'{"prompt": "' + b"a" * (4 << 20) + b'"}', 413),
+]
+
+
+@pytest.mark.parametrize(("content", "status"), BODIES, ids=[repr(content[:40]) for content, _ in BODIES])
+def test_a_body_that_is_no_request_is_refused(content, status):
+    for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize", "/apply-template"):
+        is_refused(ask(path, content=content), status)
+    the_server_works()
+
+
+def test_what_is_not_there_is_told():
+    for path in ("/v1/responses", "/v1/embeddings"):
+        answer = ask(path, {})
+        is_refused(answer, 404)
+        assert "/v1/chat/completions" in answer.json()["error"]["message"]
+    is_refused(ask("/nothing"), 404)
+    is_refused(ask("/v1/completions"), 405)
+    is_refused(ask("/v1/completions", BASES[COMPLETION] | {"model": "other"}), 404)
+    for name in ("other", "..%2f..%2fetc%2fpasswd", "etc/passwd", "tiny%2f..", "%00", "a" * 5000):
+        is_refused(ask(f"/v1/models/{name}"), 404)
+    assert ask("/v1/models/tiny").json()["id"] == "tiny"
+
+
+def test_fields_without_meaning_are_told_or_refused():
+    answer = say(user="me", store=True)
+    assert answer.json()["warnings"] == ["user", "store"]
+    assert answer.headers["x-nextok-ignored"] == "user, store"
+    refused = ask("/v1/completions", BASES[COMPLETION] | {"user": "me"}, make_service(strict=True))
+    is_refused(refused)
+    assert refused.json()["error"]["param"] == "user"
+    assert say(user=None, temperature=None, stop=[]).headers.get("x-nextok-ignored") is None
+
+
+def test_only_who_has_a_key_gets_an_answer():
+    for path in ("/v1/models", "/v1/completions", "/metrics", "/tokenize", "/nothing", "/openapi.json"):
+        for given in (
+            {},
+            {"authorization": "Bearer nope"},
+            {"authorization": "Bearer secre"},
+            {"authorization": "secret"},
+        ):
+            is_refused(ask(path, keys=("secret",), headers=given), 401)
+    assert ask("/v1/models", keys=("other", "secret"), headers={"authorization": "Bearer secret"}).status_code == 200
+    assert ask("/health", keys=("secret",)).status_code == 200
+
+
+def test_other_names_of_this_machine_are_refused():
+    async def run(host):
+        transport = httpx.ASGITransport(build_app(SERVICE, hosts=("localhost", "127.0.0.1", "[::1]")))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/v1/models", headers={"host": host})
+
+    for host in ("localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "LOCALHOST"):
+        assert asyncio.run(run(host)).status_code == 200
+    for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", "", "[::2]:8000"):
+        is_refused(asyncio.run(run(host)), 403)
+
+
+def test_an_address_for_others_needs_a_key_or_a_word():
+    for host in ("127.0.0.1", "localhost", "::1"):
+        check_address(host, (), False)
+    with pytest.raises(ValueError, match="lets others in"):
+        check_address("0.0.0.0", (), False)
+    check_address("0.0.0.0", ("key",), False)
+    check_address("0.0.0.0", (), True)
+
+
+def test_a_full_house_says_when_to_come_again():
+    service = make_service()
+    service.admission = Admission(1, 1)
+    with service.admission.enter(2):
+        answer = ask("/v1/completions", BASES[COMPLETION], service)
+        is_refused(answer, 503)
+        assert int(answer.headers["retry-after"]) >= 1
+        is_refused(ask("/v1/completions", BASES[COMPLETION] | {"stream": True}, service), 503)
+    assert ask("/v1/completions", BASES[COMPLETION], service).status_code == 200
+    assert service.admission.texts == 0
+
+
+def test_tokens_and_texts():
+    assert ask("/tokenize", {"prompt": "abc", "return_token_strs": True}).json() == {
+        "tokens": [97, 98, 99],
+        "count": 3,
+        "max_model_len": 512,
+        "token_strs": ["a", "b", "c"],
+    }
+    assert ask("/tokenize", {"content": "abc"}).json()["tokens"] == [97, 98, 99]
+    assert ask("/detokenize", {"tokens": [97, 98, 99]}).json()["prompt"] == "abc"
+    is_refused(ask("/detokenize", {"tokens": [VOCAB]}))
+    is_refused(ask("/detokenize", {"tokens": "x"}))
+    is_refused(ask("/tokenize", {"prompt": 3}))
+    said = ask("/apply-template", {"messages": OTHER_MESSAGES}).json()
+    assert said["prompt"] == "<user>user:xyz<eos><user>assistant:"
+    assert ask("/tokenize", {"messages": OTHER_MESSAGES}).json()["tokens"] == said["tokens"]
+
+
+def test_metrics_count():
+    service = make_service()
+    ask("/v1/completions", BASES[COMPLETION] | {"draft": "itself", "max_tokens": 40, "ignore_eos": True}, service)
+    ask("/v1/completions", BASES[COMPLETION] | {"n": -1}, service)
+    text = ask("/metrics", service=service).text
+    assert 'nextok_http_requests_total{route="/v1/completions",status="400"} 1.0' in text
+    assert "nextok_generation_tokens_total 40.0" in text
+    assert 'nextok_request_success_total{finished_reason="length"} 1.0' in text
+    assert 'nextok_spec_decode_num_accepted_tokens_per_pos_total{position="0"}' in text
+
+
+def test_the_api_describes_itself():
+    described = ask("/openapi.json").json()
+    chat = described["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert chat["properties"].keys() == {field.name for field in FIELDS if CHAT in field.routes}
+
+
+# --- a real server, and OpenAI's own client ------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(service, keys=()):
+    """A real server on a free port, in a thread; yields its address."""
+    server = build_server(service, "127.0.0.1", 0, keys)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_the_openai_client():
+    with (
+        serving(make_service(), ("key",)) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="key") as client,
+    ):
+        assert [model.id for model in client.models.list()] == ["tiny"]
+        assert client.models.retrieve("tiny").id == "tiny"
+        chat = client.chat.completions.create(model="tiny", **BASES[CHAT])
+        assert chat.choices[0].message.content == TEXT[CHAT]
+        chunks = client.chat.completions.create(
+            model="tiny", **BASES[CHAT], stream=True, stream_options={"include_usage": True}
+        )
+        chunks = list(chunks)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == TEXT[CHAT]
+        assert chunks[-1].usage.prompt_tokens == chat.usage.prompt_tokens
+        text = client.completions.create(
+            model="tiny", **BASES[COMPLETION], extra_body={"decoder": {"name": "greedy"}}
+        )
+        assert text.choices[0].text == tiny_lm(letters).generate("abc", max_tokens=12).text
+        with pytest.raises(openai.BadRequestError, match="temperature must be a number") as wrong:
+            client.completions.create(model="tiny", prompt="abc", temperature=9)
+        assert wrong.value.param == "temperature"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("other")
+        form = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA}}
+        fitting = client.chat.completions.create(model="tiny", **BASES[CHAT], response_format=form)
+        assert json.loads(fitting.choices[0].message.content)["a"] in (1, 2)
+        stranger = openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0)
+        with stranger, pytest.raises(openai.AuthenticationError):
+            stranger.models.list()
+
+
+def test_the_openai_client_for_asyncio():
+    async def run(address):
+        async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key="key") as client:
+            asked = [client.completions.create(model="tiny", **BASES[COMPLETION]) for _ in range(16)]
+            assert {answer.choices[0].text for answer in await asyncio.gather(*asked)} == {TEXT[COMPLETION]}
+            stream = await client.chat.completions.create(model="tiny", **BASES[CHAT], stream=True)
+            parts = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            assert "".join(parts) == TEXT[CHAT]
+
+    with serving(make_service()) as address:
+        asyncio.run(run(address))
+
+
+def leave(address, body):
+    """Send a request, and close the connection in the middle of the answer."""
+    with httpx.Client() as client, client.stream("POST", address, json=body) as answer:
+        next(answer.iter_raw())
+
+
+def test_a_client_that_leaves_frees_its_place():
+    service = make_service()
+    with serving(service) as address:
+        address += "/v1/completions"
+        long = BASES[COMPLETION] | {"max_tokens": 500, "ignore_eos": True, "n": 16}
+        leave(address, long | {"stream": True})
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(address, json=long, timeout=0.1)
+        until = time.monotonic() + 60
+        while service.admission.texts or service.lm.engine.jobs:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert text_of(httpx.post(address, json=BASES[COMPLETION])) == TEXT[COMPLETION]
