@@ -15,7 +15,7 @@ from nextok.models.toy import make_scores
 from nextok.serve.admission import Admission
 from nextok.serve.app import build_app
 from nextok.serve.fields import BOTH, CHAT, COMPLETION, FIELDS
-from nextok.serve.run import build_server, check_address
+from nextok.serve.run import build_server, check_address, open_socket
 from nextok.serve.service import Service
 from tiny import EOS, VOCAB, tiny_lm
 
@@ -490,14 +490,14 @@ def test_the_api_describes_itself():
 @contextmanager
 def serving(service, keys=()):
     """A real server on a free port, in a thread; yields its address."""
-    server = build_server(service, "127.0.0.1", 0, keys)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    server, opened = build_server(service, "127.0.0.1", keys), open_socket("127.0.0.1", 0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([opened])))
     thread.start()
     try:
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(30)

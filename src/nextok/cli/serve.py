@@ -3,79 +3,88 @@
 import asyncio
 import logging
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from nextok.cli.flags import ModelName, Quiet, option
+import typer
+
+from nextok.cli.flags import Quiet, option
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.terminal import print_note
+from nextok.extras import needed_for
 
 if TYPE_CHECKING:
     from nextok.drafts.base import Draft
 
 PANEL = "Server"
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to serve.", envvar="NEXTOK_MODEL")]
+MOST_DRAFT = 10
+"""Number of tokens that a draft guesses at most."""
 
 
-def serve(
-    how: LoadFlags,
-    model: ModelName = "smollm2",
-    host: Annotated[str, option("--host", metavar="ADDRESS", text="Listen here.", panel=PANEL)] = "127.0.0.1",
-    port: Annotated[int, option("--port", metavar="N", text="On this port.", panel=PANEL)] = 8000,
+@dataclass(frozen=True, slots=True)
+class ServerFlags:
+    """Where the server listens, who may use it, and what it is called."""
+
+    host: Annotated[str, option("--host", metavar="ADDRESS", text="Listen here.", panel=PANEL)] = "127.0.0.1"
+    port: Annotated[int, option("--port", metavar="N", text="On this port; 0 takes a free one.", panel=PANEL)] = 8000
     name: Annotated[
         str | None, option("--name", metavar="NAME", text="What clients call the model.", panel=PANEL)
-    ] = None,
+    ] = None
     draft: Annotated[
         list[str] | None,
         option("--draft", metavar="NAME=MODEL", text="A draft that requests may name; may be repeated.", panel=PANEL),
-    ] = None,
+    ] = None
     api_key: Annotated[
         list[str] | None,
-        option("--api-key", metavar="KEY", text="Clients must have it, or one of several.", panel=PANEL),
-    ] = None,
+        option("--api-key", metavar="KEY", text="Clients must have it; may be repeated.", panel=PANEL),
+    ] = None
     queue: Annotated[
         int, option("--queue", metavar="N", text="Texts that may wait besides those in work.", panel=PANEL)
-    ] = 64,
-    strict: Annotated[bool, option("--strict", text="Refuse fields that mean nothing here.", panel=PANEL)] = False,
-    insecure: Annotated[bool, option("--insecure", text="Let others in without a key.", panel=PANEL)] = False,
-    quiet: Quiet = False,
-) -> None:
+    ] = 64
+    strict: Annotated[bool, option("--strict", text="Refuse fields that mean nothing here.", panel=PANEL)] = False
+    insecure: Annotated[bool, option("--insecure", text="Let others in without a key.", panel=PANEL)] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"--port must be from 0 to 65535, got {self.port}")
+        if not 0 <= self.queue <= 100_000:
+            raise ValueError(f"--queue must be from 0 to 100,000, got {self.queue}")
+        if self.api_key and not all(self.api_key):
+            raise ValueError("--api-key must not be empty")
+
+    def load_drafts(self, how: LoadFlags, quiet: bool) -> "dict[str, Draft]":
+        """The drafts that `--draft NAME=MODEL` names; NAME alone stands for both."""
+        from nextok.cli.strategy import draft_named
+
+        drafts = {}
+        for each in self.draft or ():
+            name, _, model = each.partition("=")
+            if not name:
+                raise ValueError(f"--draft takes NAME=MODEL, or prompt-lookup, got {each!r}")
+            drafts[name] = draft_named(model or name, MOST_DRAFT, lambda other: how.load_draft(other, quiet=quiet))
+        return drafts
+
+
+def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Quiet = False) -> None:
     """Serve a model over HTTP, for clients of OpenAI's API."""
-    from nextok.extras import needed_for
-
     with needed_for("nextok serve"):
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
+        from nextok.serve.admission import Admission
+        from nextok.serve.run import build_server, check_address, open_socket
+        from nextok.serve.service import Service
 
-        from nextok.serve.run import build_server, check_address
-    from nextok.serve.admission import Admission
-    from nextok.serve.service import Service
-
-    keys = api_key or []
-    check_address(host, keys, insecure)
-    if not 0 <= port <= 65535:
-        raise ValueError(f"--port must be from 0 to 65535, got {port}")
-    if not 0 <= queue <= 100_000:
-        raise ValueError(f"--queue must be from 0 to 100,000, got {queue}")
+    check_address(server.host, server.api_key or (), server.insecure)
+    socket = open_socket(server.host, server.port)  # refused before anything is loaded
     lm = how.load(model, quiet=quiet)
-    drafts = dict(_read_draft(each, how, quiet) for each in draft or ())
-    admission = Admission(lm.engine.seats, queue)
-    service = Service(lm, name or lm.name, admission, drafts, strict)
+    admission = Admission(lm.engine.seats, server.queue)
+    service = Service(lm, server.name or lm.name, admission, server.load_drafts(how, quiet), server.strict)
     if not quiet:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-        logging.getLogger("nextok.serve").setLevel(logging.INFO)
-        drafted = f", drafts {', '.join(drafts)}" if drafts else ""
+        drafts = f", drafts {', '.join(service.drafts)}" if service.drafts else ""
         print_note(
-            f"{service.name} at http://{host}:{port}/v1, context {lm.model.context}, {admission.seats} texts at once "
-            f"and {queue} waiting{drafted}; temperature 1 and top_p 1 where a request names none"
+            f"{service.name} at http://{server.host}:{socket.getsockname()[1]}/v1, context {lm.model.context}, "
+            f"{admission.seats} texts at once and {server.queue} waiting{drafts}; "
+            "temperature 1 and top_p 1 where a request names none"
         )
     with lm:
-        asyncio.run(build_server(service, host, port, keys).serve())
-
-
-def _read_draft(text: str, how: LoadFlags, quiet: bool) -> "tuple[str, Draft]":
-    """The name and the draft that `NAME=MODEL` says; NAME alone stands for both."""
-    from nextok.cli.strategy import draft_named
-
-    name, _, model = text.partition("=")
-    if not name:
-        raise ValueError(f"--draft takes NAME=MODEL, or prompt-lookup, got {text!r}")
-    return name, draft_named(model or name, 10, lambda each: how.load_draft(each, quiet=quiet))
+        asyncio.run(build_server(service, server.host, server.api_key or ()).serve([socket]))

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,17 +47,27 @@ def check_address(host: str, keys: Sequence[str], insecure: bool) -> None:
         )
 
 
-def build_server(service: Service, host: str, port: int, keys: Sequence[str] = ()) -> Server:
-    """The server of one service; `await server.serve()` runs it until SIGTERM or Ctrl-C."""
+def open_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens there; ValueError if that cannot be had. Port 0 takes a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ValueError(
+            f"cannot listen at {host}, port {port} ({error.strerror or error}): choose another"
+        ) from None
+
+
+def build_server(service: Service, host: str, keys: Sequence[str] = ()) -> Server:
+    """The server of one service; `await server.serve([socket])` runs it until SIGTERM or Ctrl-C."""
     hosts = LOCAL if host in ("127.0.0.1", "localhost", "::1") else ()
     config = uvicorn.Config(
         build_app(service, keys, hosts),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
+        lifespan="off",
     )
     return Server(config)
