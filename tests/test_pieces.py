@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import EOS, USER, saying, tiny_lm
 
 import nextok as nt
 from nextok.generation.pieces import Cutter
+from tiny import EOS, USER, saying, tiny_lm
 
 
 def cut(datas, stops=()):

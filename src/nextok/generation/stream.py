@@ -17,8 +17,8 @@ class Piece:
     """Some more of one choice: text in whole characters and never part of a stop string, and its tokens.
 
     `tokens`: ids of those whose text ends in this piece, in order; all pieces of a choice together have all of its
-    tokens. One without text, such as a control token, comes at its place with a piece of empty text. `logprobs`: those
-    of these tokens, if they were asked for. Of a beam search `tokens` is empty, since its best text may still change.
+    tokens. One without text, such as a control token, comes at its place with a piece of empty text. `logprobs`:
+    those of these tokens, if they were asked for. Of a beam search `tokens` is empty: its best text may still change.
     """
 
     text: str
