@@ -12,6 +12,8 @@ from nextok.chat.families import Family, Thinking
 
 STEP = 1024
 """Number of characters that are read at once, so that the time to copy what is left of them stays linear."""
+MOST_BETWEEN = 16
+"""Largest number of characters, a semicolon and white space, between two bare calls."""
 HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -179,10 +181,11 @@ class AnswerReader:
                 return ""
         if self._family and self._family.form == "bare":
             rest = text[1:].lstrip() if self._calls and text[0] == ";" else text
-            if not rest:
-                self._pending = text[0]
+            is_near = len(text) - len(rest) <= MOST_BETWEEN
+            if not rest and is_near:
+                self._pending = text
                 return ""
-            if rest[0] == "{":
+            if rest[:1] == "{" and is_near:
                 self._begin_call("")
                 return rest
         self._is_start = False
