@@ -16,7 +16,7 @@ _INSIDE = re.compile(r'[^"\\\ud800-\udfff]*')  # half characters stand for contr
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function's name and its arguments as JSON text, an object."""
+    """A function's name and its arguments as JSON text, an object, as the model wrote it."""
 
     name: str
     arguments: str
@@ -60,13 +60,25 @@ class JsonReader:
     def finish(self) -> list[Call] | None:
         if not self._is_whole:
             return None
-        value = parse_json("".join(self._parts))
-        if self._name is not None:
-            found = [make_call(self._tools, self._name, value)]
-        else:
-            found = [self._read_call(each) for each in (value if isinstance(value, list) else [value])]
-        calls = [each for each in found if each]
-        return calls if calls and len(calls) == len(found) else None
+        text = "".join(self._parts)
+        try:
+            if self._name is not None:
+                return read_arguments(self._tools, self._name, text)
+            _DECODER.decode(text)
+            calls: list[Call] = []
+            place = 1 if self._first == "[" else 0
+            while place < len(text) and text[place] != "]":
+                members, place = split_object(text, _skip(_SPACE, text, place))
+                arguments = members.get("arguments", members.get("parameters", ({}, "{}")))
+                name, _ = members.get("name", (None, ""))
+                read = read_arguments(self._tools, name, *reversed(arguments))
+                if not read:
+                    return None
+                calls += read
+                place = _skip(_COMMA, text, place)
+        except (ValueError, RecursionError):
+            return None
+        return calls or None
 
     def _scan(self, text: str, place: int) -> int | None:
         """Where the value ends, or where the text is no JSON any more; None if it goes on."""
@@ -93,12 +105,6 @@ class JsonReader:
                     return place + 1
             place += 1
         return None
-
-    def _read_call(self, value: Any) -> Call | None:
-        if not isinstance(value, dict):
-            return None
-        arguments = value.get("arguments", value.get("parameters", {}))
-        return make_call(self._tools, value.get("name"), arguments)
 
 
 class NamedReader:
@@ -165,12 +171,15 @@ class XmlReader:
         if not head or not text.endswith("</function>") or _HALF.search(text):
             return None
         values = self._read_values(head[1], text[head.end() : -len("</function>")])
-        call = None if values is None else make_call(self._tools, head[1], values)
-        return [call] if call else None
+        if values is None or head[1] not in self._tools:
+            return None
+        members = (f"{json.dumps(name, ensure_ascii=False)}: {value}" for name, value in values.items())
+        return [Call(head[1], f"{{{', '.join(members)}}}")]
 
-    def _read_values(self, function: str, text: str) -> dict[str, Any] | None:
+    def _read_values(self, function: str, text: str) -> dict[str, str] | None:
+        """The parameters, as JSON text; None if there is anything else."""
         properties = (self._tools.get(function) or {}).get("properties")
-        values: dict[str, Any] = {}
+        values: dict[str, str] = {}
         place = _skip(_SPACE, text, 0)
         while place < len(text):
             head = _PARAMETER.match(text, place)
@@ -179,48 +188,70 @@ class XmlReader:
                 return None
             value = text[head.end() : end].removeprefix("\n").removesuffix("\n")
             schema = properties.get(head[1]) if isinstance(properties, dict) else None
-            values[head[1]] = read_value(schema if isinstance(schema, dict) else {}, value)
+            values[head[1]] = write_value(schema if isinstance(schema, dict) else {}, value)
             place = _skip(_SPACE, text, end + len("</parameter>"))
         return values
 
 
-def read_value(schema: Mapping[str, Any], text: str) -> Any:
-    """The value of a parameter that is written without quotes: text where its schema says so, else JSON."""
+def write_value(schema: Mapping[str, Any], text: str) -> str:
+    """A parameter that is written without quotes, as JSON: text where its schema says so, else what it is."""
     listed = schema.get("type")
     kinds = listed if isinstance(listed, list) else [listed]
     choices = schema.get("enum")
-    if kinds == ["string"] or (isinstance(choices, list) and text in choices):
-        return text
-    value = parse_json({"True": "true", "False": "false", "None": "null"}.get(text.strip(), text))
-    if value is None and text.strip() not in ("null", "None"):
-        return text
-    return text if isinstance(value, str) and "string" in kinds else value
+    if kinds != ["string"] and not (isinstance(choices, list) and text in choices):
+        written = {"True": "true", "False": "false", "None": "null"}.get(text.strip(), text.strip())
+        try:
+            if not isinstance(_DECODER.decode(written), str) or "string" not in kinds:
+                return written
+        except (ValueError, RecursionError):
+            pass  # it is text
+    return json.dumps(text, ensure_ascii=False)
 
 
-def parse_json(text: str) -> Any:
-    """The value of a JSON text; None for one that is broken, or too deep."""
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+def split_object(text: str, place: int) -> tuple[dict[str, tuple[Any, str]], int]:
+    """The members of the JSON object at `place`, each with its own text, and where it ends; else ValueError."""
+    members: dict[str, tuple[Any, str]] = {}
+    if text[place : place + 1] != "{":
+        raise ValueError("there is no object")
+    place = _skip(_SPACE, text, place + 1)
+    while text[place : place + 1] != "}" or members:
+        key, place = _DECODER.raw_decode(text, place)
+        colon = _COLON.match(text, place)
+        if not isinstance(key, str) or not colon:
+            raise ValueError("there is no member")
+        value, end = _DECODER.raw_decode(text, colon.end())
+        members[key] = value, text[colon.end() : end]
+        place = _skip(_SPACE, text, end)
+        if text[place : place + 1] != ",":
+            break
+        place = _skip(_SPACE, text, place + 1)
+    if text[place : place + 1] != "}":
+        raise ValueError("the object does not end")
+    return members, place + 1
+
+
+def read_arguments(tools: Mapping[str, Any], name: Any, text: str, value: Any = None) -> list[Call] | None:
+    """A call of one of these tools with arguments as the model wrote them; None if it is none.
+
+    ValueError for broken JSON. `value`: what `text` stands for, if that is known.
+    """
+    value = _DECODER.decode(text) if value is None else value
+    if isinstance(value, str):  # JSON in a text
+        text, value = value, _DECODER.decode(value)
+    if not isinstance(name, str) or name not in tools or not isinstance(value, dict):
         return None
+    return [Call(name, text.strip())]
 
 
-def make_call(tools: Mapping[str, Any], name: Any, arguments: Any) -> Call | None:
-    """A call of one of these tools; None if it is none, or if its arguments are no object."""
-    if isinstance(arguments, str):
-        arguments = parse_json(arguments)
-    if not isinstance(name, str) or name not in tools or not isinstance(arguments, dict):
-        return None
-    try:
-        written = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-        if _HALF.search(written):
-            written = json.dumps(arguments)
-    except (ValueError, RecursionError):
-        return None
-    return Call(name, written)
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
+# Numbers stay as they are written: no limit on their digits, and none becomes infinite.
+_DECODER = json.JSONDecoder(parse_int=len, parse_float=len, parse_constant=_refuse)
 _HALF = re.compile("[\ud800-\udfff]")
+_COLON = re.compile(r"\s*:\s*")
+_COMMA = re.compile(r"\s*,?\s*")
 _SPACE = re.compile(r"\s*")
 _PARAMETER = re.compile(r"<parameter=([^<>\n]{1,200})>")
 
@@ -228,7 +259,3 @@ _PARAMETER = re.compile(r"<parameter=([^<>\n]{1,200})>")
 def _skip(pattern: re.Pattern[str], text: str, place: int) -> int:
     found = pattern.match(text, place)
     return found.end() if found else place
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
