@@ -400,6 +400,21 @@ def test_a_forced_call_may_hold_any_text_that_the_form_can():
     assert calls_of(message) == [("weather", {"city": "<b>\n</b\n</parameter"})]
 
 
+def test_arrays_and_objects_can_be_forced_where_they_hold_no_free_text():
+    xml, choice = FAMILIES["qwen3-coder"], {"enum": ["a", "b"]}
+    closed = {"type": "object", "properties": {"k": choice}, "required": ["k"], "additionalProperties": False}
+    listed = {"type": "array", "items": closed, "maxItems": 2}
+    given_tool = tool("f", {"k": listed}, ["k"])
+    forced = force_calls(xml, [given_tool], "f")
+    for seed in range(4):
+        output = tiny_lm(context=4096).generate("x\n", nt.Sample(), grammar=forced.grammar, max_tokens=900, seed=seed)
+        [(_, arguments)] = calls_of(read(xml, [(output.text,)], tools=[given_tool], opened=forced.opening))
+        jsonschema.validate(arguments, given_tool["function"]["parameters"])
+    for free in ({"type": "array", "items": {"type": "string"}}, {"type": "array"}, {"type": "object"}):
+        with pytest.raises(ValueError, match="cannot be guaranteed"):
+            force_calls(xml, [tool("f", {"k": free})])
+
+
 def test_several_calls_can_be_forced_or_one_alone():
     family = FAMILIES["hermes"]
     text = '{"name": "stop", "arguments": {}}\n</tool_call>'

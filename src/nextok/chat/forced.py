@@ -127,18 +127,35 @@ def _write_xml_parameter(function: str, key: str, schema: Any, shared: Mapping[s
     elif isinstance(schema, dict) and schema.get("type") == "string" and schema.keys() <= TEXT_KEYS:
         text = rules.add(r"/(?s:.*)/ & ~/(?s:.*)<\/(parameter|tool_call)>(?s:.*)/", f"[suffix={_quote(closing)}]")
         return rules.add(f"{opening} {text}")
-    elif isinstance(schema, dict) and _is_never_text(schema):
+    elif _is_json_without_marks(schema):
         return rules.add(f"{opening} {rules.add_json({**schema, **shared})} {_quote(closing)}")
     raise ValueError(
-        f"tool {function}: parameter {key} cannot be guaranteed in this model's form of calls: give it one type, and "
-        'a string no other rule than "enum" (without <)'
+        f"tool {function}: parameter {key} cannot be guaranteed in this model's form of calls: give it one type; "
+        'a string no rule but "enum" (without <), and arrays and objects no strings but such'
     )
 
 
-def _is_never_text(schema: Mapping[str, Any]) -> bool:
-    listed = schema.get("type")
-    kinds = listed if isinstance(listed, list) else [listed]
-    return bool(kinds) and all(kind in ("integer", "number", "boolean", "null") for kind in kinds)
+def _is_json_without_marks(schema: Any, inner: bool = False) -> bool:
+    """Whether a value of this schema is JSON that holds no free text, in which a closing mark could stand."""
+    if not isinstance(schema, dict):
+        return False
+    if inner and "enum" in schema:
+        return "<" not in json.dumps(schema["enum"])
+    kind = schema.get("type")
+    if kind == "array":
+        return schema.keys() <= TEXT_KEYS | {"items", "minItems", "maxItems"} and _is_json_without_marks(
+            schema.get("items"), True
+        )
+    if kind == "object":
+        parts: dict[str, Any] = schema.get("properties", {})
+        closed = schema.get("additionalProperties") is False and schema.keys() <= OBJECT_KEYS
+        return (
+            closed
+            and "<" not in "".join(parts)
+            and all(_is_json_without_marks(each, True) for each in parts.values())
+        )
+    kinds = kind if isinstance(kind, list) else [kind]
+    return bool(kinds) and all(each in ("integer", "number", "boolean", "null") for each in kinds)
 
 
 def _read_schema(function: Mapping[str, Any]) -> dict[str, Any]:
