@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import httpx
+import jsonschema
 import openai
 import pytest
 
@@ -17,7 +18,7 @@ from nextok.serve.app import build_app
 from nextok.serve.fields import BOTH, CHAT, COMPLETION, FIELDS
 from nextok.serve.run import build_server, check_address, open_socket
 from nextok.serve.service import Service
-from tiny import EOS, VOCAB, tiny_lm
+from tiny import EOS, VOCAB, saying, tiny_lm
 
 LETTERS = range(ord("a"), ord("z") + 1)
 PATHS = {COMPLETION: "/v1/completions", CHAT: "/v1/chat/completions"}
@@ -27,6 +28,15 @@ BASES = {
 }
 
 
+SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": SCHEMA}}]
+TOOL_TEMPLATE = (
+    "{% if tools %}{{ tools | tojson }}<tool_call></tool_call>{% endif %}"
+    "{% for m in messages %}<user>{{ m.role }}:{{ m.content or m.tool_calls | tojson }}<eos>{% endfor %}"
+    "<user>assistant:\n\n"
+)
+
+
 def letters(path):
     """A model that writes small letters, and now and then ends."""
     scores = make_scores(VOCAB, 5)(path)
@@ -34,7 +44,7 @@ def letters(path):
 
 
 def make_service(**options):
-    service = Service(tiny_lm(letters), "tiny", Admission(32, 64), **options)
+    service = Service(tiny_lm(letters, template=TOOL_TEMPLATE, context=900), "tiny", Admission(32, 64), **options)
     service.drafts = service.drafts or {"lookup": nt.PromptLookup(), "itself": nt.DraftModel(service.lm)}
     return service
 
@@ -83,7 +93,6 @@ def text_of(answer):
 TEXT = {route: text_of(say(route)) for route in BOTH}
 REPEATED = {"temperature": 0.7, "max_tokens": 60, "ignore_eos": True}
 OTHER_MESSAGES = [{"role": "user", "content": "xyz"}]
-SCHEMA = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
 # Field -> what is set, and what stands beside it in both requests.
 CHANGES = {
     "messages": (OTHER_MESSAGES, {}),
@@ -120,6 +129,9 @@ CHANGES = {
     "decoder": ({"name": "beam", "width": 3}, {}),
     "draft": ("itself", {"max_tokens": 40, "ignore_eos": True}),
     "return_token_ids": (True, {}),
+    "tools": (TOOLS, {}),
+    "tool_choice": ("required", {"tools": TOOLS, "max_tokens": 200}),
+    "parallel_tool_calls": (False, {"tools": TOOLS, "tool_choice": "required", "max_tokens": 400, "seed": 4}),
     "continue_final_message": (True, {"messages": [*OTHER_MESSAGES, {"role": "assistant", "content": "Sure"}]}),
     "timeout": (0.001, {"max_tokens": 400, "ignore_eos": True}),
 }
@@ -199,7 +211,7 @@ def test_a_seed_gives_the_same_text_among_32_others():
 
 
 def test_the_text_is_the_librarys():
-    lm, sample = tiny_lm(letters), nt.Sample()
+    lm, sample = SERVICE.lm, nt.Sample()
     assert TEXT[COMPLETION] == lm.generate("abc", sample, max_tokens=12, seed=1).text
     assert TEXT[CHAT] == lm.chat("abc", sample, max_tokens=12, seed=1).text
     output = lm.generate("abc", nt.Beam(3, n=2), max_tokens=12)
@@ -208,7 +220,7 @@ def test_the_text_is_the_librarys():
 
 
 def test_logprobs_are_those_of_the_library():
-    lm = tiny_lm(letters)
+    lm = SERVICE.lm
     output = lm.generate("abc", nt.Sample(), max_tokens=12, seed=1, logprobs=2)
     raw = [each.logprob for each in output.logprobs]
     whole = say(logprobs=2).json()["choices"][0]["logprobs"]
@@ -245,6 +257,81 @@ def test_usage_counts_drafts():
         last["usage"]["completion_tokens"] == len(TEXT[COMPLETION].encode())
         or last["usage"]["completion_tokens"] <= 12
     )
+
+
+# --- tools and thinking --------------------------------------------------------------------------------------------
+
+
+def service_that_says(text):
+    """A server whose model says this after each prompt of a chat."""
+    return Service(tiny_lm(saying(text), template=TOOL_TEMPLATE, context=900), "tiny", Admission(32, 64))
+
+
+CALL = '{"name": "look", "arguments": {"a": 2}}'
+QUESTION = {"messages": [{"role": "user", "content": "abc"}], "tools": TOOLS, "temperature": 0, "max_tokens": 200}
+
+
+def test_tool_calls_come_back_as_data_streamed_or_not():
+    service = service_that_says(f"I see. <tool_call>{CALL}</tool_call>")
+    [choice] = ask("/v1/chat/completions", QUESTION, service).json()["choices"]
+    [call] = choice["message"]["tool_calls"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", "I see.")
+    assert call["function"] == {"name": "look", "arguments": '{"a": 2}'}
+    parts = [
+        each["choices"][0] for each in events(ask("/v1/chat/completions", QUESTION | {"stream": True}, service).text)
+    ]
+    deltas = [call for part in parts for call in part["delta"].get("tool_calls", ())]
+    assert "".join(part["delta"].get("content", "") for part in parts) == "I see."
+    assert deltas[0]["function"]["name"] == "look"
+    assert json.loads("".join(each["function"]["arguments"] for each in deltas)) == {"a": 2}
+    assert parts[-1]["finish_reason"] == "tool_calls"
+    plain = ask("/v1/chat/completions", QUESTION | {"tool_choice": "none"}, service).json()["choices"][0]
+    assert plain["finish_reason"] == "stop"
+    assert "tool_calls" not in plain["message"]
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"draft": "itself"}, {"use_beam_search": True, "n": 2}, {"temperature": 0}], ids=str
+)
+def test_a_forced_call_parses_and_fits_its_schema(more):
+    named = {"type": "function", "function": {"name": "look"}}
+    for choice in ("required", named):
+        body = BASES[CHAT] | {"tools": TOOLS, "tool_choice": choice, "max_tokens": 300} | more
+        for answer in ask("/v1/chat/completions", body).json()["choices"]:
+            assert answer["finish_reason"] == "tool_calls"
+            for call in answer["message"]["tool_calls"]:
+                jsonschema.validate(json.loads(call["function"]["arguments"]), SCHEMA)
+
+
+def test_a_tools_result_is_read_and_the_library_answers_alike():
+    service = service_that_says(f"<tool_call>{CALL}</tool_call>")
+    output = service.lm.chat("abc", tools=TOOLS, max_tokens=200)
+    assert output.message["tool_calls"][0]["function"]["arguments"] == '{"a": 2}'
+    assert asyncio.run(service.lm.achat("abc", tools=TOOLS, max_tokens=200)).message["content"] is None
+    result = {"role": "tool", "tool_call_id": output.message["tool_calls"][0]["id"], "content": "blue"}
+    messages = [{"role": "user", "content": "abc"}, output.message, result]
+    answer = ask("/v1/chat/completions", QUESTION | {"messages": messages}, service)
+    assert answer.status_code == 200, answer.text
+    prompt = service.lm.write_prompt(messages, tools=TOOLS).text
+    assert "tool:blue" in prompt
+    forced = service.lm.chat("abc", tools=TOOLS, tool_choice="required", max_tokens=300).message
+    assert forced["tool_calls"][0]["function"]["name"] == "look"
+    with pytest.raises(ValueError, match="contradict each other"):
+        service.lm.chat("abc", tools=TOOLS, tool_choice="required", grammar=nt.Grammar.choices(["a"]))
+
+
+def test_reasoning_is_told_apart():
+    template = "{{ '</think>' if False }}" + TOOL_TEMPLATE
+    service = Service(tiny_lm(saying("<think>hm</think>Blue."), template=template), "tiny", Admission(32, 64))
+    body = {"messages": [{"role": "user", "content": "abc"}], "temperature": 0, "max_tokens": 100}
+    message = ask("/v1/chat/completions", body, service).json()["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("hm", "Blue.")
+    parts = [
+        each["choices"][0]["delta"]
+        for each in events(ask("/v1/chat/completions", body | {"stream": True}, service).text)
+    ]
+    assert "".join(part.get("reasoning_content", "") for part in parts) == "hm"
+    assert "".join(part.get("content", "") for part in parts) == "Blue."
 
 
 # --- wrong requests ------------------------------------------------------------------------------------------------
@@ -298,23 +385,26 @@ WRONG = [
     {"best_of": 3, "n": 2, "stream": True},
     {"length_penalty": 2.0},
     {"min_tokens": 13},
-    {"tools": [{"type": "function", "function": {"name": "f"}}]},
     {"timeout": 0},
     {"timeout": 10**9},
     {"stream": 1},
     {"stream": True, "prompt": ["a", "b"]},
-    {"prompt": "a" * 600},
+    {"prompt": "a" * 1000},
     {"temp": 1, "temperature": 1},
 ]
 WRONG_CHATS = [
     *({"messages": value} for value in ([], [3], "hi", {}, [{}], [{"role": "user"}], [{"role": 3, "content": "a"}])),
     {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
-    {"messages": [{"role": "user", "content": "a" * 600}]},
+    {"messages": [{"role": "user", "content": "a" * 1000}]},
     {"messages": [{"role": "user", "content": "a"}] * 10_001},
     {"logprobs": 3},
     {"top_logprobs": 3},
     {"logprobs": True, "top_logprobs": 21},
     {"continue_final_message": True},
+    {"tools": [{"type": "function", "function": {"name": "f"}}] * 2},
+    {"tool_choice": "required"},
+    {"tool_choice": "sometimes"},
+    {"tools": [3]},
     {"chat_template_kwargs": {"messages": []}},
     {"chat_template_kwargs": {"a": {"b": {}}}},
     {"max_tokens": 0},
@@ -454,7 +544,7 @@ def test_tokens_and_texts():
     assert ask("/tokenize", {"prompt": "abc", "return_token_strs": True}).json() == {
         "tokens": [97, 98, 99],
         "count": 3,
-        "max_model_len": 512,
+        "max_model_len": 900,
         "token_strs": ["a", "b", "c"],
     }
     assert ask("/tokenize", {"content": "abc"}).json()["tokens"] == [97, 98, 99]
@@ -463,7 +553,7 @@ def test_tokens_and_texts():
     is_refused(ask("/detokenize", {"tokens": "x"}))
     is_refused(ask("/tokenize", {"prompt": 3}))
     said = ask("/apply-template", {"messages": OTHER_MESSAGES}).json()
-    assert said["prompt"] == "<user>user:xyz<eos><user>assistant:"
+    assert said["prompt"] == "<user>user:xyz<eos><user>assistant:\n"
     assert ask("/tokenize", {"messages": OTHER_MESSAGES}).json()["tokens"] == said["tokens"]
 
 

@@ -37,13 +37,14 @@ class Conversation:
         They do not if `keep` is False, or if the stream is closed early, interrupted or fails: `add_turn` adds them
         then, with as much of the answer as there is. Of several choices the first is kept.
         """
-        prompt, checked = split_options(options)
-        ids = self.lm.chat_ids([*self.messages, {"role": "user", "content": text}], **prompt)
+        given, checked = split_options(options)
+        turn = self.lm.begin_chat([*self.messages, {"role": "user", "content": text}], **given)
 
         def add(output: Output) -> None:
             self.add_turn(text, output.text)
 
-        return self.lm.start(ids, strategy, checked, self._tree, add if keep else None)
+        checked = checked.with_grammar(turn.grammar)
+        return self.lm.start(turn.ids, strategy, checked, self._tree, add if keep else None)
 
     def change_system(self, text: str | None) -> None:
         """Another system message from the next answer on, or none; what was said stays."""

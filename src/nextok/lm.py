@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NoReturn, Unpack, overload
 
 from nextok.chat.marks import Marks
 from nextok.chat.prompt import ChatPrompt, write_prompt
+from nextok.chat.turn import ChatTurn, begin_turn
 from nextok.checks import check_ids, check_whole
 from nextok.core.ending import Limits
 from nextok.core.request import Request, check_prompt_length
@@ -16,7 +18,7 @@ from nextok.engine.runner import Runner
 from nextok.engine.timing import Timing
 from nextok.engine.waiter import Waiter
 from nextok.errors import LimitError
-from nextok.generation.chat_options import ChatOptions, TemplateOptions, split_options
+from nextok.generation.chat_options import ChatOptions, TemplateOptions, TurnOptions, split_options
 from nextok.generation.explain import check_strategy, explain_options
 from nextok.generation.generation import Generation, all_finished, begin_all, cancel_all
 from nextok.generation.options import MOST_ALTERNATIVES, CheckedOptions, GenerateOptions
@@ -124,8 +126,10 @@ class LM:
 
         A message can have OpenAI's further fields too: text parts, `tool_calls`, `tool_call_id`, `reasoning_content`.
         """
-        prompt, checked = split_options(options)
-        return self.start(self.chat_ids(messages, **prompt), strategy, checked).wait().raise_for_error()
+        given, checked = split_options(options)
+        turn = self.begin_chat(messages, **given)
+        output = self.start(turn.ids, strategy, checked.with_grammar(turn.grammar)).wait().raise_for_error()
+        return read_messages(turn, output)
 
     def score(self, text: Prompt, top: int = 0) -> Scores:
         """How probable each token of a text is, read in one pass, and the `top` best ones at each place."""
@@ -165,9 +169,10 @@ class LM:
         self, messages: Messages, strategy: Strategy = Greedy(), **options: Unpack[ChatOptions]
     ) -> Output:
         """`chat` for asyncio."""
-        prompt, checked = split_options(options)
-        stream = self._astart(lambda: self.chat_ids(messages, **prompt), strategy, checked)
-        return (await stream.wait()).raise_for_error()
+        given, checked = split_options(options)
+        turn = await asyncio.to_thread(lambda: self.begin_chat(messages, **given))
+        stream = self._astart(lambda: turn.ids, strategy, checked.with_grammar(turn.grammar))
+        return read_messages(turn, (await stream.wait()).raise_for_error())
 
     async def ascore(self, text: Prompt, top: int = 0) -> Scores:
         """`score` for asyncio."""
@@ -177,6 +182,13 @@ class LM:
     def chat_ids(self, messages: Messages, **options: Unpack[TemplateOptions]) -> list[int]:
         """The token ids of a conversation, up to where the model's answer begins."""
         return self.write_prompt(messages, **options).ids
+
+    @show_options
+    def begin_chat(self, messages: Messages, **options: Unpack[TurnOptions]) -> ChatTurn:
+        """What an answer needs: the prompt's ids, the grammar of a forced call, and how it is read as a message."""
+        if unknown := {name: value for name, value in options.items() if name not in TurnOptions.__annotations__}:
+            raise ValueError(explain_options(unknown, [*TurnOptions.__annotations__]))
+        return begin_turn(self._marks, messages, **options)
 
     @show_options
     def write_prompt(self, messages: Messages, **options: Unpack[TemplateOptions]) -> ChatPrompt:
@@ -284,6 +296,12 @@ class LM:
                     f"the draft model {other.name} has another vocabulary than {self.name}; "
                     "a draft needs a model of the same family, or PromptLookup()"
                 )
+
+
+def read_messages(turn: ChatTurn, output: Output) -> Output:
+    """The same output, in which each text is a message as well."""
+    choices = [replace(each, message=turn.read(each.text, each.tokens)) for each in output.choices]
+    return replace(output, choices=tuple(choices))
 
 
 def _merge_outputs(encoded: Sequence[list[int] | Exception], outputs: Iterable[Output]) -> Outputs:

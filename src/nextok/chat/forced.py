@@ -7,6 +7,7 @@ from typing import Any
 
 from nextok.chat.families import Family
 from nextok.grammar.grammar import Grammar
+from nextok.grammar.schema import translate_schema
 
 MOST_CALLS = 8
 """Largest number of calls of one answer."""
@@ -66,8 +67,10 @@ class _Rules:
 
     def add_json(self, schema: Mapping[str, Any]) -> str:
         """The name of a rule for JSON that fits a schema; ValueError if that cannot be guaranteed."""
-        rule = Grammar.json_schema(schema).to_llguidance().splitlines()[0]
-        return self.add(rule.removeprefix("start: "))
+        Grammar.json_schema(schema)  # has the limits of its size
+        start, *lines = translate_schema(json.loads(json.dumps(schema)), f"s{len(self.lines)}").splitlines()
+        self.lines += lines
+        return start.removeprefix("start: ")
 
 
 def _force_marked(family: Family, calls: list[str], several: bool) -> tuple[str, str]:

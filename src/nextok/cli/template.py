@@ -9,7 +9,7 @@ from nextok.cli.prompts import clean
 from nextok.cli.text import read_file
 
 if TYPE_CHECKING:
-    from nextok.generation.chat_options import TemplateOptions
+    from nextok.generation.chat_options import TurnOptions
 
 PANEL = "Chat template"
 
@@ -29,11 +29,11 @@ class TemplateFlags:
         bool, option("--allow-special", text="Control tokens in a message count as such.", panel=PANEL)
     ] = False
 
-    def read_options(self) -> "TemplateOptions":
+    def read_options(self) -> "TurnOptions":
         """The library's options; ValueError if one is wrong or a file cannot be read."""
         from nextok.chat.settings import read_template_values, read_tools
 
-        options: TemplateOptions = {"allow_special": self.allow_special}
+        options: TurnOptions = {"allow_special": self.allow_special}
         if self.tools is not None:
             options["tools"] = read_tools(_parse("--tools", read_file("--tools", self.tools)))
         if self.chat_template_kwargs is not None:

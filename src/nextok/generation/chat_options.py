@@ -25,14 +25,24 @@ class TemplateOptions(TypedDict, total=False):
     ]
 
 
-class ChatOptions(GenerateOptions, TemplateOptions, total=False):
+class TurnOptions(TemplateOptions, total=False):
+    """The keyword arguments of `LM.begin_chat`."""
+
+    tool_choice: Annotated[
+        str | Mapping[str, Any],
+        Says("auto", '"none", "required", or the one to call: {"type": "function", "function": {"name": ...}}.'),
+    ]
+    parallel_tool_calls: Annotated[bool, Says(True, "A forced answer may have several calls.")]
+
+
+class ChatOptions(GenerateOptions, TurnOptions, total=False):
     """The keyword arguments of `LM.chat` and `Conversation.ask`."""
 
 
-def split_options(options: ChatOptions) -> tuple[TemplateOptions, CheckedOptions]:
+def split_options(options: ChatOptions) -> tuple[TurnOptions, CheckedOptions]:
     """The options of the prompt, which its writer checks, and those of the generation, checked; ValueError."""
     given: dict[str, Any] = {**options}
-    prompt: Any = {name: given.pop(name) for name in TemplateOptions.__annotations__ if name in given}
+    prompt: Any = {name: given.pop(name) for name in TurnOptions.__annotations__ if name in given}
     if unknown := {name: value for name, value in given.items() if name not in OPTIONS}:
-        raise ValueError(explain_options(unknown, [*TemplateOptions.__annotations__, *OPTIONS]))
+        raise ValueError(explain_options(unknown, [*TurnOptions.__annotations__, *OPTIONS]))
     return prompt, CheckedOptions(**given)

@@ -105,6 +105,15 @@ class CheckedOptions:
         """After how many seconds the text ends."""
         return self.values["timeout"]
 
+    def with_grammar(self, grammar: Grammar | None) -> "CheckedOptions":
+        """The same with the grammar of a forced tool call; ValueError if the caller gave another one."""
+        if grammar is None:
+            return self
+        if self.values["grammar"] is not None:
+            raise ValueError("grammar and a forced tool_choice contradict each other: leave one of them out")
+        values: GenerateOptions = {**self.values, "grammar": grammar}
+        return CheckedOptions(**values)
+
     def draw_seed(self) -> int:
         """The seed that was given, or a new one."""
         seed = self.values["seed"]

@@ -1,7 +1,7 @@
 """What comes back from a generation: texts, their tokens, why they ended, and what they cost."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 MOST_SHOWN = 30
 """Largest number of characters of a text that a repr shows; the whole line stays within 100."""
@@ -39,6 +39,7 @@ class Completion:
     `finish_reason`: stop, length, context, timeout, cancelled or error; `error` says which.
     `score`: of a beam, its length-normalised log-probability; of a StochasticBeam, its perturbed log-probability.
     `logprobs`: if they were asked for; None of a beam search that was cut short.
+    `message`: of a chat, the text as a message in OpenAI's form: `content`, `reasoning_content`, `tool_calls`.
     """
 
     text: str
@@ -48,6 +49,7 @@ class Completion:
     logprobs: list[TokenLogprob] | None = None
     score: float | None = None
     error: Exception | None = None
+    message: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"<Completion {_describe(self)}>"
@@ -140,6 +142,11 @@ class Output:
     def tokens(self) -> list[int]:
         """The generated token ids."""
         return self.choices[0].tokens
+
+    @property
+    def message(self) -> dict[str, Any] | None:
+        """Of a chat, the answer as a message in OpenAI's form."""
+        return self.choices[0].message
 
     @property
     def finish_reason(self) -> str:

@@ -12,8 +12,12 @@ WIDE_RULES = 60
 """Number of rules to look through to find out whether a value can fit two schemas at once."""
 
 
-def translate_schema(schema: dict[str, Any] | bool) -> str:
-    """The grammar, as llguidance reads it; ValueError if the schema cannot be kept."""
+def translate_schema(schema: dict[str, Any] | bool, stem: str = "") -> str:
+    """The grammar, as llguidance reads it; ValueError if the schema cannot be kept.
+
+    The first line is `start: NAME`. The names of all rules begin with `stem`, so that several schemas can stand in
+    one grammar.
+    """
     check_values(schema)
     spacing = _read_spacing(schema.get("x-guidance", {}) if isinstance(schema, dict) else {})
     whole = Schema(schema)
@@ -26,7 +30,7 @@ def translate_schema(schema: dict[str, Any] | bool) -> str:
     whole.never_both = never_both
     shapes = Shapes(whole)
     shapes.build(whole.list_branches(whole.get_part("#", schema)), "#")
-    return Writer(shapes, *spacing).write()
+    return Writer(shapes, *spacing, stem).write()
 
 
 def _read_spacing(options: Any) -> tuple[str, str, bool]:

@@ -47,14 +47,15 @@ def _bound_list(shape: ListShape, possible: list[bool]) -> int | None:
 
 
 class Writer:
-    """Writes the rules in llguidance's variant of Lark."""
+    """Writes the rules in llguidance's variant of Lark; their names begin with `stem`."""
 
-    def __init__(self, shapes: Shapes, between: str, colon: str, flexible: bool) -> None:
+    def __init__(self, shapes: Shapes, between: str, colon: str, flexible: bool, stem: str = "") -> None:
         self._shapes = shapes
         self._possible = find_possible(shapes.rules)
         self._between = self._quote(between.strip() if flexible else between)
         self._colon = self._quote(colon.strip() if flexible else colon)
         self._flexible = flexible
+        self._stem = stem
         self._lines: list[str] = []
         self._lexemes: dict[str, str] = {}
 
@@ -67,11 +68,12 @@ class Writer:
             if self._possible[number]:
                 fitting = [shape for shape in shapes or [] if _is_possible(shape, self._possible)]
                 self._add_rule(
-                    f"r{number}", [self._write_shape(shape, f"r{number}x{i}") for i, shape in enumerate(fitting)]
+                    self._name_rule(number),
+                    [self._write_shape(shape, f"{self._name_rule(number)}x{i}") for i, shape in enumerate(fitting)],
                 )
         lexemes = [f"{name}: {expression}" for expression, name in self._lexemes.items()]
         ignored = ["%ignore /[\\x{20}\\x{a}\\x{d}\\x{9}]+/"] if self._flexible else []
-        return "\n".join(["start: r0", *self._lines, *lexemes, *ignored])
+        return "\n".join([f"start: {self._name_rule(0)}", *self._lines, *lexemes, *ignored])
 
     @staticmethod
     def _quote(text: str) -> str:
@@ -80,8 +82,11 @@ class Writer:
     def _add_rule(self, name: str, options: list[str]) -> None:
         self._lines.append(f"{name}: " + " | ".join(options))
 
+    def _name_rule(self, number: int) -> str:
+        return f"{self._stem}r{number}"
+
     def _name_lexeme(self, expression: str) -> str:
-        return self._lexemes.setdefault(expression, f"L{len(self._lexemes)}")
+        return self._lexemes.setdefault(expression, f"{self._stem.upper()}L{len(self._lexemes)}")
 
     def _write_shape(self, shape: Shape, name: str) -> str:
         if isinstance(shape, Lexeme):
@@ -98,11 +103,14 @@ class Writer:
         inside = ""
         if most is None or most > count:
             inside = self._repeat(
-                f"r{shape.rest}", count > 0, max(0, shape.least - count), None if most is None else most - count
+                self._name_rule(shape.rest),
+                count > 0,
+                max(0, shape.least - count),
+                None if most is None else most - count,
             )
         for place in reversed(range(count)):
             before = f"{self._separator} " if place else ""
-            inside = f"{before}r{shape.prefix[place]} {inside}".strip()
+            inside = f"{before}{self._name_rule(shape.prefix[place])} {inside}".strip()
             self._add_rule(f"{name}p{place}", [inside] if place < shape.least else [inside, '""'])
             inside = f"{name}p{place}"
         return inside
@@ -138,7 +146,7 @@ class Writer:
         """The members: a rule for what may follow each of them, by how many there are before it."""
         members = [member for member in shape.members if self._possible[member.value]]
         pairs = [
-            f"{self._name_lexeme(names)} {self._name_lexeme(self._colon)} r{value}"
+            f"{self._name_lexeme(names)} {self._name_lexeme(self._colon)} {self._name_rule(value)}"
             for names, value in shape.others
             if self._possible[value]
         ]
@@ -184,4 +192,4 @@ class Writer:
     def _write_pair(self, member: Member) -> str:
         """A member of an object."""
         key = self._name_lexeme(f'/"{quote_text(member.name)}"/')
-        return f"{key} {self._name_lexeme(self._colon)} r{member.value}"
+        return f"{key} {self._name_lexeme(self._colon)} {self._name_rule(member.value)}"

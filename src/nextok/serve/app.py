@@ -10,7 +10,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp
 
 import nextok
-from nextok.serve.chat import answer_chat, write_prompt
+from nextok.serve.chat import answer_chat, begin_turn
 from nextok.serve.completions import complete
 from nextok.serve.errors import ApiError
 from nextok.serve.fields import CHAT, COMPLETION, describe_fields, read_fields
@@ -101,7 +101,7 @@ async def _tokenize(service: Service, request: Request) -> Response:
     body = await _read_object(request)
     text, tokenizer = body.get("prompt", body.get("content")), service.lm.tokenizer
     if "messages" in body:
-        ids = await asyncio.to_thread(write_prompt, service, body)
+        ids = (await asyncio.to_thread(begin_turn, service, body)).ids
     elif isinstance(text, str):
         special = body.get("add_special_tokens", body.get("add_special", True)) is not False
         ids = await asyncio.to_thread(tokenizer.encode, text, special=special)

@@ -133,14 +133,14 @@ FIELDS = (
     Field("decoder", "object", "A strategy of nextok: its name, and its fields."),
     Field("draft", "text", "The draft of this name, given when the server started.", most=128),
     Field("return_token_ids", "flag", "Tell the token ids of prompt and text."),
+    Field("tools", "list", "Functions that the model may call.", (CHAT,), 0, 128),
+    Field("tool_choice", "any", "auto, none, required, or the function to call.", (CHAT,)),
+    Field("parallel_tool_calls", "flag", "A forced answer may have several calls.", (CHAT,)),
     Field("chat_template_kwargs", "object", "Variables of the chat template.", (CHAT,)),
     Field("continue_final_message", "flag", "The last message is begun; go on writing it.", (CHAT,)),
     Field("timeout", "number", "End the text after so many seconds.", BOTH, 0.001, 86_400),
 )  # fmt: skip
 """Every field that changes an answer."""
-
-NOT_YET = {"tools": "tool calls are not read back yet", "tool_choice": "tool calls are not read back yet"}
-"""Fields whose meaning would be missed: a request with one of them is refused."""
 
 
 def read_fields(body: Any, route: str, strict: bool) -> tuple[dict[str, Any], list[str]]:
@@ -155,10 +155,8 @@ def read_fields(body: Any, route: str, strict: bool) -> tuple[dict[str, Any], li
     values: dict[str, Any] = {}
     ignored = []
     for name, value in body.items():
-        if value is None or (name in NOT_YET and value == []):
+        if value is None:
             continue
-        if name in NOT_YET:
-            raise ApiError(400, f"{name} cannot be used here: {NOT_YET[name]}", name)
         if name not in known:
             ignored.append(name)
         elif known[name].name in values:
