@@ -12,6 +12,7 @@ import openai
 import pytest
 
 import nextok as nt
+from nextok.lm import LM
 from nextok.models.toy import make_scores
 from nextok.serve.admission import Admission
 from nextok.serve.app import build_app
@@ -332,6 +333,21 @@ def test_reasoning_is_told_apart():
     ]
     assert "".join(part.get("reasoning_content", "") for part in parts) == "hm"
     assert "".join(part.get("content", "") for part in parts) == "Blue."
+
+
+def test_a_chat_finds_its_beginning_again_although_its_request_is_gone():
+    service = Service(tiny_lm(letters, template=TOOL_TEMPLATE, context=900), "tiny", Admission(32, 64))
+    service.lm = LM(service.lm.model, service.lm.tokenizer, "tiny", cache_memory=1 << 24)
+    first = {"role": "user", "content": "abc " * 50}
+    body = {"messages": [first], "max_tokens": 8, "seed": 1}
+    answer = ask("/v1/chat/completions", body, service).json()
+    assert answer["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
+    said = {"role": "assistant", "content": answer["choices"][0]["message"]["content"]}
+    more = {"messages": [first, said, {"role": "user", "content": "xyz"}], "max_tokens": 8, "seed": 1}
+    again = ask("/v1/chat/completions", more, service).json()
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 150
+    assert again["choices"] == ask("/v1/chat/completions", more).json()["choices"]
+    assert "nextok_prefix_cache_hits_total" in ask("/metrics", service=service).text
 
 
 # --- wrong requests ------------------------------------------------------------------------------------------------

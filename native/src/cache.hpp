@@ -40,6 +40,8 @@ class Cache {
     const Paging& paging() const { return paging_; }
     size_t page_bytes() const { return 2 * size_t(planes_) * plane_bytes(); }
     int pages() const { return int(pages_.size()); }
+    // The same for every cache that shares the page.
+    const void* address_of(int page) const { return pages_[page].get(); }
 
   private:
     using Page = std::shared_ptr<uint8_t[]>;

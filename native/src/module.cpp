@@ -78,8 +78,17 @@ nb::tuple answer(Model& model, nb::handle feeds, nb::handle rows) {
     return nb::make_tuple(replies_of(questions, answers), scores);
 }
 
+// The bytes of each page of a cache, by its address.
+nb::dict pages_of(const Cache& cache) {
+    nb::dict bytes;
+    for (int i = 0; i < cache.pages(); i++)
+        bytes[nb::int_(reinterpret_cast<uintptr_t>(cache.address_of(i)))] = cache.page_bytes();
+    return bytes;
+}
+
 void bind_cache(nb::module_& module) {
     nb::class_<Cache>(module, "Cache")
+        .def("pages", &pages_of)
         .def("fork", [](const Cache& cache, nb::handle end) { return cache.fork(slot_of(end)); })
         .def("move", [](Cache& cache, nb::handle sources, nb::handle targets) {
             std::vector<int> from, to;

@@ -30,6 +30,9 @@ class Cache:
     def fork(self, end: int) -> Cache:
         """A cache that begins with this one's slots below `end`; the pages are shared until one of both writes."""
 
+    def pages(self) -> dict[int, int]:
+        """The bytes of each page, by its address."""
+
 class Model:
     """Weights and threads."""
 

@@ -41,7 +41,8 @@ class LM:
 
     Any number of threads and asyncio tasks may call it at once: all their requests meet in one batch, and each text
     is the one that the request gets alone. Not from inside a strategy, draft or transform of the same LM. Wrong
-    options raise ValueError before anything runs. `timing` learns what passes cost, for drafts.
+    options raise ValueError before anything runs. `timing` learns what passes cost, for drafts. `cache_memory`: bytes
+    of caches that are kept when their requests have ended.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class LM:
         name: str = "model",
         origin: str = "memory",
         timing: Timing | None = None,
+        cache_memory: int = 0,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
         self.origin = origin
-        self.runner = Runner(Engine(model, timing=timing))
+        self.runner = Runner(Engine(model, timing=timing, cache_memory=cache_memory))
         # A model may have more rows than there are tokens, padded to a round number; those stand for nothing.
         padding = max(0, model.vocab_size - tokenizer.vocab_size)
         self._token_bytes = (*tokenizer.token_bytes, *[b""] * padding)

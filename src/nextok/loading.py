@@ -45,6 +45,7 @@ def load(
     tokenizer: str | os.PathLike[str] | None = None,
     context: int | None = None,
     heads: int | None = None,
+    cache_memory: int | None = None,
     progress: Report | None = None,
 ) -> LM:
     """Load a model by name (`smollm2`), path (.gguf file, Hugging Face or Happy-LLM folder, Happy-LLM
@@ -58,12 +59,13 @@ def load(
     that file, a GGUF file or a model's name. It may have fewer ids than the model has rows, never more; for a .pth
     file it must have as many, but for padding of the rows to a multiple of 128.
     `context`: tokens of prompt and text together, at most the model's own. `heads`: of a .pth file that does not say
-    it. `progress` is called with a Progress, from the thread that loads, while files are fetched and weights read.
+    it. `cache_memory`: bytes of caches kept after their requests for later texts that begin alike, by default 0.
+    `progress` is called with a Progress, from the thread that loads, while files are fetched and weights read.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option, and
     LimitError before the weights are read if the memory of this machine does not hold them.
     """
     _check_choices(backend, device, precision, threads, quantize)
-    _check_shape(context, heads, progress)
+    _check_shape(context, heads, cache_memory, progress)
     source = resolve(model, report=progress)
     checkpoint = _limit_context(open_model(source.path, heads=heads), context)
     read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer, progress=progress)
@@ -74,7 +76,7 @@ def load(
             checkpoint = quantize_checkpoint(watched, quantize)
     with _watch(checkpoint, f"loading {source.name}", progress) as watched:
         made = _model(watched, source.name, backend, device, precision, threads)
-    return LM(made, read, source.name, source.origin)
+    return LM(made, read, source.name, source.origin, cache_memory=cache_memory or 0)
 
 
 def load_tokenizer(model: str | os.PathLike[str], *, progress: Report | None = None) -> Tokenizer:
@@ -110,11 +112,11 @@ def _check_choices(
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
 
 
-def _check_shape(context: int | None, heads: int | None, progress: Report | None) -> None:
+def _check_shape(context: int | None, heads: int | None, cache_memory: int | None, progress: Report | None) -> None:
     """ValueError before anything is fetched; the model's own limits are known later."""
-    for name, value in {"context": context, "heads": heads}.items():
+    for name, value, least in (("context", context, 1), ("heads", heads, 1), ("cache_memory", cache_memory, 0)):
         if value is not None:
-            check_whole(name, value, 1)
+            check_whole(name, value, least)
     if progress is not None and not callable(progress):
         raise ValueError(f"progress must be a function that takes a Progress, got {progress!r}")
 

@@ -42,6 +42,15 @@ class ServerFlags:
     queue: Annotated[
         int, option("--queue", metavar="N", text="Texts that may wait besides those in work.", panel=PANEL)
     ] = 64
+    cache_memory: Annotated[
+        int | None,
+        option(
+            "--cache-memory",
+            metavar="MB",
+            text="Keep what was read of ended chats in this; 0 keeps none.",
+            panel=PANEL,
+        ),
+    ] = None
     strict: Annotated[bool, option("--strict", text="Refuse fields that mean nothing here.", panel=PANEL)] = False
     insecure: Annotated[bool, option("--insecure", text="Let others in without a key.", panel=PANEL)] = False
 
@@ -50,8 +59,18 @@ class ServerFlags:
             raise ValueError(f"--port must be from 0 to 65535, got {self.port}")
         if not 0 <= self.queue <= 100_000:
             raise ValueError(f"--queue must be from 0 to 100,000, got {self.queue}")
+        if self.cache_memory is not None and not 0 <= self.cache_memory <= 1 << 24:
+            raise ValueError(f"--cache-memory must be from 0 to {1 << 24:,} MB, got {self.cache_memory}")
         if self.api_key and not all(self.api_key):
             raise ValueError("--api-key must not be empty")
+
+    def find_cache_memory(self) -> int:
+        """Bytes for what was read of ended chats: as given, else 1 GB or a quarter of what this machine has left."""
+        from nextok.models.memory import available_memory
+
+        if self.cache_memory is not None:
+            return self.cache_memory << 20
+        return min(1 << 30, (available_memory() or 0) // 4)
 
     def load_drafts(self, how: LoadFlags, quiet: bool) -> "dict[str, Draft]":
         """The drafts that `--draft NAME=MODEL` names; NAME alone stands for both."""
@@ -75,7 +94,7 @@ def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Q
 
     check_address(server.host, server.api_key or (), server.insecure)
     socket = open_socket(server.host, server.port)  # refused before anything is loaded
-    lm = how.load(model, quiet=quiet)
+    lm = how.load(model, quiet=quiet, cache_memory=server.find_cache_memory())
     admission = Admission(lm.engine.seats, server.queue)
     service = Service(lm, server.name or lm.name, admission, server.load_drafts(how, quiet), server.strict)
     if not quiet:
@@ -83,7 +102,8 @@ def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Q
         drafts = f", drafts {', '.join(service.drafts)}" if service.drafts else ""
         print_note(
             f"{service.name} at http://{server.host}:{socket.getsockname()[1]}/v1, context {lm.model.context}, "
-            f"{admission.seats} texts at once and {server.queue} waiting{drafts}; "
+            f"{admission.seats} texts at once and {server.queue} waiting, "
+            f"{lm.engine.kept.budget >> 20} MB for ended chats{drafts}; "
             "temperature 1 and top_p 1 where a request names none"
         )
     with lm:

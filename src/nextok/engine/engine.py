@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from nextok.core.query import TARGET, Row, Speed, SpeedOf
+from nextok.checks import check_whole
+from nextok.core.query import TARGET, Query, Row, Speed, SpeedOf
 from nextok.core.request import Request
 from nextok.core.tree import Tree
 from nextok.engine.fence import check_tokens, concerns_program, describe, drop_frames
 from nextok.engine.job import Job, Sink, never
+from nextok.engine.kept import KeptCaches
 from nextok.engine.memo import Memo
-from nextok.engine.prefix import open_memo
+from nextok.engine.prefix import WORTHWHILE, keep_memos, open_memo
 from nextok.engine.timing import Timing
 from nextok.errors import NextokError
 from nextok.models.base import Feed, Model
@@ -34,25 +36,38 @@ class Engine:
 
     `budget`: tokens per pass, so that a long prompt is read in chunks while others go on. `seats`: requests in
     flight at once, those that pause not counted; further ones wait in order of arrival. `timing` learns what passes
-    cost. One thread at a time may call it, and owns all requests and trees meanwhile: see Runner.
+    cost. `cache_memory`: bytes of caches that are kept when their requests have ended, so that later texts need not
+    be read from the first token on; 0 keeps none. One thread at a time may call it, and owns all requests and trees
+    meanwhile: see Runner.
     """
 
-    def __init__(self, target: Model, budget: int = 512, seats: int = 32, timing: Timing | None = None) -> None:
+    def __init__(
+        self,
+        target: Model,
+        budget: int = 512,
+        seats: int = 32,
+        timing: Timing | None = None,
+        cache_memory: int = 0,
+    ) -> None:
         if budget < 1 or seats < 1:
             raise ValueError(f"budget and seats must be at least 1, got {budget} and {seats}")
+        check_whole("cache_memory", cache_memory, 0)
         self.target = target
         self.budget = budget
         self.seats = seats
         self.timing = timing or Timing()
         self.passes = 0  # over all models
         self.tokens_read = 0  # likewise
+        self.prompt_tokens = 0  # of all requests that the target has begun to read
+        self.cached_tokens = 0  # of these, those that it had read already
+        self.kept = KeptCaches(cache_memory, WORTHWHILE)
         self._jobs: list[Job] = []
         self._waiting: deque[Job] = deque()
         self._abandoned: deque[Job] = deque()
         self._has_deadlines = False
         self._closed = False
         # Caches belong to trees: the next turn of a chat finds what the last one has read, and when the tree is
-        # no longer referenced they are freed.
+        # no longer referenced they are freed. What is kept of them then is in `kept`.
         self._memos: WeakKeyDictionary[Tree, dict[Model, Memo]] = WeakKeyDictionary()
 
     @property
@@ -89,6 +104,7 @@ class Engine:
         """End all requests, and take in no others."""
         self._closed = True
         self.cancel(*self.jobs)
+        self.kept = KeptCaches()
 
     def abandon(self, jobs: Iterable[Job]) -> None:
         """Cancel these at the next step: safe at any moment, even from a finaliser in the middle of a pass."""
@@ -111,7 +127,11 @@ class Engine:
             self._pass(drafting[0].model, [job for job in drafting if job.model is drafting[0].model])
         if asking := [job for job in active if not job.ended]:
             self._pass(self.target, asking)
-        self._jobs = [job for job in self._jobs if not job.ended]
+        going = [job for job in self._jobs if not job.ended]
+        if len(going) < len(self._jobs) and self.kept.budget:
+            for job in self._jobs:
+                self._keep_caches(job)
+        self._jobs = going
         return bool(active)
 
     def run(self) -> None:
@@ -155,7 +175,10 @@ class Engine:
             self._isolate(model, jobs, error)
             return
         for job in jobs:
-            job.passes += bool(job.query and job.query.model is TARGET and job.tree in shares)
+            if job.query and job.query.model is TARGET and job.tree in shares:
+                job.passes += 1
+                if job.cached is None:
+                    self._count_cached(job, job.query, shares[job.tree][0])
         for (job, node), row, reply in zip(readers, rows, replies):
             try:
                 job.request.learn(node, row, reply)
@@ -229,7 +252,8 @@ class Engine:
         memos = self._memos.setdefault(tree, {})
         if model not in memos:
             others = {other: known[model] for other, known in self._memos.items() if model in known}
-            memo = open_memo(tree, wanted[tree][0], model, others, {busy: wanted[busy][0] for busy in shares})
+            reading = {busy: wanted[busy][0] for busy in shares}
+            memo = open_memo(tree, wanted[tree][0], model, others, reading, self.kept)
             if memo is None:
                 return None
             memos[model] = memo
@@ -267,3 +291,20 @@ class Engine:
         """Drop caches whose content is uncertain; they are read again when needed."""
         for job in jobs:
             self._memos.get(job.tree, {}).pop(model, None)
+
+    def _count_cached(self, job: Job, query: Query, feed: Feed) -> None:
+        """After its first pass: how many tokens of the job's prompt had been read before and were not asked for."""
+        tree, asked = job.tree, set(query.nodes)
+        prompt = tree.nodes(job.request.prompt)
+        memo = self._memos[tree][self.target]
+        job.cached = memo.count_known(tree, [node for node in prompt if node not in asked], feed)
+        self.prompt_tokens += len(prompt)
+        self.cached_tokens += job.cached
+
+    def _keep_caches(self, job: Job) -> None:
+        """Keep what was read for a job that has ended, unless other requests go on with its tree."""
+        tree = job.tree
+        if not job.ended or any(other.tree is tree for other in self.jobs):
+            return
+        if memos := self._memos.get(tree):
+            keep_memos(self.kept, memos, tree, job.request.tip)

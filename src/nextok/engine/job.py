@@ -58,6 +58,7 @@ class Job:
         self.answers: dict[int, Any] = {}  # node -> reply, until the whole query is answered
         self.asked: dict[Model, tuple[int, ...]] = {}  # model -> the nodes last asked of it
         self.passes = 0  # of the target, in which this request had a share
+        self.cached: int | None = None  # prompt tokens that had been read before; None before its first pass
         self.served = 0  # the pass that answered it last; 0 until its prompt has been read
         self.ended = False
         self.deciding_since: float | None = None  # when the strategy began to compute, while it does

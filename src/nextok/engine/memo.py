@@ -57,6 +57,19 @@ class Memo:
         )
         return feed, [nodes[index] for index in rows]
 
+    def settle(self, tree: Tree, node: int) -> None:
+        """Drop what does not lead to `node`; what does is then the trunk, as far as it has been read."""
+        self._keep(tree, [node])
+
+    def count_known(self, tree: Tree, nodes: Iterable[int], feed: Feed) -> int:
+        """How many of these nodes had been read before the last feed, `feed`, and are not read again by it."""
+        slots = set(feed.slots)
+        return sum(self._has(tree, node) and self._slot(tree, node) not in slots for node in nodes)
+
+    def _slot(self, tree: Tree, node: int) -> int:
+        """The slot of a node that has been read."""
+        return self.branch[node] if node in self.branch else tree.depth[node]
+
     def _chain(self, tree: Tree, wanted: list[int], live: Collection[int]) -> Feed | None:
         """The same, at less cost, for the usual case: one text, which has grown by one token since the last feed."""
         node, seen = wanted[0], len(self.trunk)

@@ -179,7 +179,7 @@ class Runner:
         self._stepper = self._watcher = None
         self._process = object()
         if old := self._engine:
-            self._engine = Engine(old.target, old.budget, old.seats, old.timing)
+            self._engine = Engine(old.target, old.budget, old.seats, old.timing, old.kept.budget)
 
     def _lead(self, done: Callable[[], bool], step: bool) -> bool:
         """As the owner, work until `done()`; True: there is nothing to do before that."""

@@ -179,6 +179,7 @@ class Generation:
             accepted_lengths=tuple(lengths[length] for length in range(max(lengths, default=-1) + 1)),
             seconds_to_first_token=first - self._started_at,
             seconds=last - self._started_at,
+            cached_tokens=min((job.cached or 0 for job in self._jobs), default=0),
             draft_error=next((writer.draft_error for writer in writers if writer.draft_error), None),
         )
 

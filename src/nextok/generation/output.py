@@ -72,6 +72,7 @@ class Stats:
     seconds_to_first_token: float
     seconds: float
     draft_error: Exception | None = None  # why drafting stopped before the text did
+    cached_tokens: int = 0  # of the prompt, those that had been read before, for this text or another one
 
     def __repr__(self) -> str:
         drafts = f", {self.accepted} of {self.drafted} drafted accepted" if self.drafted else ""

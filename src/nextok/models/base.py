@@ -1,6 +1,6 @@
 """What others read of a model: a backend provides all of it, and nothing else is asked of a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,8 +17,18 @@ class Cache(Protocol):
         """Copy the slots `sources` to `targets`; all are read before any is written."""
         ...
 
-    def fork(self, end: int) -> "Cache":
-        """A new cache that begins with this one's slots below `end`; neither sees later changes of the other."""
+    def fork(self, end: int) -> "Cache | None":
+        """A new cache that begins with this one's slots below `end`; neither sees later changes of the other.
+
+        None if this cache has dropped some that the tokens after them would look at: they are read again.
+        """
+        ...
+
+    def pages(self) -> Mapping[int, int]:
+        """Bytes of each piece of memory that it holds, by a number that caches which share the piece have in common.
+
+        No other piece has that number as long as this one is held.
+        """
         ...
 
 

@@ -48,6 +48,10 @@ class KeysAndValues:
         forked._slots = self._slots[:, :, :, :end].copy()
         return forked
 
+    def pages(self) -> dict[int, int]:
+        """All slots are one piece, those that were not written yet included."""
+        return {id(self): self._slots.nbytes}
+
     def view_layer(self, index: int, end: int) -> tuple[Array, Array]:
         """Keys and values of one layer up to slot `end`, each [g, end, w]; writable views."""
         both = self._slots[index, :, :, :end]

@@ -17,6 +17,9 @@ from nextok.sampling.seeds import mix
 Scores = Callable[[tuple[int, ...]], Sequence[float]]
 """Logits of every token after the given ones."""
 
+SLOT_BYTES = 16
+"""Bytes that a slot counts as: a position and a token."""
+
 
 class ToyCache:
     """The cache of a toy model: (position, token) in numbered slots."""
@@ -29,6 +32,10 @@ class ToyCache:
         forked = ToyCache()
         forked.slots = {slot: content for slot, content in self.slots.items() if slot < end}
         return forked
+
+    def pages(self) -> dict[int, int]:
+        """All slots are one piece."""
+        return {id(self): SLOT_BYTES * len(self.slots)}
 
     def move(self, sources: Sequence[int], targets: Sequence[int]) -> None:
         """Copy slots; a slot that was never written copies as empty."""

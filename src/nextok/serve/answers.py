@@ -41,6 +41,7 @@ def tell_usage(outputs: Sequence[Output]) -> dict[str, Any]:
         "prompt_tokens": prompt,
         "completion_tokens": written,
         "total_tokens": prompt + written,
+        "prompt_tokens_details": {"cached_tokens": sum(each.cached_tokens for each in stats)},
         "completion_tokens_details": {
             "accepted_prediction_tokens": sum(each.accepted for each in stats),
             "rejected_prediction_tokens": sum(each.drafted - each.accepted for each in stats),

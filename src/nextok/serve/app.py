@@ -38,7 +38,7 @@ def build_app(service: Service, keys: Sequence[str] = (), hosts: Sequence[str] =
         Route("/health", _always(lambda: JsonAnswer({"status": "ok"}))),
         Route("/ready", _always(lambda: JsonAnswer({"status": "ready"}))),
         Route("/version", _always(lambda: JsonAnswer({"version": nextok.__version__}))),
-        Route("/metrics", _always(lambda: PlainTextResponse(service.metrics.write(service.admission.texts)))),
+        Route("/metrics", _always(lambda: PlainTextResponse(_write_metrics(service)))),
         Route("/openapi.json", _always(lambda: JsonAnswer(_describe_api()))),
         *(Route(path, _refuse_route, methods=["GET", "POST"]) for path in NOT_HERE),
     ]  # fmt: skip
@@ -80,6 +80,10 @@ def _always(answer: Callable[[], Response]) -> Callable[[Request], Awaitable[Res
         return answer()
 
     return endpoint
+
+
+def _write_metrics(service: Service) -> bytes:
+    return service.metrics.write(service.admission.texts, service.lm.engine.kept.bytes)
 
 
 def _tell_model(service: Service) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class Metrics:
         self.running = Gauge("nextok_num_requests_running", "Texts in flight.", registry=self.registry)
         self._answers = count("http_requests", "Answers, by route and status.", "route", "status")
         self._prompt_tokens = count("prompt_tokens", "Tokens of prompts.")
+        self._cached = count("prefix_cache_hits", "Tokens of prompts that were found in a cache.")
+        self._kept = Gauge("nextok_kept_cache_bytes", "Bytes of caches of ended chats.", registry=self.registry)
         self._written = count("generation_tokens", "Tokens written.")
         self._ended = count("request_success", "Texts, by the reason of their end.", "finished_reason")
         self._drafted = count("spec_decode_num_draft_tokens", "Tokens guessed by drafts.")
@@ -37,6 +39,7 @@ class Metrics:
         """Take in the texts of one prompt."""
         stats = output.stats
         self._prompt_tokens.inc(stats.prompt_tokens)
+        self._cached.inc(stats.cached_tokens)
         self._written.inc(stats.generated_tokens)
         self._drafted.inc(stats.drafted)
         self._accepted.inc(stats.accepted)
@@ -51,7 +54,8 @@ class Metrics:
         """One more answer."""
         self._answers.labels(route, status).inc()
 
-    def write(self, running: int) -> bytes:
-        """All of them in Prometheus' text format."""
+    def write(self, running: int, kept: int) -> bytes:
+        """All of them in Prometheus' text format; `running` texts are in flight, `kept` bytes of caches kept."""
         self.running.set(running)
+        self._kept.set(kept)
         return bytes(generate_latest(self.registry))

@@ -39,6 +39,11 @@ class Pool:
         self._free = [(1, slots - 1)]  # (start, size), ascending, never touching each other
         self._returned: list[tuple[int, int]] = []
 
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of the keys and values of one token."""
+        return sum(tensor[0].nbytes for both in self.layers for tensor in both)
+
     def take(self, size: int) -> int:
         """The first slot of a free region of so many slots; the memory grows where there is none."""
         while self._returned:
@@ -122,6 +127,11 @@ class Region:
                 forked.reserve(end)
                 self._pool.copy(self._index_run(self.start, end), self._index_run(forked.start, end))
         return forked
+
+    def pages(self) -> dict[int, int]:
+        """Its slots of all layers are one piece."""
+        with self._pool.lock:
+            return {id(self): self.size * self._pool.slot_bytes}
 
     def _index_slots(self, slots: Sequence[int]) -> torch.Tensor:
         return torch.tensor(slots, device=self._pool.device) + self.start
