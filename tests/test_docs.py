@@ -1,16 +1,23 @@
 """The documentation: its code and its commands run, print what stands below them, and its prose has one form."""
 
+import json
 import re
 import shlex
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 
+import nextok as nt
 from nextok.core.events import DraftFailed
+from nextok.serve.admission import Admission
+from nextok.serve.service import Service
 from nextok.strategies.speculate import Speculate
 from prose import misplaced
+from servers import serving
 from test_shape import ORDER
 from toys import DRAFTS, SAMPLINGS, asked, by_engine, by_reference, outcome
 from transcripts import Step, alike, blocks, failures, parse
@@ -48,6 +55,23 @@ def test_the_examples_of_the_strategies_run():
 def test_the_examples_of_the_library_run():
     names = ran("docs/library.md", 7)
     assert names["stream"].text == names["stream"].output().text
+
+
+@pytest.mark.model
+def test_the_examples_of_serving_run():
+    lm = nt.load("smollm2")
+    service = Service(lm, "smollm2", Admission(32, 64), {"lookup": nt.PromptLookup()})
+    page = (DOCS / "serving.md").read_text(encoding="utf-8")
+    with serving(service) as address:
+        page = page.replace("http://127.0.0.1:8000", address)
+        names: dict = {}
+        for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            exec(compile(block, block.partition("\n")[0], "exec"), names)
+        names["client"].close()
+        [command] = re.findall(r"```sh\n(curl .*?)```", page, re.DOTALL)
+        if shutil.which("curl"):
+            answer = subprocess.run(shlex.split(command), capture_output=True, check=True).stdout
+            assert json.loads(answer)["choices"][0]["message"]["content"]
 
 
 @pytest.mark.model

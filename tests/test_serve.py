@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import threading
 import time
-from contextlib import contextmanager
 
 import httpx
 import jsonschema
@@ -17,8 +15,9 @@ from nextok.models.toy import make_scores
 from nextok.serve.admission import Admission
 from nextok.serve.app import build_app
 from nextok.serve.fields import BOTH, CHAT, COMPLETION, FIELDS
-from nextok.serve.run import build_server, check_address, open_socket
+from nextok.serve.run import check_address
 from nextok.serve.service import Service
+from servers import serving
 from tiny import EOS, VOCAB, saying, tiny_lm
 
 LETTERS = range(ord("a"), ord("z") + 1)
@@ -591,23 +590,6 @@ def test_the_api_describes_itself():
 
 
 # --- a real server, and OpenAI's own client ------------------------------------------------------------------------
-
-
-@contextmanager
-def serving(service, keys=()):
-    """A real server on a free port, in a thread; yields its address."""
-    server, opened = build_server(service, "127.0.0.1", keys), open_socket("127.0.0.1", 0)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve([opened])))
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def test_the_openai_client():

@@ -1,0 +1,25 @@
+"""A real server on a free port of this machine."""
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+
+from nextok.serve.run import build_server, open_socket
+
+
+@contextmanager
+def serving(service, keys=()):
+    """A real server on a free port, in a thread; yields its address."""
+    server, opened = build_server(service, "127.0.0.1", keys), open_socket("127.0.0.1", 0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([opened])))
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{opened.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
