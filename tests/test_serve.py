@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 
 import httpx
@@ -656,3 +657,22 @@ def test_a_client_that_leaves_frees_its_place():
             assert time.monotonic() < until
             time.sleep(0.01)
         assert text_of(httpx.post(address, json=BASES[COMPLETION])) == TEXT[COMPLETION]
+
+
+def test_a_client_that_leaves_before_the_first_token_frees_its_place():
+    waiting = threading.Event()
+
+    def slow(path):
+        waiting.wait(30)
+        return letters(path)
+
+    service = Service(tiny_lm(slow), "tiny", Admission(32, 64))
+    with serving(service) as address:
+        for stream in (True, False):
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(f"{address}/v1/completions", json=BASES[COMPLETION] | {"stream": stream}, timeout=0.3)
+            until = time.monotonic() + 60
+            while service.admission.texts:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+        waiting.set()

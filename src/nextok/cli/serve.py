@@ -97,6 +97,7 @@ def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Q
     lm = how.load(model, quiet=quiet, cache_memory=server.find_cache_memory())
     admission = Admission(lm.engine.seats, server.queue)
     service = Service(lm, server.name or lm.name, admission, server.load_drafts(how, quiet), server.strict)
+    service.warm_up()
     if not quiet:
         logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
         drafts = f", drafts {', '.join(service.drafts)}" if service.drafts else ""

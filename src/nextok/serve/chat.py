@@ -37,7 +37,7 @@ async def answer_chat(service: Service, request: Request, values: Mapping[str, A
     if values.get("stream"):
         head = begin_answer("chatcmpl", "chat.completion.chunk", service.name) | more
         tell = _Telling(service, values, turn, head, wanted)
-        return await answer_with_events(service.stream(turn.ids, decoding, tell), headers)
+        return await answer_with_events(request, service.stream(turn.ids, decoding, tell), headers)
     [output] = await service.run(request, [turn.ids], decoding)
     choices = [
         _tell_choice(service, turn, index, choice, values, wanted)

@@ -46,7 +46,7 @@ async def complete(service: Service, request: Request, values: Mapping[str, Any]
         if len(prompts) > 1:
             raise ApiError(400, f"one prompt can be streamed, got {len(prompts)}", "prompt")
         tell = _Telling(service, values, prompts[0], head, wanted)
-        return await answer_with_events(service.stream(prompts[0], decoding, tell), headers)
+        return await answer_with_events(request, service.stream(prompts[0], decoding, tell), headers)
     outputs = await service.run(request, prompts, decoding)
     choices = []
     for ids, output in zip(prompts, outputs):

@@ -5,11 +5,12 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from nextok.serve.errors import ApiError, explain
-from nextok.serve.service import ClientLeftError
+from nextok.serve.leaving import ClientLeftError, stay
 
 END = b"data: [DONE]\n\n"
 SLOWEST_SECONDS = 30.0
@@ -46,13 +47,23 @@ class EventAnswer(StreamingResponse):
             await self._events.aclose()
 
 
-async def answer_with_events(values: AsyncGenerator[Any, None], headers: dict[str, str]) -> EventAnswer:
+async def answer_with_events(
+    request: Request, values: AsyncGenerator[Any, None], headers: dict[str, str]
+) -> EventAnswer:
     """The answer as a stream. What fails before the first event is raised, so that the status tells it."""
     try:
-        first = await anext(values)
+        first = await stay(request, asyncio.ensure_future(_take_first(values)))
+    except BaseException:
+        await values.aclose()
+        raise
+    return EventAnswer(_write_events(first, values), headers)
+
+
+async def _take_first(values: AsyncGenerator[Any, None]) -> Any:
+    try:
+        return await anext(values)
     except StopAsyncIteration:
         raise ApiError(500, "the answer has no events") from None
-    return EventAnswer(_write_events(first, values), headers)
 
 
 async def _write_events(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:

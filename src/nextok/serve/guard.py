@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextok.serve.errors import ApiError, explain
+from nextok.serve.leaving import ClientLeftError
 from nextok.serve.metrics import Metrics
-from nextok.serve.service import ClientLeftError
 
 OPEN = ("/health", "/ready")
 """Routes that need no key."""
@@ -57,7 +58,7 @@ class Guard:
         try:
             self._check(scope)
             await self._app({**scope, "app": self}, receive, watch)  # with an app, the routes raise what they refuse
-        except ClientLeftError:
+        except (ClientLeftError, ClientDisconnect):
             status = 499
         except Exception as error:
             known = _explain_route(error, scope) if isinstance(error, HTTPException) else explain(error)

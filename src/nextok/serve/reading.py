@@ -12,6 +12,8 @@ from nextok.serve.errors import ApiError
 
 MOST_BYTES = 4 << 20
 """Largest body, in bytes."""
+MOST_SECONDS = 30.0
+"""Longest time, in seconds, that a body may take to arrive."""
 DEEPEST = 64
 """Largest number of lists and objects within each other."""
 SMALL = 64 << 10
@@ -33,10 +35,14 @@ class JsonAnswer(Response):
 async def read_json(request: Request) -> Any:
     """The body of a request; ApiError if it is too large, too deep, or no JSON as the standard has it."""
     data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > MOST_BYTES:
-            raise ApiError(413, f"the body must have at most {MOST_BYTES:,} bytes")
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            async for part in request.stream():
+                data += part
+                if len(data) > MOST_BYTES:
+                    raise ApiError(413, f"the body must have at most {MOST_BYTES:,} bytes")
+    except TimeoutError:
+        raise ApiError(408, f"the body must come within {MOST_SECONDS:g} seconds") from None
     if len(data) <= SMALL:
         return parse_json(bytes(data))
     return await asyncio.to_thread(parse_json, bytes(data))

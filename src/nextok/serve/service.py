@@ -1,25 +1,23 @@
 """One LM as a server has it: what it is called, its drafts, and who may come in."""
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import Request
 
 from nextok.drafts.base import Draft
+from nextok.errors import NextokError
 from nextok.generation.output import Output
 from nextok.generation.stream import AsyncStream
+from nextok.grammar.grammar import Grammar
 from nextok.lm import LM
 from nextok.serve.admission import Admission
 from nextok.serve.bodies import Decoding
+from nextok.serve.leaving import stay
 from nextok.serve.metrics import Metrics
-
-T = TypeVar("T")
-
-log = logging.getLogger("nextok.serve")
 
 
 @dataclass
@@ -33,13 +31,19 @@ class Service:
     strict: bool = False
     metrics: Metrics = field(default_factory=Metrics)
 
+    def warm_up(self) -> None:
+        """Build what the first request of a kind would wait for: the vocabulary as grammars see it."""
+        tokenizer = self.lm.tokenizer
+        with suppress(NextokError, ValueError):  # without the library for grammars, or without an end token
+            Grammar.choices(["a"]).compile(tokenizer, self.lm.model.vocab_size, tokenizer.eos_ids)
+
     async def run(self, request: Request, prompts: Sequence[list[int]], decoding: Decoding) -> list[Output]:
         """The outputs of several prompts, in one batch; all of them end when the client leaves."""
         options = decoding.options
         with self.admission.enter(len(prompts) * options["n"]):
             streams = [self.lm.astream(ids, decoding.strategy, **options) for ids in prompts]
             try:
-                outputs = await _stay(request, asyncio.gather(*(stream.wait() for stream in streams)))
+                outputs = await stay(request, asyncio.gather(*(stream.wait() for stream in streams)))
             finally:
                 for stream in streams:
                     stream.close()
@@ -61,26 +65,3 @@ class Service:
                 self.metrics.count(await stream.output())
             finally:
                 stream.close()
-
-
-class ClientLeftError(Exception):
-    """The client has closed its connection: there is no one to answer."""
-
-
-async def _stay(request: Request, work: "asyncio.Future[T]") -> T:
-    """The result of the work; ClientLeftError, and the work cancelled, if the client leaves before."""
-    leaving = asyncio.ensure_future(_wait_until_left(request))
-    try:
-        both: set[asyncio.Future[Any]] = {work, leaving}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            work.cancel()
-            raise ClientLeftError
-        return work.result()
-    finally:
-        leaving.cancel()
-
-
-async def _wait_until_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
