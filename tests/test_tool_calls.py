@@ -279,7 +279,8 @@ def test_thinking_is_found_in_the_template_and_at_the_end_of_the_prompt():
 def test_a_template_tells_its_family():
     found = {name: family.name for name, family in FAMILIES.items()}
     assert found == {name: name.partition(" ")[0] for name in FAMILIES}
-    for template in (None, "", "{{ messages }}<tool_call>", "{{ tools }}"):
+    glm = "{{ tools }}<tool_call>name<arg_key>"
+    for template in (None, "", "{{ messages }}<tool_call>", "{{ tools }}", glm):
         assert find_family(template, tiny_tokenizer()) is None
 
 

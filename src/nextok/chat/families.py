@@ -42,7 +42,7 @@ MARKS = ("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "
 
 def find_family(template: str | None, tokenizer: Tokenizer) -> Family | None:
     """The way in which the model of this template writes tool calls; None if it has no tools or another way."""
-    if not template or "tools" not in template:
+    if not template or "tools" not in template or "<arg_key>" in template:  # the last: GLM's way, with Hermes' marks
         return None
     control = find_control(tokenizer, MARKS)
     if "<tool_call>" in template:
