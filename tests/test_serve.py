@@ -220,6 +220,17 @@ def test_the_text_is_the_librarys():
     assert [choice["text"] for choice in answer["choices"]] == [choice.text for choice in output.choices]
 
 
+@pytest.mark.parametrize("fields", [{"min_p": 1}, {"top_n_sigma": 1}, {"top_p": 0}], ids=str)
+def test_a_filter_at_the_end_of_its_range_counts(fields):
+    [[name, value]] = fields.items()
+    wanted = nt.Sample(top_k=1) if name == "top_p" else nt.Sample(**{name: float(value)})
+    texts = [text_of(say(max_tokens=40, ignore_eos=True, seed=seed, **fields)) for seed in range(3)]
+    told_by_library = [
+        SERVICE.lm.generate("abc", wanted, max_tokens=40, ignore_eos=True, seed=seed).text for seed in range(3)
+    ]
+    assert texts == told_by_library
+
+
 def test_logprobs_are_those_of_the_library():
     lm = SERVICE.lm
     output = lm.generate("abc", nt.Sample(), max_tokens=12, seed=1, logprobs=2)
@@ -507,6 +518,9 @@ def test_fields_without_meaning_are_told_or_refused():
     refused = ask("/v1/completions", BASES[COMPLETION] | {"user": "me"}, make_service(strict=True))
     is_refused(refused)
     assert refused.json()["error"]["param"] == "user"
+    odd = say(**{"日本": 1, "a\r\nset-cookie: x=1": 1})
+    assert odd.headers["x-nextok-ignored"] == "%E6%97%A5%E6%9C%AC, a%0D%0Aset-cookie%3A%20x%3D1"
+    assert "set-cookie" not in odd.headers
     assert say(user=None, temperature=None, stop=[]).headers.get("x-nextok-ignored") is None
 
 

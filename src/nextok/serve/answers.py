@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from nextok.generation.output import Completion, Output
 
@@ -14,6 +15,11 @@ FINISH = {"stop": "stop", "length": "length", "context": "length", "timeout": "l
 def begin_answer(prefix: str, kind: str, model: str) -> dict[str, Any]:
     """The fields with which every object of an answer begins."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def tell_ignored(ignored: Sequence[str]) -> dict[str, str]:
+    """The header that names the fields that changed nothing; a client chose the names, so they are escaped."""
+    return {"x-nextok-ignored": ", ".join(quote(name, safe="") for name in ignored)} if ignored else {}
 
 
 def tell_finish(reason: str) -> str:

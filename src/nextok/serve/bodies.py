@@ -34,7 +34,8 @@ DEFAULT_TEMPERATURE, DEFAULT_TOP_P = 1.0, 1.0
 COMPLETION_TOKENS = 16
 """OpenAI's default of max_tokens for /v1/completions; a chat goes on to the end of the context."""
 SHAPING = ("repetition_penalty", "presence_penalty", "frequency_penalty")
-FILTERS = ("top_p", "min_p", "typical_p", "top_n_sigma")
+FILTERS = {"top_p": 1, "min_p": 0, "typical_p": 1, "top_n_sigma": 0}
+"""Filters, and the value with which each removes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +98,11 @@ def _read_strategy(values: Mapping[str, Any], drafts: Mapping[str, Draft]) -> St
     temperature = values.get("temperature", DEFAULT_TEMPERATURE)
     if temperature == 0:
         return _add_draft(Greedy(**penalties), values, drafts)
-    filters = {name: values[name] for name in FILTERS if values.get(name) not in (None, 0, 1)}
+    filters = {name: values[name] for name, off in FILTERS.items() if values.get(name, off) != off}
     if values.get("top_k", 0) > 0:
         filters["top_k"] = values["top_k"]
-    if values.get("top_p") == 0:
+    if filters.get("top_p") == 0:
+        filters.pop("top_p")
         filters["top_k"] = 1  # nothing but the best token
     return _add_draft(Sample(float(temperature), **filters, **penalties), values, drafts)
 

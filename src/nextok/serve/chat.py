@@ -11,7 +11,7 @@ from nextok.chat.answer import AnswerEvent, AnswerReader, CallArguments, CallBeg
 from nextok.chat.turn import ChatTurn
 from nextok.generation.output import Completion
 from nextok.generation.stream import AsyncStream, Piece
-from nextok.serve.answers import begin_answer, choose_texts, tell_finish, tell_usage
+from nextok.serve.answers import begin_answer, choose_texts, tell_finish, tell_ignored, tell_usage
 from nextok.serve.bodies import read_decoding
 from nextok.serve.errors import ApiError
 from nextok.serve.events import answer_with_events
@@ -33,7 +33,7 @@ async def answer_chat(service: Service, request: Request, values: Mapping[str, A
         decoding.options["grammar"] = turn.grammar
     decoding.options["max_tokens"] = values.get("max_tokens", max(1, service.lm.model.context - len(turn.ids)))
     more = {"warnings": ignored} if ignored else {}
-    headers = {"x-nextok-ignored": ", ".join(ignored)} if ignored else {}
+    headers = tell_ignored(ignored)
     if values.get("stream"):
         head = begin_answer("chatcmpl", "chat.completion.chunk", service.name) | more
         tell = _Telling(service, values, turn, head, wanted)

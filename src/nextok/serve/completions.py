@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from nextok.generation.output import Completion, Output, Scores
 from nextok.generation.stream import AsyncStream
-from nextok.serve.answers import begin_answer, choose_texts, tell_finish, tell_usage
+from nextok.serve.answers import begin_answer, choose_texts, tell_finish, tell_ignored, tell_usage
 from nextok.serve.bodies import COMPLETION_TOKENS, read_decoding
 from nextok.serve.errors import ApiError
 from nextok.serve.events import answer_with_events
@@ -28,7 +28,7 @@ async def complete(service: Service, request: Request, values: Mapping[str, Any]
     decoding = await asyncio.to_thread(read_decoding, values, service.drafts, wanted)
     tokens = values.get("max_tokens", COMPLETION_TOKENS)
     head = begin_answer("cmpl", "text_completion", service.name) | ({"warnings": ignored} if ignored else {})
-    headers = {"x-nextok-ignored": ", ".join(ignored)} if ignored else {}
+    headers = tell_ignored(ignored)
     if tokens == 0:
         if not values.get("echo") or values.get("stream"):
             raise ApiError(400, "max_tokens must be at least 1, but for echo without stream", "max_tokens")
@@ -45,7 +45,7 @@ async def complete(service: Service, request: Request, values: Mapping[str, Any]
     if values.get("stream"):
         if len(prompts) > 1:
             raise ApiError(400, f"one prompt can be streamed, got {len(prompts)}", "prompt")
-        tell = _Telling(service, values, prompts[0], head, wanted)
+        tell = _Telling(service, values, prompts[0], decoding.texts, head, wanted)
         return await answer_with_events(request, service.stream(prompts[0], decoding, tell), headers)
     outputs = await service.run(request, prompts, decoding)
     choices = []
@@ -133,12 +133,14 @@ class _Telling:
         service: Service,
         values: Mapping[str, Any],
         prompt: list[int],
+        texts: int,
         head: dict[str, Any],
         wanted: int | None,
     ) -> None:
         self._service = service
         self._values = values
         self._prompt = prompt
+        self._texts = texts
         self._head = head
         self._wanted = wanted
 
@@ -150,7 +152,7 @@ class _Telling:
         )
         extra = {"usage": None} if with_usage else {}
         if self._values.get("echo"):
-            for index in range(self._values.get("n", 1)):
+            for index in range(self._texts):
                 yield self._chunk(index, tokenizer.decode(self._prompt), None, None) | extra
         async for piece in stream:
             told = None
