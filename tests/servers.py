@@ -1,11 +1,19 @@
-"""A real server on a free port of this machine."""
+"""Services of small models, and real servers on a free port of this machine."""
 
 import asyncio
 import threading
 import time
 from contextlib import contextmanager
 
+from nextok.api.served import Served
+from nextok.serve.admission import Admission
 from nextok.serve.run import build_server, open_socket
+from nextok.serve.service import Service
+
+
+def serve(lm, *, seats=32, queue=64, deadline=600.0, **served):
+    """A service of a model that is loaded."""
+    return Service(Served(lm, lm.name, **served), Admission(seats, queue), deadline)
 
 
 @contextmanager

@@ -13,11 +13,9 @@ import typer
 
 import nextok as nt
 from nextok.core.events import DraftFailed
-from nextok.serve.admission import Admission
-from nextok.serve.service import Service
 from nextok.strategies.speculate import Speculate
 from prose import misplaced
-from servers import serving
+from servers import serve, serving
 from test_shape import ORDER
 from toys import DRAFTS, SAMPLINGS, asked, by_engine, by_reference, outcome
 from transcripts import Step, alike, blocks, failures, parse
@@ -60,7 +58,7 @@ def test_the_examples_of_the_library_run():
 @pytest.mark.model
 def test_the_examples_of_serving_run():
     lm = nt.load("smollm2")
-    service = Service(lm, "smollm2", Admission(32, 64), {"lookup": nt.PromptLookup()})
+    service = serve(lm, drafts={"lookup": nt.PromptLookup()})
     page = (DOCS / "serving.md").read_text(encoding="utf-8")
     with serving(service) as address:
         page = page.replace("http://127.0.0.1:8000", address)

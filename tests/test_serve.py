@@ -11,14 +11,12 @@ import openai
 import pytest
 
 import nextok as nt
+from nextok.api.fields import BOTH, CHAT, COMPLETION, FIELDS
 from nextok.lm import LM
 from nextok.models.toy import make_scores
-from nextok.serve.admission import Admission
 from nextok.serve.app import build_app
-from nextok.serve.fields import BOTH, CHAT, COMPLETION, FIELDS
 from nextok.serve.run import check_address
-from nextok.serve.service import Service
-from servers import serving
+from servers import serve, serving
 from tiny import EOS, VOCAB, saying, tiny_lm
 
 LETTERS = range(ord("a"), ord("z") + 1)
@@ -45,9 +43,8 @@ def letters(path):
 
 
 def make_service(**options):
-    service = Service(tiny_lm(letters, template=TOOL_TEMPLATE, context=900), "tiny", Admission(32, 64), **options)
-    service.drafts = service.drafts or {"lookup": nt.PromptLookup(), "itself": nt.DraftModel(service.lm)}
-    return service
+    lm = tiny_lm(letters, template=TOOL_TEMPLATE, context=900)
+    return serve(lm, **{"drafts": {"lookup": nt.PromptLookup(), "itself": nt.DraftModel(lm)}} | options)
 
 
 SERVICE = make_service()
@@ -92,6 +89,7 @@ def text_of(answer):
 
 
 TEXT = {route: text_of(say(route)) for route in BOTH}
+LOOPS = {"allowed_token_ids": [ord("x"), ord("y")], "max_tokens": 120, "ignore_eos": True}
 REPEATED = {"temperature": 0.7, "max_tokens": 60, "ignore_eos": True}
 OTHER_MESSAGES = [{"role": "user", "content": "xyz"}]
 # Field -> what is set, and what stands beside it in both requests.
@@ -135,8 +133,23 @@ CHANGES = {
     "parallel_tool_calls": (False, {"tools": TOOLS, "tool_choice": "required", "max_tokens": 400, "seed": 4}),
     "continue_final_message": (True, {"messages": [*OTHER_MESSAGES, {"role": "assistant", "content": "Sure"}]}),
     "timeout": (0.001, {"max_tokens": 400, "ignore_eos": True}),
+    "xtc_probability": (1.0, {"xtc_threshold": 0.01}),
+    "xtc_threshold": (0.01, {"xtc_probability": 1.0}),
+    "dynatemp_range": (0.9, {"max_tokens": 60}),
+    "dynatemp_exponent": (9.0, {"max_tokens": 60, "dynatemp_range": 0.9}),
+    "mirostat": (2, {"max_tokens": 60, "mirostat_tau": 0.5}),
+    "mirostat_tau": (0.1, {"max_tokens": 60, "mirostat": 2}),
+    "mirostat_eta": (1.0, {"max_tokens": 60, "mirostat": 2, "mirostat_tau": 0.5}),
+    "dry_multiplier": (90.0, LOOPS),
+    "dry_base": (99.0, LOOPS | {"dry_multiplier": 0.05}),
+    "dry_allowed_length": (30, LOOPS | {"dry_multiplier": 50.0}),
+    "dry_penalty_last_n": (4, LOOPS | {"dry_multiplier": 50.0}),
+    "dry_sequence_breakers": (list("abcdefghijklmnopqrstuvwxyz"), LOOPS | {"dry_multiplier": 50.0}),
+    "prompt_logprobs": (1, {}),
+    "json_schema": (SCHEMA, {}),
+    "grammar": ('root ::= "yes" | "no"', {}),
 }
-SPECIAL = {"model", "chat_template_kwargs"}
+SPECIAL = {"model", "chat_template_kwargs", "tokens", "add_special_tokens", "return_token_strs"}
 """Fields with a test of their own."""
 
 
@@ -145,7 +158,8 @@ def test_every_field_has_a_case():
 
 
 @pytest.mark.parametrize(
-    ("route", "name"), [(route, field.name) for field in FIELDS for route in field.routes if field.name in CHANGES]
+    ("route", "name"),
+    [(route, field.name) for field in FIELDS for route in field.routes if route in BOTH and field.name in CHANGES],
 )
 def test_every_field_changes_an_answer(route, name):
     value, beside = CHANGES[name]
@@ -153,7 +167,10 @@ def test_every_field_changes_an_answer(route, name):
     assert told(say(route, **beside)) != told(say(route, **beside | {name: value}))
 
 
-@pytest.mark.parametrize(("alias", "name"), [(alias, field.name) for field in FIELDS for alias in field.aliases])
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [(alias, field.name) for field in FIELDS for alias in field.aliases if COMPLETION in field.routes],
+)
 def test_other_programs_names_mean_the_same(alias, name):
     value = CHANGES[name][0]
     base = {key: each for key, each in BASES[COMPLETION].items() if key != name}
@@ -165,9 +182,7 @@ def test_other_programs_names_mean_the_same(alias, name):
 
 
 def test_template_values_reach_the_template():
-    service = Service(
-        tiny_lm(letters, template="{{ style }}<user>{{ messages[0].content }}"), "tiny", Admission(32, 64)
-    )
+    service = serve(tiny_lm(letters, template="{{ style }}<user>{{ messages[0].content }}"))
     body = {"messages": [{"role": "user", "content": "abc"}], "chat_template_kwargs": {"style": "short"}}
     assert ask("/apply-template", body, service).json()["prompt"] == "short<user>abc"
     told_ids = ask("/v1/chat/completions", body | {"max_tokens": 2, "return_token_ids": True}, service)
@@ -212,7 +227,7 @@ def test_a_seed_gives_the_same_text_among_32_others():
 
 
 def test_the_text_is_the_librarys():
-    lm, sample = SERVICE.lm, nt.Sample()
+    lm, sample = SERVICE.served.lm, nt.Sample()
     assert TEXT[COMPLETION] == lm.generate("abc", sample, max_tokens=12, seed=1).text
     assert TEXT[CHAT] == lm.chat("abc", sample, max_tokens=12, seed=1).text
     output = lm.generate("abc", nt.Beam(3, n=2), max_tokens=12)
@@ -226,13 +241,13 @@ def test_a_filter_at_the_end_of_its_range_counts(fields):
     wanted = nt.Sample(top_k=1) if name == "top_p" else nt.Sample(**{name: float(value)})
     texts = [text_of(say(max_tokens=40, ignore_eos=True, seed=seed, **fields)) for seed in range(3)]
     told_by_library = [
-        SERVICE.lm.generate("abc", wanted, max_tokens=40, ignore_eos=True, seed=seed).text for seed in range(3)
+        SERVICE.served.lm.generate("abc", wanted, max_tokens=40, ignore_eos=True, seed=seed).text for seed in range(3)
     ]
     assert texts == told_by_library
 
 
 def test_logprobs_are_those_of_the_library():
-    lm = SERVICE.lm
+    lm = SERVICE.served.lm
     output = lm.generate("abc", nt.Sample(), max_tokens=12, seed=1, logprobs=2)
     raw = [each.logprob for each in output.logprobs]
     whole = say(logprobs=2).json()["choices"][0]["logprobs"]
@@ -276,7 +291,7 @@ def test_usage_counts_drafts():
 
 def service_that_says(text):
     """A server whose model says this after each prompt of a chat."""
-    return Service(tiny_lm(saying(text), template=TOOL_TEMPLATE, context=900), "tiny", Admission(32, 64))
+    return serve(tiny_lm(saying(text), template=TOOL_TEMPLATE, context=900))
 
 
 CALL = '{"name": "look", "arguments": {"a": 2}}'
@@ -317,24 +332,24 @@ def test_a_forced_call_parses_and_fits_its_schema(more):
 
 def test_a_tools_result_is_read_and_the_library_answers_alike():
     service = service_that_says(f"<tool_call>{CALL}</tool_call>")
-    output = service.lm.chat("abc", tools=TOOLS, max_tokens=200)
+    output = service.served.lm.chat("abc", tools=TOOLS, max_tokens=200)
     assert output.message["tool_calls"][0]["function"]["arguments"] == '{"a": 2}'
-    assert asyncio.run(service.lm.achat("abc", tools=TOOLS, max_tokens=200)).message["content"] is None
+    assert asyncio.run(service.served.lm.achat("abc", tools=TOOLS, max_tokens=200)).message["content"] is None
     result = {"role": "tool", "tool_call_id": output.message["tool_calls"][0]["id"], "content": "blue"}
     messages = [{"role": "user", "content": "abc"}, output.message, result]
     answer = ask("/v1/chat/completions", QUESTION | {"messages": messages}, service)
     assert answer.status_code == 200, answer.text
-    prompt = service.lm.write_prompt(messages, tools=TOOLS).text
+    prompt = service.served.lm.write_prompt(messages, tools=TOOLS).text
     assert "tool:blue" in prompt
-    forced = service.lm.chat("abc", tools=TOOLS, tool_choice="required", max_tokens=300).message
+    forced = service.served.lm.chat("abc", tools=TOOLS, tool_choice="required", max_tokens=300).message
     assert forced["tool_calls"][0]["function"]["name"] == "look"
     with pytest.raises(ValueError, match="contradict each other"):
-        service.lm.chat("abc", tools=TOOLS, tool_choice="required", grammar=nt.Grammar.choices(["a"]))
+        service.served.lm.chat("abc", tools=TOOLS, tool_choice="required", grammar=nt.Grammar.choices(["a"]))
 
 
 def test_reasoning_is_told_apart():
     template = "{{ '</think>' if False }}" + TOOL_TEMPLATE
-    service = Service(tiny_lm(saying("<think>hm</think>Blue."), template=template), "tiny", Admission(32, 64))
+    service = serve(tiny_lm(saying("<think>hm</think>Blue."), template=template))
     body = {"messages": [{"role": "user", "content": "abc"}], "temperature": 0, "max_tokens": 100}
     message = ask("/v1/chat/completions", body, service).json()["choices"][0]["message"]
     assert (message["reasoning_content"], message["content"]) == ("hm", "Blue.")
@@ -347,8 +362,8 @@ def test_reasoning_is_told_apart():
 
 
 def test_a_chat_finds_its_beginning_again_although_its_request_is_gone():
-    service = Service(tiny_lm(letters, template=TOOL_TEMPLATE, context=900), "tiny", Admission(32, 64))
-    service.lm = LM(service.lm.model, service.lm.tokenizer, "tiny", cache_memory=1 << 24)
+    lm = tiny_lm(letters, template=TOOL_TEMPLATE, context=900)
+    service = serve(LM(lm.model, lm.tokenizer, "tiny", cache_memory=1 << 24))
     first = {"role": "user", "content": "abc " * 50}
     body = {"messages": [first], "max_tokens": 8, "seed": 1}
     answer = ask("/v1/chat/completions", body, service).json()
@@ -410,7 +425,6 @@ WRONG = [
     {"draft": "/etc/passwd"},
     {"best_of": 2, "n": 3},
     {"best_of": 3, "n": 2, "stream": True},
-    {"length_penalty": 2.0},
     {"min_tokens": 13},
     {"timeout": 0},
     {"timeout": 10**9},
@@ -559,15 +573,21 @@ def test_an_address_for_others_needs_a_key_or_a_word():
 
 
 def test_a_full_house_says_when_to_come_again():
-    service = make_service()
-    service.admission = Admission(1, 1)
-    with service.admission.enter(2):
-        answer = ask("/v1/completions", BASES[COMPLETION], service)
+    service = make_service(seats=2, queue=0)
+
+    async def run():
+        transport = httpx.ASGITransport(build_app(service))
+        client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
+        bodies = [BASES[COMPLETION] | more for more in ({}, {"stream": True})]
+        async with client, service.admission.enter(2):
+            return [await client.post("/v1/completions", json=body) for body in bodies]
+
+    for answer in asyncio.run(run()):
         is_refused(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
-        is_refused(ask("/v1/completions", BASES[COMPLETION] | {"stream": True}, service), 503)
+        assert answer.json()["error"]["code"] == "queue_full"
     assert ask("/v1/completions", BASES[COMPLETION], service).status_code == 200
-    assert service.admission.texts == 0
+    assert (service.admission.rows, service.admission.running) == (0, 0)
 
 
 def test_tokens_and_texts():
@@ -667,7 +687,7 @@ def test_a_client_that_leaves_frees_its_place():
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(address, json=long, timeout=0.1)
         until = time.monotonic() + 60
-        while service.admission.texts or service.lm.engine.jobs:
+        while service.admission.rows or service.served.lm.engine.jobs:
             assert time.monotonic() < until
             time.sleep(0.01)
         assert text_of(httpx.post(address, json=BASES[COMPLETION])) == TEXT[COMPLETION]
@@ -680,13 +700,13 @@ def test_a_client_that_leaves_before_the_first_token_frees_its_place():
         waiting.wait(30)
         return letters(path)
 
-    service = Service(tiny_lm(slow), "tiny", Admission(32, 64))
+    service = serve(tiny_lm(slow))
     with serving(service) as address:
         for stream in (True, False):
             with pytest.raises(httpx.ReadTimeout):
                 httpx.post(f"{address}/v1/completions", json=BASES[COMPLETION] | {"stream": stream}, timeout=0.3)
             until = time.monotonic() + 60
-            while service.admission.texts:
+            while service.admission.rows:
                 assert time.monotonic() < until
                 time.sleep(0.01)
         waiting.set()

@@ -29,6 +29,7 @@ ORDER = (
     ("lm",),
     ("conversation", "loading", "extend"),
     ("pytorch", "tools"),
+    ("api",),
     ("serve",),
     ("cli",),
 )

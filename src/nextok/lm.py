@@ -42,7 +42,8 @@ class LM:
     Any number of threads and asyncio tasks may call it at once: all their requests meet in one batch, and each text
     is the one that the request gets alone. Not from inside a strategy, draft or transform of the same LM. Wrong
     options raise ValueError before anything runs. `timing` learns what passes cost, for drafts. `cache_memory`: bytes
-    of caches that are kept when their requests have ended.
+    of caches that are kept when their requests have ended. `seats`: texts that are written at once; others wait.
+    `suggested`: how the model's makers sample from it, under the names of Sample's fields; nothing here applies it.
     """
 
     def __init__(
@@ -53,11 +54,14 @@ class LM:
         origin: str = "memory",
         timing: Timing | None = None,
         cache_memory: int = 0,
+        seats: int = 32,
+        suggested: Mapping[str, float] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.name = name
         self.origin = origin
-        self.runner = Runner(Engine(model, timing=timing, cache_memory=cache_memory))
+        self.suggested = dict(suggested or {})
+        self.runner = Runner(Engine(model, seats=seats, timing=timing, cache_memory=cache_memory))
         # A model may have more rows than there are tokens, padded to a round number; those stand for nothing.
         padding = max(0, model.vocab_size - tokenizer.vocab_size)
         self._token_bytes = (*tokenizer.token_bytes, *[b""] * padding)
@@ -178,7 +182,11 @@ class LM:
 
     async def ascore(self, text: Prompt, top: int = 0) -> Scores:
         """`score` for asyncio."""
-        return self._scores(await AsyncStream(self.runner, lambda: self._scoring(text, top)).wait())
+        return self._scores(await self.astream_scores(text, top).wait())
+
+    def astream_scores(self, text: Prompt, top: int = 0) -> AsyncStream:
+        """A stream without pieces; its output has the scores of a text as `prompt_logprobs`."""
+        return AsyncStream(self.runner, lambda: self._scoring(text, top))
 
     @show_options
     def chat_ids(self, messages: Messages, **options: Unpack[TemplateOptions]) -> list[int]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from nextok.checks import check_whole
 from nextok.errors import ModelFileError, NextokError
@@ -15,6 +16,7 @@ from nextok.extras import needed_for
 from nextok.formats import Checkpoint, is_torch_file, open_model
 from nextok.formats.quantize import PACKERS, can_pack, quantize_checkpoint
 from nextok.formats.quants import KINDS
+from nextok.formats.suggested import read_suggested
 from nextok.formats.tensor import WatchedTensors
 from nextok.hub import Progress, Report, resolve
 from nextok.lm import LM
@@ -26,6 +28,7 @@ from nextok.text import load_tokenizer as read_tokenizer
 
 BACKENDS = ("auto", "native", "numpy", "torch")
 PRECISIONS = ("fast", "exact")
+MOST_SEATS = 1024
 MOST_PADDING = 128
 """To a multiple of this at most, rows are added to an embedding beyond the tokens that there are."""
 ANOTHER = "name the tokenizer that it was trained with (tokenizer=, --tokenizer)"
@@ -46,6 +49,7 @@ def load(
     context: int | None = None,
     heads: int | None = None,
     cache_memory: int | None = None,
+    seats: int = 32,
     progress: Report | None = None,
 ) -> LM:
     """Load a model by name (`smollm2`), path (.gguf file, Hugging Face or Happy-LLM folder, Happy-LLM
@@ -60,23 +64,30 @@ def load(
     file it must have as many, but for padding of the rows to a multiple of 128.
     `context`: tokens of prompt and text together, at most the model's own. `heads`: of a .pth file that does not say
     it. `cache_memory`: bytes of caches kept after their requests for later texts that begin alike, by default 0.
-    `progress` is called with a Progress, from the thread that loads, while files are fetched and weights read.
+    `seats`: texts that are written at once; further ones wait. `progress` is called with a Progress, from the thread
+    that loads, while files are fetched and weights read.
     Raises ModelNotFoundError, ModelFileError or DownloadError, each with the way out, ValueError for an option, and
     LimitError before the weights are read if the memory of this machine does not hold them.
     """
     _check_choices(backend, device, precision, threads, quantize)
-    _check_shape(context, heads, cache_memory, progress)
+    _check_shape(context, heads, cache_memory, seats, progress)
     source = resolve(model, report=progress)
     checkpoint = _limit_context(open_model(source.path, heads=heads), context)
     read = read_tokenizer(source.path) if tokenizer is None else load_tokenizer(tokenizer, progress=progress)
     check_size(read, checkpoint, source.path)  # before the weights, which take longer to find fault with
     if quantize is not None:
-        check_memory(f"{source.name} in {quantize}", _count_packed(checkpoint, quantize), SMALLER)
-        with _watch(checkpoint, f"quantizing {source.name}", progress) as watched:
-            checkpoint = quantize_checkpoint(watched, quantize)
+        checkpoint = _quantize(checkpoint, source.name, quantize, progress)
     with _watch(checkpoint, f"loading {source.name}", progress) as watched:
         made = _model(watched, source.name, backend, device, precision, threads)
-    return LM(made, read, source.name, source.origin, cache_memory=cache_memory or 0)
+    engine: Any = {"cache_memory": cache_memory or 0, "seats": seats}
+    return LM(made, read, source.name, source.origin, **engine, suggested=read_suggested(checkpoint, source.path))
+
+
+def _quantize(checkpoint: Checkpoint, name: str, kind: str, progress: Report | None) -> Checkpoint:
+    """The same model with smaller weights; LimitError if there is no room for them."""
+    check_memory(f"{name} in {kind}", _count_packed(checkpoint, kind), SMALLER)
+    with _watch(checkpoint, f"quantizing {name}", progress) as watched:
+        return quantize_checkpoint(watched, kind)
 
 
 def load_tokenizer(model: str | os.PathLike[str], *, progress: Report | None = None) -> Tokenizer:
@@ -112,8 +123,11 @@ def _check_choices(
         raise ValueError(f"quantize must be one of {', '.join(PACKERS)} or None, got {quantize!r}")
 
 
-def _check_shape(context: int | None, heads: int | None, cache_memory: int | None, progress: Report | None) -> None:
+def _check_shape(
+    context: int | None, heads: int | None, cache_memory: int | None, seats: int, progress: Report | None
+) -> None:
     """ValueError before anything is fetched; the model's own limits are known later."""
+    check_whole("seats", seats, 1, MOST_SEATS)
     for name, value, least in (("context", context, 1), ("heads", heads, 1), ("cache_memory", cache_memory, 0)):
         if value is not None:
             check_whole(name, value, least)

@@ -23,7 +23,7 @@ END_OF_THINKING = "\n</think>\n\n"
 
 @dataclass(frozen=True, slots=True)
 class ChatTurn:
-    """`ids`: the prompt's token ids, with the marks that open a forced call. `grammar`: what that call must be."""
+    """`ids`: the token ids of `prompt`, with the marks that open a forced call. `grammar`: what that call must be."""
 
     ids: list[int]
     grammar: Grammar | None
@@ -32,6 +32,7 @@ class ChatTurn:
     family: Family | None
     thinking: Thinking | None
     opened: str = ""
+    prompt: str = ""
 
     def open_reader(self) -> AnswerReader | None:
         """What reads an answer piece by piece; None where all of it is content."""
@@ -78,13 +79,14 @@ def begin_turn(
     family = find_family(tokenizer.chat_template, tokenizer) if given else None
     thinking = find_thinking(tokenizer.chat_template, tokenizer, prompt.text)
     if not is_forced:
-        return ChatTurn(prompt.ids, None, tokenizer, given, family, thinking)
+        return ChatTurn(prompt.ids, None, tokenizer, given, family, thinking, prompt=prompt.text)
     if family is None:
         raise TemplateError("how this model writes calls is not known, so none can be forced: leave tool_choice out")
     forced: ForcedCalls = force_calls(family, given, name, parallel_tool_calls)
     before = END_OF_THINKING if thinking and prompt.text.rstrip().endswith("<think>") else ""
-    ids = [*prompt.ids, *tokenizer.encode_chat(before + forced.opening)]
-    return ChatTurn(ids, forced.grammar, tokenizer, given, family, None, forced.opening)
+    opening = before + forced.opening
+    ids = [*prompt.ids, *tokenizer.encode_chat(opening)]
+    return ChatTurn(ids, forced.grammar, tokenizer, given, family, None, forced.opening, prompt.text + opening)
 
 
 def _read_choice(choice: Any) -> tuple[str | None, bool]:

@@ -11,9 +11,9 @@ from nextok.strategies.settings import settings_of
 OUTPUT, TEXT, SAMPLING = "Output", "Text", "Sampling (greedy by default)"
 
 
-def option(*names: str, metavar: str = " ", text: str, panel: str | None = None) -> Any:
+def option(*names: str, metavar: str = " ", text: str, panel: str | None = None, envvar: str | None = None) -> Any:
     """An option for typer; one without a metavar is a switch."""
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel, envvar=envvar)
 
 
 def flag(name: str) -> str:

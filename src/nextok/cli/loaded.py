@@ -37,9 +37,12 @@ class LoadFlags:
         int | None, option("--heads", metavar="N", text="Heads of a .pth file that does not say it.", panel=PANEL)
     ] = None
 
-    def load(self, model: str, *, quiet: bool = False, cache_memory: int = 0) -> "LM":
-        """The language model of this name, fetched first if need be; `quiet` hides the progress of both."""
-        return _load(model, quiet, asdict(self) | {"cache_memory": cache_memory})
+    def load(self, model: str, *, quiet: bool = False, **further: Any) -> "LM":
+        """The language model of this name, fetched first if need be; `quiet` hides the progress of both.
+
+        `further`: options of `nextok.load` that are no flags of every command.
+        """
+        return _load(model, quiet, asdict(self) | further)
 
     def load_draft(self, model: str, *, quiet: bool = False) -> "LM":
         """Another one beside it, with its own tokenizer, context and heads."""

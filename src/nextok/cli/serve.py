@@ -1,10 +1,8 @@
 """`nextok serve`: an HTTP server with OpenAI's API."""
 
 import asyncio
-import logging
-import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,6 +12,7 @@ from nextok.cli.terminal import print_note
 from nextok.extras import needed_for
 
 if TYPE_CHECKING:
+    from nextok.api.served import Served
     from nextok.drafts.base import Draft
 
 PANEL = "Server"
@@ -37,11 +36,21 @@ class ServerFlags:
     ] = None
     api_key: Annotated[
         list[str] | None,
-        option("--api-key", metavar="KEY", text="Clients must have it; may be repeated.", panel=PANEL),
+        option(
+            "--api-key",
+            metavar="KEY",
+            text="Clients must have it; may be repeated.",
+            panel=PANEL,
+            envvar="NEXTOK_API_KEY",
+        ),
     ] = None
-    queue: Annotated[
-        int, option("--queue", metavar="N", text="Texts that may wait besides those in work.", panel=PANEL)
-    ] = 64
+    seats: Annotated[
+        int, option("--seats", metavar="N", text="Texts that are written at once, beams counted.", panel=PANEL)
+    ] = 32
+    queue: Annotated[int, option("--queue", metavar="N", text="Requests that may wait.", panel=PANEL)] = 64
+    deadline: Annotated[
+        float, option("--deadline", metavar="SECONDS", text="Every text ends after so long.", panel=PANEL)
+    ] = 600.0
     cache_memory: Annotated[
         int | None,
         option(
@@ -52,13 +61,32 @@ class ServerFlags:
         ),
     ] = None
     strict: Annotated[bool, option("--strict", text="Refuse fields that mean nothing here.", panel=PANEL)] = False
+    defaults: Annotated[
+        Literal["model", "openai"],
+        option(
+            "--defaults",
+            metavar="WHOSE",
+            text="What requests that name nothing are decoded with: the model's settings, or openai's.",
+            panel=PANEL,
+        ),
+    ] = "model"
+    log: Annotated[
+        Literal["text", "json"], option("--log", metavar="FORM", text="Log lines: text or json.", panel=PANEL)
+    ] = "text"
+    log_requests: Annotated[
+        bool, option("--log-requests", text="The log has what was asked, prompts too.", panel=PANEL)
+    ] = False
     insecure: Annotated[bool, option("--insecure", text="Let others in without a key.", panel=PANEL)] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port must be from 0 to 65535, got {self.port}")
+        if not 1 <= self.seats <= 1024:
+            raise ValueError(f"--seats must be from 1 to 1,024, got {self.seats}")
         if not 0 <= self.queue <= 100_000:
             raise ValueError(f"--queue must be from 0 to 100,000, got {self.queue}")
+        if not 0 < self.deadline <= 86_400:
+            raise ValueError(f"--deadline must be above 0 and at most 86,400 seconds, got {self.deadline:g}")
         if self.cache_memory is not None and not 0 <= self.cache_memory <= 1 << 24:
             raise ValueError(f"--cache-memory must be from 0 to {1 << 24:,} MB, got {self.cache_memory}")
         if self.api_key and not all(self.api_key):
@@ -84,28 +112,53 @@ class ServerFlags:
             drafts[name] = draft_named(model or name, MOST_DRAFT, lambda other: how.load_draft(other, quiet=quiet))
         return drafts
 
+    def open(self, how: LoadFlags, model: str, quiet: bool) -> "Served":
+        """The model, loaded, as requests see it."""
+        from nextok.api.served import OPENAI_DEFAULTS, Served
+
+        lm = how.load(model, quiet=quiet, cache_memory=self.find_cache_memory(), seats=self.seats)
+        defaults = OPENAI_DEFAULTS | (lm.suggested if self.defaults == "model" else {})
+        served = Served(lm, self.name or lm.name, self.load_drafts(how, quiet), defaults, self.strict)
+        served.warm_up()
+        return served
+
 
 def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Quiet = False) -> None:
     """Serve a model over HTTP, for clients of OpenAI's API."""
     with needed_for("nextok serve"):
+        from nextok.serve import run
         from nextok.serve.admission import Admission
-        from nextok.serve.run import build_server, check_address, open_socket
         from nextok.serve.service import Service
 
-    check_address(server.host, server.api_key or (), server.insecure)
-    socket = open_socket(server.host, server.port)  # refused before anything is loaded
-    lm = how.load(model, quiet=quiet, cache_memory=server.find_cache_memory())
-    admission = Admission(lm.engine.seats, server.queue)
-    service = Service(lm, server.name or lm.name, admission, server.load_drafts(how, quiet), server.strict)
-    service.warm_up()
-    if not quiet:
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-        drafts = f", drafts {', '.join(service.drafts)}" if service.drafts else ""
-        print_note(
-            f"{service.name} at http://{server.host}:{socket.getsockname()[1]}/v1, context {lm.model.context}, "
-            f"{admission.seats} texts at once and {server.queue} waiting, "
-            f"{lm.engine.kept.budget >> 20} MB for ended chats{drafts}; "
-            "temperature 1 and top_p 1 where a request names none"
-        )
-    with lm:
-        asyncio.run(build_server(service, server.host, server.api_key or ()).serve([socket]))
+    keys = server.api_key or ()
+    run.check_address(server.host, keys, server.insecure)
+    socket = run.open_socket(server.host, server.port)  # refused before anything is loaded
+    address = f"http://{server.host}:{socket.getsockname()[1]}/v1"
+    run.open_log(server.log == "json", quiet)
+    service = Service(None, Admission(server.seats, server.queue), server.deadline)
+
+    def load() -> "Served":
+        served = server.open(how, model, quiet)
+        if not quiet:
+            print_note(_describe(served, address, server))
+        return served
+
+    http = run.build_server(service, server.host, keys, server.log_requests)
+    try:
+        asyncio.run(run.run(http, service, socket, load))
+    finally:
+        if service.opened:
+            service.opened.lm.close()
+
+
+def _describe(served: "Served", address: str, server: ServerFlags) -> str:
+    """The line that is said when the server is ready."""
+    lm = served.lm
+    drafts = f", drafts {', '.join(served.drafts)}" if served.drafts else ""
+    defaults = ", ".join(f"{name} {value:g}" for name, value in served.defaults.items())
+    whose = " (the model's)" if lm.suggested and server.defaults == "model" else ""
+    return (
+        f"{served.name} at {address}, context {lm.model.context}, {server.seats} texts at once and {server.queue} "
+        f"requests waiting, {lm.engine.kept.budget >> 20} MB for ended chats{drafts}; "
+        f"{defaults}{whose} where a request names none"
+    )

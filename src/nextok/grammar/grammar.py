@@ -10,7 +10,7 @@ from nextok.grammar.matching import CompiledGrammar, compile_grammar, find_fault
 from nextok.grammar.schema import translate_schema
 from nextok.text.tokenizer import Tokenizer
 
-LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16}
+LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 1 << 16, "gbnf": 1 << 16}
 """Largest number of characters of the source, for each kind of grammar."""
 MOST_CHOICES = 10_000
 """Largest number of choices."""
@@ -25,7 +25,7 @@ class Grammar:
     """The form that a text must have: tokens that would break it are masked, and the text ends when nothing else
     fits.
 
-    Made by `choices`, `regex`, `json_schema` or `lark`. ValueError if it is wrong, too large or too complex;
+    Made by `choices`, `regex`, `json_schema`, `lark` or `gbnf`. ValueError if it is wrong, too large or too complex;
     NextokError where llguidance, the library that reads it, is not installed. A text that is cut by `max_tokens`, a
     stop string or a stop token inside it is the beginning of one that follows the grammar.
     """
@@ -77,6 +77,11 @@ class Grammar:
         Control tokens of the model cannot be a part of the text.
         """
         return cls("lark", text)
+
+    @classmethod
+    def gbnf(cls, text: str) -> "Grammar":
+        """A context-free grammar in the notation of llama.cpp; its first rule is named `root`."""
+        return cls("gbnf", text)
 
     def to_llguidance(self) -> str:
         """The grammar as llguidance reads it; ValueError if it is not of its kind."""
@@ -150,6 +155,20 @@ def _translate_json_schema(source: str) -> str:
     return translate_schema(schema)
 
 
+@lru_cache(maxsize=64)
+def _translate_gbnf(source: str) -> str:
+    import_llguidance()
+    from llguidance.gbnf_to_lark import any_to_lark
+
+    try:
+        return str(any_to_lark(source))
+    except RecursionError:
+        raise ValueError("a GBNF grammar is nested too deeply; give its parts rules of their own") from None
+    except Exception as error:  # the library's own kinds of errors share no class
+        reason = " ".join(str(error).split())
+        raise ValueError(f"the grammar {source!r:.60} is not GBNF: {reason:.200}") from None
+
+
 def _make_depth_error() -> ValueError:
     return ValueError(f"a JSON schema may be nested {DEEPEST_SCHEMA} deep; name its parts in $defs, and use $ref")
 
@@ -163,4 +182,5 @@ _FORMS: dict[str, Callable[[str], str]] = {
     "regex": _translate_regex,
     "json_schema": _translate_json_schema,
     "lark": str,
+    "gbnf": _translate_gbnf,
 }

@@ -1,1 +1,1 @@
-"""An HTTP server that speaks OpenAI's API, over one LM."""
+"""OpenAI's API over HTTP: routes, who may come in, how answers are sent, and how the server ends."""

@@ -1,79 +1,100 @@
 """Server-sent events: one JSON object each, and an end that OpenAI's clients know."""
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from nextok.serve.errors import ApiError, explain
+from nextok.api.errors import explain
 from nextok.serve.leaving import ClientLeftError, stay
+from nextok.serve.reading import dump_json
+from nextok.serve.record import find_record
 
 END = b"data: [DONE]\n\n"
+PING = b": ping\n\n"
+"""A comment, which clients skip: it tells proxies that the connection lives."""
+PING_SECONDS = 15.0
+"""Longest silence, in seconds; a status that waits for the first event is sent then, whatever comes."""
 SLOWEST_SECONDS = 30.0
 """Longest time, in seconds, that a client may take to receive one event when its buffers are full."""
 
-
-def frame(value: Any) -> bytes:
-    """One event."""
-    return (
-        b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n\n"
-    )
-
-
-class EventAnswer(StreamingResponse):
-    """A stream of events. It ends its source whatever happens, and a client that does not read is dropped."""
-
-    def __init__(self, events: AsyncGenerator[bytes, None], headers: dict[str, str]) -> None:
-        super().__init__(events, headers={**headers, "cache-control": "no-cache"}, media_type="text/event-stream")
-        self._events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send all events."""
-
-        async def send_soon(message: Message) -> None:
-            try:
-                async with asyncio.timeout(SLOWEST_SECONDS):
-                    await send(message)
-            except TimeoutError:
-                raise ClientLeftError from None
-
-        try:
-            await super().__call__(scope, receive, send_soon)
-        finally:
-            await self._events.aclose()
+log = logging.getLogger("nextok.serve")
 
 
 async def answer_with_events(
-    request: Request, values: AsyncGenerator[Any, None], headers: dict[str, str]
-) -> EventAnswer:
+    request: Request, values: AsyncGenerator[Any, None], headers: Mapping[str, str]
+) -> "EventAnswer":
     """The answer as a stream. What fails before the first event is raised, so that the status tells it."""
+    first: asyncio.Future[Any] = asyncio.ensure_future(anext(values, None))
     try:
-        first = await stay(request, asyncio.ensure_future(_take_first(values)))
+        await stay(request.receive, asyncio.ensure_future(asyncio.wait({first}, timeout=PING_SECONDS)))
+        if first.done():
+            first.result()
     except BaseException:
+        first.cancel()
+        await asyncio.wait({first})
         await values.aclose()
         raise
-    return EventAnswer(_write_events(first, values), headers)
+    return EventAnswer(first, values, headers)
 
 
-async def _take_first(values: AsyncGenerator[Any, None]) -> Any:
-    try:
-        return await anext(values)
-    except StopAsyncIteration:
-        raise ApiError(500, "the answer has no events") from None
+class EventAnswer:
+    """The events as an ASGI response. It ends its source whatever happens, and drops a client that does not read."""
 
+    def __init__(
+        self, first: "asyncio.Future[Any]", rest: AsyncGenerator[Any, None], headers: Mapping[str, str]
+    ) -> None:
+        self._first = first
+        self._rest = rest
+        self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
+        self._sent_at = 0.0
 
-async def _write_events(first: Any, rest: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
-    """The events of an answer; an error in the middle is the last one."""
-    try:
-        yield frame(first)
-        async for each in rest:
-            yield frame(each)
-        yield END
-    except Exception as error:
-        yield frame(explain(error).to_json())
-    finally:
-        await rest.aclose()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send all events; ClientLeftError if the client leaves before the last one."""
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": pairs})
+        pinging = asyncio.ensure_future(self._ping(send))
+        try:
+            await stay(receive, asyncio.ensure_future(self._send_all(scope, send)))
+        finally:
+            pinging.cancel()
+            self._first.cancel()
+            await asyncio.wait({self._first})
+            await self._rest.aclose()
+
+    async def _send_all(self, scope: Scope, send: Send) -> None:
+        """Every event; an error in the middle is the last one."""
+        try:
+            value = await self._first
+            while value is not None:
+                await self._send(b"data: " + dump_json(value) + b"\n\n", send)
+                value = await anext(self._rest, None)
+            await self._send(END, send)
+        except ClientLeftError:
+            raise
+        except Exception as error:
+            told = explain(error)
+            find_record(scope).add_error(told)
+            if told.status == 500:
+                log.exception("a stream failed")
+            await self._send(b"data: " + dump_json(told.to_json()) + b"\n\n", send)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, event: bytes, send: Send) -> None:
+        self._sent_at = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(SLOWEST_SECONDS):
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+        except TimeoutError:
+            raise ClientLeftError from None
+
+    async def _ping(self, send: Send) -> None:
+        """Break every long silence."""
+        now = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            if now() - self._sent_at >= PING_SECONDS:
+                await self._send(PING, send)

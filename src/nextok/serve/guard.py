@@ -1,18 +1,20 @@
 """What stands before all routes: whose key it is, which name the client called us by, and one form for all errors."""
 
 import hmac
-import json
 import logging
 import time
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nextok.serve.errors import ApiError, explain
+from nextok.api.errors import ApiError, explain
 from nextok.serve.leaving import ClientLeftError
 from nextok.serve.metrics import Metrics
+from nextok.serve.reading import dump_json
+from nextok.serve.record import KEY, Record, choose_id
 
 OPEN = ("/health", "/ready")
 """Routes that need no key."""
@@ -25,7 +27,8 @@ class Guard:
 
     `keys`: one of them must be in `Authorization: Bearer`; none are needed if empty. `hosts`: names that the Host
     header may have, so that a page of another site cannot reach a server on this machine under a name of its own;
-    any are allowed if empty. `routes`: the paths that are told apart in metrics and log.
+    any are allowed if empty. `routes`: the paths that are told apart in metrics and log. Every answer has the
+    request's id as `x-request-id`.
     """
 
     def __init__(
@@ -47,46 +50,68 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began_at, status = time.perf_counter(), 0
+        began_at = time.perf_counter()
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        record = Record(choose_id(headers.get(b"x-request-id", b"")), scope["method"], route)
 
         async def watch(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                record.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", record.id.encode())]
             await send(message)
 
         try:
-            self._check(scope)
-            await self._app({**scope, "app": self}, receive, watch)  # with an app, the routes raise what they refuse
+            self._check(scope["path"], headers)
+            # With an app in their scope the routes raise what they refuse.
+            await self._app({**scope, "app": self, KEY: record}, receive, watch)
         except (ClientLeftError, ClientDisconnect):
-            status = 499
+            record.status = 499
+            self._metrics.count_aborted()
         except Exception as error:
-            known = _explain_route(error, scope) if isinstance(error, HTTPException) else explain(error)
-            if known.status == 500:
-                log.exception("a request failed")
-            if not status:
-                await _send_error(known, watch)
+            await self._refuse(error, scope, record, watch)
         finally:
-            route = scope["path"] if scope["path"] in self._routes else "other"
-            self._metrics.count_answer(route, status)
-            log.info("%s %s %d %.3f s", scope["method"], route, status, time.perf_counter() - began_at)
+            record.seconds = time.perf_counter() - began_at
+            self._metrics.count_answer(route, record.status)
+            log.info("%s", record.to_text(), extra={KEY: record})
 
-    def _check(self, scope: Scope) -> None:
-        headers = {name.lower(): value for name, value in scope["headers"]}
+    async def _refuse(self, error: Exception, scope: Scope, record: Record, send: Send) -> None:
+        told = _explain_route(error, scope) if isinstance(error, HTTPException) else explain(error)
+        record.add_error(told)
+        if told.status == 500:
+            log.exception("a request failed")
+        if scope["path"] not in OPEN:
+            self._metrics.count_refused(told)
+        if not record.status:
+            await _send_error(told, send)
+
+    def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        name = host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host
-        if self._hosts and name not in self._hosts:
-            raise ApiError(
-                403,
-                f"this server answers to {', '.join(sorted(self._hosts))}, not to {name[:80]!r}",
-            )
-        if self._keys and scope["path"] not in OPEN:
+        self._check_host(host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host)
+        if b"origin" in headers and not self._keys:
+            self._check_host(_find_host(headers[b"origin"].decode("latin-1")))
+        if self._keys and path not in OPEN:
             given = headers.get(b"authorization", b"")
             key = given[7:] if given[:7].lower() == b"bearer " else b""
             if sum(hmac.compare_digest(key, each) for each in self._keys) == 0:  # all of them, in equal time
                 raise ApiError(
                     401, "give a key of this server, as in `Authorization: Bearer KEY`", code="invalid_api_key"
                 )
+
+    def _check_host(self, name: str) -> None:
+        """ApiError (403) for a name that is not ours: of the request, or of the page that sent it."""
+        if self._hosts and name not in self._hosts:
+            line = f"this server answers to {', '.join(sorted(self._hosts))}, not to {name[:80]!r}"
+            raise ApiError(403, line)
+
+
+def _find_host(origin: str) -> str:
+    """The host of an origin, in brackets if it is an IPv6 address."""
+    try:
+        name = urlsplit(origin).hostname or origin
+    except ValueError:
+        return origin
+    return f"[{name}]" if ":" in name else name
 
 
 def _explain_route(error: HTTPException, scope: Scope) -> ApiError:
@@ -97,7 +122,7 @@ def _explain_route(error: HTTPException, scope: Scope) -> ApiError:
 
 
 async def _send_error(error: ApiError, send: Send) -> None:
-    body = json.dumps(error.to_json(), ensure_ascii=False).encode("utf-8", "replace")
+    body = dump_json(error.to_json())
     headers = {"content-type": "application/json", "content-length": str(len(body)), **error.headers}
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": pairs})

@@ -3,18 +3,18 @@
 import asyncio
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.types import Receive
 
 T = TypeVar("T")
 
 
 class ClientLeftError(Exception):
-    """The client has closed its connection: there is no one to answer."""
+    """The client has closed its connection, or reads no more: there is no one to answer."""
 
 
-async def stay(request: Request, work: "asyncio.Future[T]") -> T:
+async def stay(receive: Receive, work: "asyncio.Future[T]") -> T:
     """The result of the work; ClientLeftError, and the work cancelled, if the client leaves before."""
-    leaving = asyncio.ensure_future(_wait_until_left(request))
+    leaving = asyncio.ensure_future(_wait_until_left(receive))
     try:
         both: set[asyncio.Future[Any]] = {work, leaving}
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -28,6 +28,6 @@ async def stay(request: Request, work: "asyncio.Future[T]") -> T:
             await asyncio.wait({work})  # what it works on is free for its caller again
 
 
-async def _wait_until_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _wait_until_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -8,7 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from nextok.serve.errors import ApiError
+from nextok.api.errors import ApiError
 
 MOST_BYTES = 4 << 20
 """Largest body, in bytes."""
@@ -26,10 +26,13 @@ class JsonAnswer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """The bytes of the body."""
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
-            "utf-8", "replace"
-        )
+        """The bytes of the body, which may have been made elsewhere."""
+        return content if isinstance(content, bytes) else dump_json(content)
+
+
+def dump_json(value: Any) -> bytes:
+    """JSON in UTF-8; half a character becomes a question mark."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 async def read_json(request: Request) -> Any:

@@ -1,15 +1,23 @@
 """The server as a process: where it listens, what it says at its start, and how it ends."""
 
 import asyncio
+import json
+import logging
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import uvicorn
 
+from nextok.api.served import Served
 from nextok.serve.app import build_app
+from nextok.serve.protocol import PatientProtocol
+from nextok.serve.record import KEY, Record
 from nextok.serve.service import Service
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
@@ -18,10 +26,16 @@ MOST_HEADER_BYTES = 16 << 10
 """Largest size of a request's headers, in bytes."""
 DRAIN_SECONDS = 30
 """Longest time, in seconds, that requests in flight have to end after SIGTERM."""
+BACKLOG = 2048
+"""Number of connections that the system takes in for us while we are busy."""
 
 
 class Server(uvicorn.Server):
     """One that ends with status 0 after SIGTERM and Ctrl-C, once all requests have ended."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -38,6 +52,11 @@ class Server(uvicorn.Server):
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take no more requests, and end when those in flight have ended."""
+        self._service.is_draining = True
+        super().handle_exit(sig, frame)
+
 
 def check_address(host: str, keys: Sequence[str], insecure: bool) -> None:
     """ValueError for an address that others can reach, unless there is a key or it was said to be meant."""
@@ -51,23 +70,93 @@ def open_socket(host: str, port: int) -> socket.socket:
     """A socket that listens there; ValueError if that cannot be had. Port 0 takes a free one."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ValueError(
             f"cannot listen at {host}, port {port} ({error.strerror or error}): choose another"
         ) from None
 
 
-def build_server(service: Service, host: str, keys: Sequence[str] = ()) -> Server:
+def build_server(service: Service, host: str, keys: Sequence[str] = (), logs_requests: bool = False) -> Server:
     """The server of one service; `await server.serve([socket])` runs it until SIGTERM or Ctrl-C."""
     hosts = LOCAL if host in ("127.0.0.1", "localhost", "::1") else ()
     config = uvicorn.Config(
-        build_app(service, keys, hosts),
-        log_level="warning",
+        build_app(service, keys, hosts, logs_requests),
+        http=PatientProtocol,
+        ws="none",
+        backlog=BACKLOG,
+        log_config=None,
         access_log=False,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         server_header=False,
         lifespan="off",
     )
-    return Server(config)
+    return Server(config, service)
+
+
+async def run(server: Server, service: Service, opened: socket.socket, load: Callable[[], Served]) -> None:
+    """Serve until the end; meanwhile load the model, until when requests are told to come again.
+
+    What `load` raises ends the server, and is raised.
+    """
+    serving = asyncio.ensure_future(server.serve([opened]))
+    loading = _run_aside(load)
+    both: set[asyncio.Future[Any]] = {serving, loading}
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if loading.done():
+        if loading.exception():
+            server.should_exit = True
+        else:
+            service.opened = loading.result()
+    await serving
+    if loading.done():
+        loading.result()
+
+
+def _run_aside(work: Callable[[], Served]) -> "asyncio.Future[Served]":
+    """The result of some work in a thread that does not keep the process alive."""
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[Served] = loop.create_future()
+
+    def tell(made: Served | None, error: BaseException | None) -> None:
+        if error is not None:
+            result.set_exception(error)
+        elif made is not None:
+            result.set_result(made)
+
+    def do() -> None:
+        made, error = None, None
+        try:
+            made = work()
+        except BaseException as raised:
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, made, error)
+
+    threading.Thread(target=do, name="loading", daemon=True).start()
+    return result
+
+
+def open_log(as_json: bool, quiet: bool) -> None:
+    """Write what goes wrong to standard error, and unless `quiet` a line for each request."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines(as_json))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("nextok.serve").setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _Lines(logging.Formatter):
+    """A line of text, or of JSON."""
+
+    def __init__(self, as_json: bool) -> None:
+        super().__init__("%(message)s")
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of one record."""
+        text = super().format(record)
+        if not self._as_json:
+            return text
+        about: Record | None = getattr(record, KEY, None)
+        return about.to_json() if about else json.dumps({"level": record.levelname, "message": text})

@@ -1,67 +1,80 @@
-"""One LM as a server has it: what it is called, its drafts, and who may come in."""
+"""What the routes share: the model once it is loaded, who may come in, and the counters."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 
-from nextok.drafts.base import Draft
-from nextok.errors import NextokError
+from nextok.api.errors import ApiError
+from nextok.api.served import Served
+from nextok.api.task import Task
 from nextok.generation.output import Output
-from nextok.generation.stream import AsyncStream
-from nextok.grammar.grammar import Grammar
-from nextok.lm import LM
 from nextok.serve.admission import Admission
-from nextok.serve.bodies import Decoding
 from nextok.serve.leaving import stay
 from nextok.serve.metrics import Metrics
+from nextok.serve.record import find_record
+
+DEADLINE = 600.0
+"""Longest time, in seconds, in which a text is written, unless another one was chosen."""
 
 
 @dataclass
 class Service:
-    """The model, its name for clients, and the limits of the server."""
+    """`opened`: the model, None while it is loaded. `deadline`: seconds after which every text ends."""
 
-    lm: LM
-    name: str
+    opened: Served | None
     admission: Admission
-    drafts: Mapping[str, Draft] = field(default_factory=dict)
-    strict: bool = False
+    deadline: float = DEADLINE
     metrics: Metrics = field(default_factory=Metrics)
+    is_draining: bool = False
 
-    def warm_up(self) -> None:
-        """Build what the first request of a kind would wait for: the vocabulary as grammars see it."""
-        tokenizer = self.lm.tokenizer
-        with suppress(NextokError, ValueError):  # without the library for grammars, or without an end token
-            Grammar.choices(["a"]).compile(tokenizer, self.lm.model.vocab_size, tokenizer.eos_ids)
+    @property
+    def served(self) -> Served:
+        """The model; ApiError (503) while it is loaded, and when the server ends."""
+        if self.opened is None:
+            raise ApiError(503, "the model is being loaded: try again soon", code="loading")
+        if self.is_draining:
+            raise ApiError(503, "this server is about to end", code="draining")
+        return self.opened
 
-    async def run(self, request: Request, prompts: Sequence[list[int]], decoding: Decoding) -> list[Output]:
-        """The outputs of several prompts, in one batch; all of them end when the client leaves."""
-        options = decoding.options
-        with self.admission.enter(len(prompts) * options["n"]):
-            streams = [self.lm.astream(ids, decoding.strategy, **options) for ids in prompts]
+    async def run(self, request: Request, task: Task) -> list[Output]:
+        """The outputs of a task, in one batch; all of them end when the client leaves."""
+        return await stay(request.receive, asyncio.ensure_future(self._run(request, task)))
+
+    async def _run(self, request: Request, task: Task) -> list[Output]:
+        self._limit(task)
+        async with self.admission.enter(task.rows, task.tokens) as waited:
+            streams = task.begin()
             try:
-                outputs = await stay(request, asyncio.gather(*(stream.wait() for stream in streams)))
+                outputs = await asyncio.gather(*(stream.wait() for stream in streams))
             finally:
                 for stream in streams:
                     stream.close()
         for output in outputs:
-            output.raise_for_error()
-            self.metrics.count(output)
-        return list(outputs)
+            self._count(request, output, waited)
+        return outputs
 
-    async def stream(
-        self, ids: list[int], decoding: Decoding, tell: Callable[[AsyncStream], AsyncGenerator[Any, None]]
-    ) -> AsyncGenerator[Any, None]:
-        """What `tell` makes of the stream of one prompt; the request ends when nobody takes it any more."""
-        with self.admission.enter(decoding.options["n"]):
-            stream = self.lm.astream(ids, decoding.strategy, **decoding.options)
+    async def stream(self, request: Request, task: Task) -> AsyncGenerator[dict[str, Any], None]:
+        """The chunks of a task's only prompt; the text ends when nobody takes them any more."""
+        self._limit(task)
+        async with self.admission.enter(task.rows, task.tokens) as waited:
+            [stream] = task.begin()
             try:
-                async with aclosing(tell(stream)) as told:
-                    async for each in told:
-                        yield each
-                self.metrics.count(await stream.output())
+                async with aclosing(task.tell_stream(stream)) as told:
+                    async for chunk in told:
+                        yield chunk
+                self._count(request, await stream.output(), waited)
             finally:
                 stream.close()
+
+    def _limit(self, task: Task) -> None:
+        options = task.decoding.options
+        options["timeout"] = min(options.get("timeout") or self.deadline, self.deadline)
+
+    def _count(self, request: Request, output: Output, waited: float) -> None:
+        output.raise_for_error()
+        self.metrics.count(output, waited)
+        find_record(request.scope).add(output)

@@ -1,14 +1,20 @@
 """The fields of a request, as data: what each may hold, what it means, and on which routes it stands."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from nextok.serve.errors import ApiError
+from nextok.api.errors import ApiError
 
 CHAT, COMPLETION = "chat", "completion"
+TOKENIZE, DETOKENIZE, TEMPLATE = "tokenize", "detokenize", "template"
 BOTH = (CHAT, COMPLETION)
+TURN = (CHAT, TOKENIZE, TEMPLATE)
+MOST_ALTERNATIVES = 20
+"""Largest number of alternatives that are told of a token."""
+MOST_CHARACTERS = 1024
+"""Longest stop string or forbidden word, in characters."""
 MOST_NUMBER = 1 << 53
 """Largest whole number that JSON carries between all clients."""
 
@@ -29,7 +35,7 @@ class Field:
         """The value, checked; ApiError (400) that names the field, the rule and the value."""
         check, rule = KINDS[self.kind]
         if not check(value, self.least, self.most):
-            raise ApiError(400, f"{self.name} must be {rule}{self._say_bounds()}, got {_show(value)}", self.name)
+            raise ApiError(400, f"{self.name} must be {rule}{self._say_bounds()}, got {show(value)}", self.name)
         return value
 
     def _say_bounds(self) -> str:
@@ -74,7 +80,7 @@ def _are_texts(value: Any, least: float | None, most: float | None) -> bool:
     return (
         isinstance(listed, list)
         and _has_size(listed, least, most)
-        and all(_is_text(each, 1, 4096) for each in listed)
+        and all(_is_text(each, 1, MOST_CHARACTERS) for each in listed)
     )
 
 
@@ -99,8 +105,10 @@ KINDS: dict[str, tuple[Callable[[Any, float | None, float | None], bool], str]] 
 
 FIELDS = (
     Field("model", "text", "The name of the model; the server has one, and its drafts are no models.", most=512),
-    Field("messages", "list", "The conversation.", (CHAT,), 1, 10_000),
+    Field("messages", "list", "The conversation.", TURN, 1, 10_000),
     Field("prompt", "any", "A text, token ids, or a list of these.", (COMPLETION,)),
+    Field("prompt", "text", "A text.", (TOKENIZE,), aliases=("content",)),
+    Field("tokens", "ids", "Token ids.", (DETOKENIZE,), 0, 1 << 20),
     Field("max_tokens", "whole", "Write at most so many.", BOTH, 0, aliases=("max_completion_tokens", "n_predict")),
     Field("min_tokens", "whole", "Nothing ends the text before so many tokens.", BOTH, 0),
     Field("temperature", "number", "0 is greedy; below 1 safer, above 1 wilder.", BOTH, 0, 2, ("temp",)),
@@ -109,10 +117,22 @@ FIELDS = (
     Field("min_p", "number", "Draw from tokens at least so probable, relative to the best.", BOTH, 0, 1),
     Field("typical_p", "number", "Draw from the most typical tokens that hold this share.", BOTH, 0, 1),
     Field("top_n_sigma", "number", "Draw from tokens within so many standard deviations of the best.", BOTH, 0, 100),
+    Field("xtc_probability", "number", "How often the best choices are left out.", BOTH, 0, 1),
+    Field("xtc_threshold", "number", "What they are: tokens at least so probable.", BOTH, 0, 1),
+    Field("dynatemp_range", "number", "How far the temperature goes up and down.", BOTH, 0, 2),
+    Field("dynatemp_exponent", "number", "How fast it does.", BOTH, 0, 10),
+    Field("mirostat", "whole", "1 or 2: keep the surprise of the text near mirostat_tau.", BOTH, 0, 2),
+    Field("mirostat_tau", "number", "Bits a token.", BOTH, 0, 100),
+    Field("mirostat_eta", "number", "How fast mirostat learns.", BOTH, 0, 1),
     Field("repetition_penalty", "number", "Above 1: away from what occurred.", BOTH, 0.01, 100, ("repeat_penalty",)),
     Field("presence_penalty", "number", "Off the score of what was written.", BOTH, -2, 2),
     Field("frequency_penalty", "number", "Likewise, each time that it was.", BOTH, -2, 2),
-    Field("seed", "whole", "The same seed gives the same text.", BOTH, -(1 << 62), 1 << 62),
+    Field("dry_multiplier", "number", "Above 0: against repeated runs of tokens.", BOTH, 0, 100),
+    Field("dry_base", "number", "How fast that grows with their length.", BOTH, 1, 100),
+    Field("dry_allowed_length", "whole", "Repeated runs of this length cost nothing yet.", BOTH, 1, 1 << 20),
+    Field("dry_penalty_last_n", "whole", "How far back they count; 0 and -1: all.", BOTH, -1, 1 << 20),
+    Field("dry_sequence_breakers", "texts", "A run ends where one of these is.", BOTH, 0, 64),
+    Field("seed", "whole", "The same seed gives the same text; -1: none.", BOTH, -(1 << 62), 1 << 62),
     Field("n", "whole", "How many texts.", BOTH, 1, 16),
     Field("best_of", "whole", "Write so many texts and return the n most probable ones.", (COMPLETION,), 1, 16),
     Field("stop", "texts", "The text ends before one of these.", BOTH, 0, 16),
@@ -121,55 +141,87 @@ FIELDS = (
     Field("logit_bias", "object", "Token id -> what is added to its score, from -100 (never) to 100 (nearly only)."),
     Field("allowed_token_ids", "ids", "No other token is written.", BOTH, 1, 1 << 20),
     Field("bad_words", "texts", "Never written.", BOTH, 0, 128),
-    Field("logprobs", "any", "Log-probabilities: true or false of a chat, else how many alternatives (0 to 20)."),
-    Field("top_logprobs", "whole", "How many alternatives are told of each token.", (CHAT,), 0, 20),
+    Field("logprobs", "flag", "Tell the log-probability of each token.", (CHAT,)),
+    Field("logprobs", "any", "Log-probabilities with 0 to 20 alternatives.", (COMPLETION,), aliases=("n_probs",)),
+    Field("top_logprobs", "whole", "How many alternatives are told of each token.", (CHAT,), 0, MOST_ALTERNATIVES),
+    Field("prompt_logprobs", "whole", "Those of the prompt, with so many alternatives.", BOTH, 0, MOST_ALTERNATIVES),
     Field("echo", "flag", "The text begins with the prompt.", (COMPLETION,)),
     Field("stream", "flag", "Send the text as it is written."),
     Field("stream_options", "object", "include_usage: the last chunk tells the numbers of tokens."),
     Field("response_format", "object", "text, json_object, or json_schema with a schema that the text fits."),
-    Field("structured_outputs", "object", "One of json, regex, choice and grammar that the text fits."),
+    Field("structured_outputs", "object", "One of json, regex, choice, grammar and json_object that the text fits."),
+    Field("json_schema", "object", "A schema that the text fits."),
+    Field("grammar", "text", "A grammar that the text fits, in GBNF.", BOTH, 1, 1 << 16),
     Field("use_beam_search", "flag", "Beam search of width n (or best_of)."),
     Field("length_penalty", "number", "Of a beam search: above 0 longer texts.", BOTH, -10, 10),
     Field("decoder", "object", "A strategy of nextok: its name, and its fields."),
     Field("draft", "text", "The draft of this name, given when the server started.", most=128),
     Field("return_token_ids", "flag", "Tell the token ids of prompt and text."),
-    Field("tools", "list", "Functions that the model may call.", (CHAT,), 0, 128),
-    Field("tool_choice", "any", "auto, none, required, or the function to call.", (CHAT,)),
-    Field("parallel_tool_calls", "flag", "A forced answer may have several calls.", (CHAT,)),
-    Field("chat_template_kwargs", "object", "Variables of the chat template.", (CHAT,)),
-    Field("continue_final_message", "flag", "The last message is begun; go on writing it.", (CHAT,)),
+    Field("tools", "list", "Functions that the model may call.", TURN, 0, 128),
+    Field("tool_choice", "any", "auto, none, required, or the function to call.", TURN),
+    Field("parallel_tool_calls", "flag", "A forced answer may have several calls.", TURN),
+    Field("chat_template_kwargs", "object", "Variables of the chat template.", TURN),
+    Field("continue_final_message", "flag", "The last message is begun; go on writing it.", TURN),
+    Field("add_special_tokens", "flag", "A text begins as prompts do.", (TOKENIZE,), aliases=("add_special",)),
+    Field("return_token_strs", "flag", "Tell each token as a text.", (TOKENIZE,)),
     Field("timeout", "number", "End the text after so many seconds.", BOTH, 0.001, 86_400),
 )  # fmt: skip
 """Every field that changes an answer."""
+NEEDED = {CHAT: ("messages",), TEMPLATE: ("messages",), COMPLETION: ("prompt",), DETOKENIZE: ("tokens",)}
+"""Fields that a route cannot do without."""
+MOST_TOLD = 32
+"""Largest number of fields without meaning that are told to a client."""
 
 
-def read_fields(body: Any, route: str, strict: bool) -> tuple[dict[str, Any], list[str]]:
-    """The known fields of a body, checked, under our names, and the names of those that change nothing.
+class Values(dict[str, Any]):
+    """The fields of one request, checked, under our names.
 
-    A null is a field that was left out. ApiError (400) for a wrong value, for a field given twice under two names,
-    and with `strict` for one that changes nothing.
+    `ignored`: the names of those that change nothing, at most 32.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        super().__init__()
+        self.strict = strict
+        self.ignored: list[str] = []
+
+    def ignore(self, name: str, why: str = "is no field of this route") -> None:
+        """Note that this field changes nothing; ApiError (400) where that is refused."""
+        if self.strict:
+            line = f"{show(name)} {why}; this server was started with --strict"
+            raise ApiError(400, line, name[:80])
+        if len(self.ignored) < MOST_TOLD:
+            self.ignored.append(name[:80])
+
+    def ignore_all(self, names: Iterable[str], why: str) -> None:
+        """The same for all of these that were given."""
+        for name in names:
+            if name in self:
+                self.ignore(name, why)
+
+
+def read_fields(body: Any, route: str, strict: bool) -> Values:
+    """The known fields of a body; a null is a field that was left out.
+
+    ApiError (400) for a wrong value, for a field given twice under two names, and with `strict` for one that changes
+    nothing.
     """
     if not isinstance(body, Mapping):
-        raise ApiError(400, f"the body must be a JSON object, got {_show(body)}")
+        raise ApiError(400, f"the body must be a JSON object, got {show(body)}")
     known = {name: field for field in FIELDS if route in field.routes for name in (field.name, *field.aliases)}
-    values: dict[str, Any] = {}
-    ignored = []
+    values = Values(strict)
     for name, value in body.items():
         if value is None:
             continue
         if name not in known:
-            ignored.append(name)
+            values.ignore(name)
         elif known[name].name in values:
             raise ApiError(400, f"{name} and {known[name].name} are the same field: leave one of them out", name)
         else:
             values[known[name].name] = known[name].read(value)
-    if strict and ignored:
-        raise ApiError(
-            400,
-            f"{_show(ignored[0])} is no field of this route; this server was started with --strict",
-            ignored[0][:80],
-        )
-    return values, [name[:80] for name in ignored[:32]]
+    for name in NEEDED.get(route, ()):
+        if name not in values:
+            raise ApiError(400, f"the body needs {name}", name)
+    return values
 
 
 def describe_fields(route: str) -> dict[str, Any]:
@@ -196,8 +248,9 @@ def describe_fields(route: str) -> dict[str, Any]:
             bounds = {"minimum": field.least, "maximum": field.most} if field.kind in ("whole", "number") else {}
             known = {name: bound for name, bound in bounds.items() if bound is not None}
             properties[field.name] = {**types[field.kind], **known, "description": field.meaning}
-    return {"type": "object", "properties": properties, "required": ["messages" if route == CHAT else "prompt"]}
+    return {"type": "object", "properties": properties, "required": list(NEEDED.get(route, ()))}
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value of a client in one line of an error."""
     return " ".join(f"{value!r:.80}".split())
