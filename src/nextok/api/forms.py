@@ -16,26 +16,29 @@ TYPES = {"text": (), "json_object": (), "json_schema": ("name", "description", "
 
 def read_form(values: Values) -> Grammar | None:
     """The form that the text must have, if it must; ValueError if it is wrong, before anything runs."""
-    given = {name: values[name] for name in FORMS if name in values}
-    if given.get("response_format", {}).get("type") == "text":
-        given.pop("response_format")
-    if len(given) > 1:
-        first, second = list(given)[:2]
-        raise ApiError(400, f"{first} and {second} contradict each other: leave one of them out", second)
-    for name, value in given.items():
-        match name:
-            case "response_format":
-                return _read_format(value, values)
-            case "structured_outputs":
-                return _read_structure(value)
-            case "json_schema":
-                return Grammar.json_schema(value)
-            case _:
-                return Grammar.gbnf(value)
-    return None
+    forms: dict[str, Grammar] = {}
+    if "response_format" in values:
+        _add(forms, "response_format", _read_format(values["response_format"], values))
+    if "structured_outputs" in values:
+        _add(forms, "structured_outputs", _read_structure(values["structured_outputs"]))
+    if "json_schema" in values:
+        _add(forms, "json_schema", Grammar.json_schema(values["json_schema"]))
+    if "grammar" in values:
+        _add(forms, "grammar", Grammar.gbnf(values["grammar"]))
+    return next(iter(forms.values()), None)
 
 
-def _read_format(form: Mapping[str, Any], values: Values) -> Grammar:
+def _add(forms: dict[str, Grammar], name: str, form: Grammar | None) -> None:
+    """Note a form that was asked for; ApiError if there is another one."""
+    if form is None:
+        return
+    if forms:
+        line = f"{next(iter(forms))} and {name} contradict each other: leave one of them out"
+        raise ApiError(400, line, name)
+    forms[name] = form
+
+
+def _read_format(form: Mapping[str, Any], values: Values) -> Grammar | None:
     kind = form.get("type")
     if kind not in TYPES:
         line = f"the type of a response_format must be one of {', '.join(TYPES)}, got {show(kind)}"
@@ -49,6 +52,8 @@ def _read_format(form: Mapping[str, Any], values: Values) -> Grammar:
     for name in inner:
         if name not in TYPES[kind]:
             values.ignore(f"response_format.{kind}.{name}", "means nothing")
+    if kind == "text":
+        return None
     if kind == "json_object":
         return Grammar.json_schema({"type": "object"})
     schema = inner.get("schema")
