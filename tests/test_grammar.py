@@ -40,6 +40,7 @@ PERSON = {
     "additionalProperties": False,
 }
 BALANCED = 'start: part part?\npart: "(" part? ")" | "[" part? "]" | "x"'
+BALANCED_GBNF = 'root ::= part part?\npart ::= "(" part? ")" | "[" part? "]" | "x"'
 CITIES = ["Rome", "Rome, Italy", "Île-de-France", "世界", 'the "old" town', "a/b\\c\n"]
 
 
@@ -74,6 +75,7 @@ GRAMMARS = {
     "regex": (nt.Grammar.regex(DATE), lambda text: re.fullmatch(DATE, text)),
     "json": (nt.Grammar.json_schema(PERSON), is_person),
     "lark": (nt.Grammar.lark(BALANCED), is_balanced),
+    "gbnf": (nt.Grammar.gbnf(BALANCED_GBNF), is_balanced),
 }
 
 
@@ -531,6 +533,11 @@ WRONG = {
     "intersections": (lambda: nt.Grammar.lark(
         "start: A\nA: " + " & ".join(f"/(.|\\n)*{letter}(.|\\n){{9}}/" for letter in "abcdefghijkl")
     ), "cannot be used"),
+    "no rule in GBNF": (lambda: nt.Grammar.gbnf("root ::= word"), "Rule 'word' not found"),
+    "no root": (lambda: nt.Grammar.gbnf('word ::= "a"'), "No 'root' rule found"),
+    "deep GBNF": (lambda: nt.Grammar.gbnf("root ::= " + "(" * 9000 + '"a"' + ")" * 9000), "nested too deeply"),
+    "long GBNF": (lambda: nt.Grammar.gbnf("# " + "x" * 70_000), "at most 65,536"),
+    "endless GBNF": (lambda: nt.Grammar.gbnf("root ::= root"), "no token of this vocabulary can begin"),
     "no such kind": (lambda: nt.Grammar("xml", "<a/>"), "must be made by"),
 }  # fmt: skip
 

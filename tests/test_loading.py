@@ -1,5 +1,6 @@
 """Loading: its progress, its limits, what it says before it begins, and that the library itself writes nothing."""
 
+import json
 import sys
 import warnings
 from dataclasses import replace
@@ -13,8 +14,9 @@ from happy_llm import random_transformer
 from nextok.cli import main
 from nextok.cli.bar import show_progress
 from nextok.errors import LimitError, ModelFileError, NextokError
-from nextok.formats import open_model
+from nextok.formats import Checkpoint, open_model
 from nextok.formats.quants import KINDS
+from nextok.formats.suggested import SETTINGS, read_suggested
 from nextok.formats.tensor import WatchedTensors
 from nextok.hub import Progress
 from nextok.loading import GROWTH
@@ -130,6 +132,32 @@ def test_wrong_options_are_refused_before_anything_is_fetched(options, says, mon
     monkeypatch.setattr("nextok.loading.resolve", lambda *args, **options: pytest.fail("fetched"))
     with pytest.raises(ValueError, match=says):
         nt.load("smollm2", **options)
+
+
+SUGGESTED = [
+    ({"temperature": 0.6, "top_k": 20, "top_p": 0.95, "min_p": 0, "repetition_penalty": 1.05},) * 2,
+    ({"do_sample": False, "temperature": 0.6}, {}),
+    ({"temperature": float("nan"), "top_k": 1.5, "top_p": "0.9", "min_p": -1, "repetition_penalty": True}, {}),
+    ({"temperature": 1e9, "top_k": 10**30, "top_p": [1]}, {}),
+    ({"eos_token_id": 2}, {}),
+]
+
+
+@pytest.mark.parametrize(("settings", "found"), SUGGESTED, ids=str)
+def test_the_settings_that_a_models_makers_suggest_are_read_and_not_believed_blindly(settings, found, tmp_path):
+    (tmp_path / "generation_config.json").write_text(json.dumps(settings))
+    assert read_suggested(Checkpoint(None, {}, {}), tmp_path) == found
+    if "do_sample" not in settings:  # a GGUF file has no such thing
+        keys = {name: f"general.sampling.{key}" for name, (key, _, _) in SETTINGS.items()}
+        metadata = {keys.get(name, name): value for name, value in settings.items()}
+        assert read_suggested(Checkpoint(None, {}, metadata), tmp_path / "a.gguf") == found
+
+
+def test_a_broken_file_of_settings_is_named(folder, tmp_path):
+    (tmp_path / "generation_config.json").write_text("[" * 9999)
+    with pytest.raises(ModelFileError, match=r"generation_config\.json: the file is not JSON"):
+        read_suggested(Checkpoint(None, {}, {}), tmp_path)
+    assert read_suggested(Checkpoint(None, {}, {}), folder.parent) == {}
 
 
 def test_context_limits_prompt_and_text(folder):
