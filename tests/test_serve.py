@@ -312,6 +312,12 @@ def test_tool_calls_come_back_as_data_streamed_or_not():
     assert deltas[0]["function"]["name"] == "look"
     assert json.loads("".join(each["function"]["arguments"] for each in deltas)) == {"a": 2}
     assert parts[-1]["finish_reason"] == "tool_calls"
+    assert len(deltas) > 5  # told while they were written
+    cut = QUESTION | {"max_tokens": 52}  # inside the arguments
+    for stream in (False, True):
+        answer = ask("/v1/chat/completions", cut | {"stream": stream}, service)
+        [last] = (events(answer.text)[-1] if stream else answer.json())["choices"]
+        assert last["finish_reason"] == "length"
     plain = ask("/v1/chat/completions", QUESTION | {"tool_choice": "none"}, service).json()["choices"][0]
     assert plain["finish_reason"] == "stop"
     assert "tool_calls" not in plain["message"]

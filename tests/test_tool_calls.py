@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.chat.answer import AnswerReader, CallArguments, CallBegun, Content, Reasoning
+from nextok.chat.answer import AnswerReader
+from nextok.chat.answer_events import CallArguments, CallBegun, Content, Reasoning
 from nextok.chat.families import Family, Thinking, find_control, find_family, find_thinking
 from nextok.chat.forced import force_calls
 from tiny import EOS, USER, VOCAB, tiny_lm, tiny_tokenizer
@@ -31,8 +32,10 @@ TEMPLATES = {
     "mistral": "{{ tools }}[TOOL_CALLS]",
     "mistral new": "{{ tools }}[TOOL_CALLS][ARGS]",
     "llama3": "{{ tools }}<|python_tag|>",
+    "glm": "{{ tools }}<tool_call>name<arg_key>",
 }
 FAMILIES = {name: find_family(template, tiny_tokenizer()) for name, template in TEMPLATES.items()}
+FORCED = {name: family for name, family in FAMILIES.items() if family.form != "pairs"}
 CONTROL = Family(
     "hermes", "json", "<tool_call>", "</tool_call>", control=(("<tool_call>", 300), ("</tool_call>", 301))
 )
@@ -40,7 +43,11 @@ ROME = '{"name": "weather", "arguments": {"city": "Rome"}}'
 HALL = '{"name": "light", "arguments": {"on": true, "room": "hall"}}'
 LLAMA = '{"name": "weather", "parameters": {"city": "Rome"}}'
 XML = "<function=weather>\n<parameter=city>\nRome\n</parameter>\n<parameter=days>\n3\n</parameter>\n</function>"
+PAIRS = (
+    "weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>"
+)
 IN_ROME, IN_HALL = ("weather", {"city": "Rome"}), ("light", {"on": True, "room": "hall"})
+BROKEN = ("weather", '{"city": NaN}')
 IN_ROME_3 = ("weather", {"city": "Rome", "days": 3})
 
 # family, answer, content, calls
@@ -55,7 +62,13 @@ TRANSCRIPTS = [
     ("hermes", '<tool_call>\n{"name": "weather", "argu', '<tool_call>\n{"name": "weather", "argu', []),
     ("hermes", '<tool_call>{"name": "x", "arguments": {}}</tool_call>', ..., []),
     ("hermes", '<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', ..., []),
-    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": NaN}}</tool_call>', ..., []),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": NaN}}</tool_call>', None, [BROKEN]),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": NaN}', None, [BROKEN]),
+    ("hermes", '<tool_call>{"arguments": {"city": NaN}, "name": "weather"}</tool_call>', ..., []),
+    ("hermes", '<tool_call>{"arguments": {"city": "Rome"}, "name": "weather"}</tool_call>', None, [IN_ROME]),
+    ("hermes", '<tool_call>{"name": "weather", "id": 1, "arguments": {"city": "Rome"}}', None, [IN_ROME]),
+    ("hermes", '<tool_call>{"name": "wea\\u0074her", "arguments": {"city": "Rome"}}', None, [IN_ROME]),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "Ro', None, [("weather", '{"city": "Ro')]),
     (
         "hermes",
         ROME.replace("Rome", "x").join(["<tool_call>", ",</tool_call>"]),
@@ -88,9 +101,10 @@ TRANSCRIPTS = [
         [("light", {"on": True, "room": "\n<b> 1\n"})],
     ),
     ("mistral", f"[TOOL_CALLS] [{ROME}, {HALL}]", None, [IN_ROME, IN_HALL]),
-    ("mistral", f"[TOOL_CALLS][{ROME}, {{}}]", ..., []),
-    ("mistral", f"[TOOL_CALLS][{ROME} {ROME}]", ..., []),
-    ("mistral", f"[TOOL_CALLS][{ROME},]", ..., []),
+    ("mistral", f"[TOOL_CALLS][{ROME}, {{}}]", None, [IN_ROME]),
+    ("mistral", f"[TOOL_CALLS][{ROME} {ROME}]", None, [IN_ROME, IN_ROME]),
+    ("mistral", f"[TOOL_CALLS][{ROME},]", None, [IN_ROME]),
+    ("mistral", f'[TOOL_CALLS][{ROME}, {{"arguments": {{}}, "name": "light"}}]', None, [IN_ROME, ("light", {})]),
     ("mistral", "[TOOL_CALLS] []", ..., []),
     ("mistral", "[TOOL_CALLS] are made so.", ..., []),
     ("mistral new", '[TOOL_CALLS]weather[ARGS]{"city": "Rome"}', None, [IN_ROME]),
@@ -103,6 +117,10 @@ TRANSCRIPTS = [
     ),
     ("mistral new", f"[TOOL_CALLS] [{ROME}]", None, [IN_ROME]),
     ("mistral new", "[TOOL_CALLS]" + "x" * 500 + "[ARGS]{}", ..., []),
+    ("glm", f"Ah.<tool_call>{PAIRS}</tool_call>\n<tool_call>light</tool_call>", "Ah.", [IN_ROME_3, ("light", {})]),
+    ("glm", f"<tool_call>{PAIRS[:-1]}</tool_call>", ..., []),
+    ("glm", "<tool_call>nothing</tool_call>", ..., []),
+    ("glm", "<tool_call><arg_key>a</arg_key><arg_value>1</arg_value></tool_call>", ..., []),
     ("llama3", LLAMA, None, [IN_ROME]),
     ("llama3", f"\n{LLAMA}; {LLAMA}", None, [IN_ROME, IN_ROME]),
     ("llama3", f"<|python_tag|>{LLAMA}", None, [IN_ROME]),
@@ -139,10 +157,17 @@ def read(family, pieces, thinking=None, tools=TOOLS, opened=""):
 
 
 def calls_of(message):
+    """The names and arguments of the calls; of broken ones the text."""
     return [
-        (each["function"]["name"], json.loads(each["function"]["arguments"]))
-        for each in message.get("tool_calls", [])
+        (each["function"]["name"], value_of(each["function"]["arguments"])) for each in message.get("tool_calls", [])
     ]
+
+
+def value_of(text):
+    try:
+        return json.loads(text, parse_constant=int)  # NaN is no whole number: ValueError
+    except ValueError:
+        return text
 
 
 @pytest.mark.parametrize(("name", "answer", "content", "calls"), TRANSCRIPTS)
@@ -182,7 +207,21 @@ def test_any_text_is_read_without_an_error_and_nothing_is_lost(name, parts, thin
         assert message["content"] == answer
     for function, arguments in calls_of(message):
         assert function in ("weather", "light")
-        assert isinstance(arguments, dict)
+        assert isinstance(arguments, dict) or arguments.startswith("{")
+
+
+@pytest.mark.parametrize("name", ["hermes", "mistral", "mistral new", "llama3"])
+def test_arguments_are_told_while_they_are_written(name):
+    long = json.dumps({"city": "R" * 50, "days": 3})
+    key = FAMILIES[name].arguments
+    call = f"weather[ARGS]{long}" if name == "mistral new" else f'{{"name": "weather", "{key}": {long}}}'
+    answer = FAMILIES[name].opening + (f"[{call}]" if name == "mistral" else call)
+    reader = AnswerReader(FAMILIES[name], None, TOOLS, "", counter())
+    seen = [reader.feed(letter) for letter in answer]
+    begun = next(place for place, events in enumerate(seen) if any(isinstance(each, CallBegun) for each in events))
+    assert begun <= answer.index(long)
+    told = ["".join(each.text for each in events if isinstance(each, CallArguments)) for events in seen]
+    assert told[answer.index(long) :][: len(long)] == list(long)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -199,10 +238,16 @@ def test_a_long_answer_of_marks_is_read_in_one_piece_and_in_small_ones(name, uni
     assert read(FAMILIES[name], pieces)["content"] == "".join(text for (text,) in pieces)
 
 
-def test_a_deep_call_is_content():
-    for deep in ('{"a":' * 200_000 + "1" + "}" * 200_000, "[" * 100_000 + "]" * 100_000):
-        answer = f'<tool_call>{{"name": "weather", "arguments": {deep}}}</tool_call>'
+def test_a_deep_call_ends_where_it_is_too_deep():
+    for deep in ("[" * 100_000 + "]" * 100_000, '{"a":' * 70 + "1" + "}" * 70):
+        answer = f'<tool_call>{{"arguments": {deep}, "name": "weather"}}</tool_call>'
         assert read(FAMILIES["hermes"], [(answer,)])["content"] == answer
+    deep = '{"a":' * 200_000 + "1" + "}" * 200_000
+    message = read(FAMILIES["hermes"], [(f'<tool_call>{{"name": "weather", "arguments": {deep}}}</tool_call>',)])
+    assert len(message["tool_calls"][0]["function"]["arguments"]) < 400
+    fits = '{"a":' * 63 + "1" + "}" * 63
+    message = read(FAMILIES["hermes"], [(f'<tool_call>{{"name": "weather", "arguments": {fits}}}</tool_call>',)])
+    assert message["tool_calls"][0]["function"]["arguments"] == fits
 
 
 def test_a_mark_that_is_a_control_token_counts_by_its_id_alone():
@@ -274,13 +319,13 @@ def test_thinking_is_found_in_the_template_and_at_the_end_of_the_prompt():
     assert find_thinking(template, tokenizer) == Thinking()
     assert find_thinking(template, tokenizer, "assistant\n<think>\n") == Thinking(begun=True)
     assert find_thinking(template, tokenizer, "assistant\n<think>\n\n</think>\n\n") is None
+    assert find_thinking("[THINK][/THINK]", tokenizer, "[/INST][THINK]") == Thinking(True, "[THINK]", "[/THINK]")
 
 
 def test_a_template_tells_its_family():
     found = {name: family.name for name, family in FAMILIES.items()}
     assert found == {name: name.partition(" ")[0] for name in FAMILIES}
-    glm = "{{ tools }}<tool_call>name<arg_key>"
-    for template in (None, "", "{{ messages }}<tool_call>", "{{ tools }}", glm):
+    for template in (None, "", "{{ messages }}<tool_call>", "{{ tools }}"):
         assert find_family(template, tiny_tokenizer()) is None
 
 
@@ -367,7 +412,7 @@ def check_forced(family, output, opening, names=("set", "stop")):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", [*FAMILIES, "control"])
+@pytest.mark.parametrize("name", [*FORCED, "control"])
 def test_a_forced_call_always_parses_and_fits_its_schema(name, way):
     family = CONTROL if name == "control" else FAMILIES[name]
     lm = tiny_lm(context=4096)
@@ -425,11 +470,16 @@ def test_several_calls_can_be_forced_or_one_alone():
         assert follow(both).generate("x", grammar=forced.grammar, max_tokens=300).text == text
 
 
-def test_a_forced_call_that_is_cut_off_is_content():
+def test_a_forced_call_that_is_cut_off_is_content_before_its_arguments_and_a_call_after():
     forced = force_calls(FAMILIES["hermes"], [WEATHER])
-    output = tiny_lm().generate("x", nt.Sample(), grammar=forced.grammar, max_tokens=5)
-    message = read(FAMILIES["hermes"], [(output.text,)], opened=forced.opening)
-    assert message == {"role": "assistant", "content": f"<tool_call>\n{output.text}"}
+    for most in (5, 40):
+        output = tiny_lm().generate("x", nt.Sample(), grammar=forced.grammar, max_tokens=most)
+        message = read(FAMILIES["hermes"], [(output.text,)], opened=forced.opening)
+        if most == 5:
+            assert message == {"role": "assistant", "content": f"<tool_call>\n{output.text}"}
+        else:
+            [(name, arguments)] = calls_of(message)
+            assert (name, arguments) == ("weather", output.text.partition('"arguments": ')[2])
 
 
 def test_what_cannot_be_guaranteed_is_refused_before_anything_runs():
@@ -442,7 +492,9 @@ def test_what_cannot_be_guaranteed_is_refused_before_anything_runs():
     for name in ("a<", "", "a\nb", "x" * 300):
         with pytest.raises(ValueError, match="name must have"):
             force_calls(xml, [tool("f", {name: {"type": "integer"}})])
-    for family in FAMILIES.values():
+    with pytest.raises(ValueError, match="cannot be forced"):
+        force_calls(FAMILIES["glm"], TOOLS)
+    for family in FORCED.values():
         with pytest.raises(ValueError, match='type "object"'):
             force_calls(family, [{"function": {"name": "f", "parameters": {"type": "array"}}}])
         for wrong in ({"properties": 1}, {"properties": {"a": {"type": "nothing"}}}, {"required": [{}]}):

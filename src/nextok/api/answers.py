@@ -2,10 +2,11 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from nextok.chat.json_text import is_json
 from nextok.generation.output import Completion, Output
 
 FINISH = {"stop": "stop", "length": "length", "context": "length", "timeout": "length"}
@@ -25,6 +26,14 @@ def tell_ignored(ignored: Sequence[str]) -> dict[str, str]:
 def tell_finish(reason: str) -> str:
     """Why a text ended, in OpenAI's words."""
     return FINISH.get(reason, "stop")
+
+
+def tell_chat_finish(reason: str, message: Mapping[str, Any]) -> str:
+    """The same of an answer that may call tools; a call that was cut off ended as a text does."""
+    calls, told = message.get("tool_calls"), tell_finish(reason)
+    if not calls or (told == "length" and not is_json(calls[-1]["function"]["arguments"])):
+        return told
+    return "tool_calls"
 
 
 def choose_texts(output: Output, wanted: int) -> list[Completion]:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from nextok.api.answers import choose_texts, tell_finish
+from nextok.api.answers import choose_texts, tell_chat_finish
 from nextok.api.decoding import Decoding, read_decoding
 from nextok.api.errors import ApiError
 from nextok.api.fields import Values
@@ -11,7 +11,8 @@ from nextok.api.forms import FORMS
 from nextok.api.served import Served
 from nextok.api.task import Task
 from nextok.api.texts import chat_logprobs, tell_prompt_logprobs
-from nextok.chat.answer import AnswerEvent, AnswerReader, CallArguments, CallBegun, Content, Reasoning
+from nextok.chat.answer import AnswerReader
+from nextok.chat.answer_events import AnswerEvent, CallArguments, CallBegun, Content, Reasoning
 from nextok.chat.turn import ChatTurn
 from nextok.generation.output import Completion, Output
 from nextok.generation.stream import AsyncStream, Piece
@@ -83,14 +84,13 @@ class ChatTask(Task):
         if self.alternatives is not None and choice.logprobs is not None:
             told = chat_logprobs(self.served.lm.tokenizer, choice.logprobs, self.alternatives)
         message = self._turn.read(choice.text, choice.tokens) | {"refusal": None}
-        finish = "tool_calls" if "tool_calls" in message else tell_finish(choice.finish_reason)
+        finish = tell_chat_finish(choice.finish_reason, message)
         answer = {"index": index, "message": message, "logprobs": told, "finish_reason": finish}
         return answer | ({"token_ids": choice.tokens} if self._with_ids else {})
 
     async def tell_pieces(self, stream: AsyncStream) -> AsyncGenerator[dict[str, Any], None]:
         """Of each answer its role, its pieces and its end."""
         readers: dict[int, AnswerReader | None] = {}  # of the answers that have begun
-        calling: set[int] = set()  # answers that have called a tool
         async for piece in stream:
             if piece.choice not in readers:
                 readers[piece.choice] = self._turn.open_reader()
@@ -99,17 +99,12 @@ class ChatTask(Task):
             events = [Content(piece.text)] if reader is None else reader.feed(piece.text, piece.tokens)
             for choice in self._tell_piece(piece, events):
                 yield choice
-            if any(isinstance(event, CallBegun) for event in events):
-                calling.add(piece.choice)
         for index, ended in enumerate((await stream.output()).choices):
             reader = readers.get(index)
-            events = [] if reader is None else reader.finish()
-            for event in events:
+            for event in reader.finish() if reader else ():
                 yield _make(index, _tell_event(event))
-            if index in calling or any(isinstance(event, CallBegun) for event in events):
-                yield _make(index, {}, finish="tool_calls")
-            else:
-                yield _make(index, {}, finish=tell_finish(ended.finish_reason))
+            message = reader.message() if reader else {}
+            yield _make(index, {}, finish=tell_chat_finish(ended.finish_reason, message))
 
     def _tell_piece(self, piece: Piece, events: Sequence[AnswerEvent]) -> list[dict[str, Any]]:
         """The choices of one piece; the first has its log-probabilities and token ids, if they were asked for."""

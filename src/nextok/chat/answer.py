@@ -4,11 +4,15 @@ import re
 import secrets
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from nextok.chat.calls import Call, CallReader, JsonReader, NamedReader, XmlReader
+from nextok.chat.answer_events import AnswerEvent, CallArguments, CallBegun, Content, Reasoning
+from nextok.chat.calls import Begun, CallReader, Part
 from nextok.chat.families import Family, Thinking
+from nextok.chat.json_calls import JsonReader, NamedReader
+from nextok.chat.marked_calls import FUNCTION, MarkedReader, read_function, read_pairs
 
 STEP = 1024
 """Number of characters that are read at once, so that the time to copy what is left of them stays linear."""
@@ -17,48 +21,15 @@ MOST_BETWEEN = 16
 HALF = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """More of the answer's text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reasoning:
-    """More of what the model thinks before it answers."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallBegun:
-    """A tool call begins; calls are counted from 0."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallArguments:
-    """More of the JSON text of a call's arguments. A call is told once it is whole, so there is one of them."""
-
-    index: int
-    text: str
-
-
-AnswerEvent = Content | Reasoning | CallBegun | CallArguments
-
-
 class AnswerReader:
     """Reads the pieces of one answer in order; `message()` is what their events, joined, amount to.
 
     Without `family` no calls are read, without `thinking` no reasoning. `tools`: OpenAI's tool objects; a call of
-    another function stays content, as does all that only begins like a call. White space around calls and reasoning
-    is dropped, and so are control tokens, which are no text. `opened`: marks that stand at the end of the prompt and
-    belong to the answer, as of a forced call. Takes linear time, raises nothing, and how the text is cut into pieces
-    makes no difference.
+    another function stays content, as does all that only begins like a call. Arguments are told as they come where
+    the function's name stands before them: such a call stays one, also if its end is missing or wrong. White space
+    around calls and reasoning is dropped, and so are control tokens, which are no text. `opened`: marks that stand at
+    the end of the prompt and belong to the answer, as of a forced call. Takes linear time, raises nothing, and how
+    the text is cut into pieces makes no difference.
     """
 
     def __init__(
@@ -78,12 +49,13 @@ class AnswerReader:
         self._signs = {token: chr(0xD800 + place) for place, token in enumerate(control.values())}
         self._spelled = {spelling: self._signs[token] for spelling, token in control.items()}
         self._content, self._reasoning = _Trimmer(), _Trimmer(drop=True)
-        self._calls: list[tuple[str, Call]] = []
+        self._calls: list[_ToldCall] = []
         self._read = {True: self._read_reasoning, False: self._read_content}[bool(thinking and thinking.begun)]
         self._pending = ""
         self._is_start = True  # where reasoning or a bare call may begin
         self._call: CallReader | None = None
         self._tried: list[str] = []  # the text of what may be a call
+        self._is_told = False  # whether it is one, some of which has been told
         self._events: list[AnswerEvent] = []
         for spelling, sign in self._spelled.items():
             opened = opened.replace(spelling, sign)
@@ -118,10 +90,7 @@ class AnswerReader:
         if reasoning:
             message["reasoning_content"] = reasoning
         if self._calls:
-            message["tool_calls"] = [
-                {"id": made, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-                for made, call in self._calls
-            ]
+            message["tool_calls"] = [call.to_json() for call in self._calls]
         return message
 
     def _take(self) -> list[AnswerEvent]:
@@ -194,35 +163,49 @@ class AnswerReader:
     def _begin_call(self, opening: str) -> None:
         assert self._family
         family, tools = self._family, self._tools
+        closing = self._spell(family.closing)
         if family.form == "xml":
-            self._call = XmlReader(tools, self._spell(family.closing))
+            self._call = MarkedReader(closing, FUNCTION, partial(read_function, tools))
+        elif family.form == "pairs":
+            self._call = MarkedReader(closing, "", partial(read_pairs, tools))
         elif family.form in ("named", "list"):
             self._call = NamedReader(tools, self._spell("[ARGS]"), self._spell("[CALL_ID]"))
         else:
             self._call = JsonReader(tools)
-        self._is_start, self._tried, self._read = False, [opening], self._read_call
+        self._is_start, self._is_told, self._tried, self._read = False, False, [opening], self._read_call
 
     def _read_call(self, text: str) -> str | None:
         assert self._call
         end = self._call.feed(text)
-        self._tried.append(text[:end])
+        self._tell(self._call.take())
+        if not self._is_told:
+            self._tried.append(text[:end])
         if end is None:
             return None
         self._end_call()
         return text[end:]
 
+    def _tell(self, parts: Iterable[Part]) -> None:
+        """Tell more of the calls."""
+        for part in parts:
+            self._is_told = True
+            if isinstance(part, Begun):
+                self._calls.append(_ToldCall(self._make_id(), part.name))
+                self._events.append(CallBegun(len(self._calls) - 1, self._calls[-1].id, part.name))
+            elif part:
+                self._calls[-1].arguments.append(part)
+                self._events.append(CallArguments(len(self._calls) - 1, part))
+
     def _end_call(self) -> None:
-        """Tell the calls that were read; if they are none, they were content."""
+        """Tell the rest of the calls that were read; if they are none, they were content."""
         assert self._call
-        calls, tried = self._call.finish(), "".join(self._tried)
+        self._call.finish()
+        self._tell(self._call.take())
+        tried = "".join(self._tried)
         self._call, self._tried, self._read = None, [], self._read_content
-        if calls is None:
+        if not self._is_told:
             self._show(tried)
             return
-        for call in calls:
-            index, made = len(self._calls), self._make_id()
-            self._calls.append((made, call))
-            self._events += [CallBegun(index, made, call.name), CallArguments(index, call.arguments)]
         self._content.drop_space()
         self._read, self._is_start = self._read_closing, True
 
@@ -263,6 +246,20 @@ class AnswerReader:
         if length:
             return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
         return f"call_{secrets.token_hex(12)}"
+
+
+@dataclass(slots=True)
+class _ToldCall:
+    """A call as far as it has been told."""
+
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """OpenAI's form."""
+        function = {"name": self.name, "arguments": "".join(self.arguments)}
+        return {"id": self.id, "type": "function", "function": function}
 
 
 class _Trimmer:

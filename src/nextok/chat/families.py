@@ -5,7 +5,7 @@ from typing import Literal
 
 from nextok.text.tokenizer import Tokenizer
 
-Form = Literal["json", "xml", "list", "named", "bare"]
+Form = Literal["json", "xml", "pairs", "list", "named", "bare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class Family:
     """One way to write a call: `opening`, the call in one `form`, `closing`.
 
     json: `{"name": ..., "arguments": ...}`; list: a list of those; named: `name[ARGS]{...}`; xml:
-    `<function=name><parameter=key>value</parameter></function>`; bare: as json, and an answer may begin with it.
+    `<function=name><parameter=key>value</parameter></function>`; pairs: a name, and for each argument
+    `<arg_key>key</arg_key><arg_value>value</arg_value>`; bare: as json, and an answer may begin with it.
     `control`: the marks that are control tokens of the vocabulary, with their ids; all others are ordinary text.
     `arguments`: what the model calls them. `id_length`: number of characters of a call's id, where that is fixed.
     """
@@ -37,14 +38,17 @@ class Thinking:
     control: tuple[tuple[str, int], ...] = ()
 
 
+THINKING_MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
 MARKS = ("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>")
 
 
 def find_family(template: str | None, tokenizer: Tokenizer) -> Family | None:
     """The way in which the model of this template writes tool calls; None if it has no tools or another way."""
-    if not template or "tools" not in template or "<arg_key>" in template:  # the last: GLM's way, with Hermes' marks
+    if not template or "tools" not in template:
         return None
     control = find_control(tokenizer, MARKS)
+    if "<arg_key>" in template:
+        return Family("glm", "pairs", "<tool_call>", "</tool_call>", control=control)
     if "<tool_call>" in template:
         if "<function=" in template:
             return Family("qwen3-coder", "xml", "<tool_call>", "</tool_call>", control=control)
@@ -63,9 +67,11 @@ def find_thinking(template: str | None, tokenizer: Tokenizer, prompt: str = "") 
     None where there are none, or where the prompt has ended the reasoning already.
     """
     end = prompt.rstrip()
-    if not template or "</think>" not in template or end.endswith("</think>"):
-        return None
-    return Thinking(end.endswith("<think>"), control=find_control(tokenizer, ("<think>", "</think>")))
+    for opening, closing in THINKING_MARKS:
+        if template and closing in template and not end.endswith(closing):
+            control = find_control(tokenizer, (opening, closing))
+            return Thinking(end.endswith(opening), opening, closing, control)
+    return None
 
 
 def find_control(tokenizer: Tokenizer, spellings: tuple[str, ...]) -> tuple[tuple[str, int], ...]:

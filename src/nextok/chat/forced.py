@@ -33,12 +33,15 @@ def force_calls(
     """One or more calls of these tools (OpenAI's objects), or one of the tool `name`.
 
     Only one, too, where the mark between two calls is a control token, which no grammar can hold. ValueError for an
-    unknown name, and for parameters that cannot be guaranteed in the form in which this model writes calls.
+    unknown name, for a family whose calls cannot be forced, and for parameters that cannot be guaranteed in the form
+    in which this model writes calls.
     """
     functions = [each["function"] for each in tools if name in (None, each["function"]["name"])]
     if not functions:
         known = ", ".join(each["function"]["name"] for each in tools) or "none"
         raise ValueError(f"tool_choice must name one of the tools ({known}), got {name!r:.80}")
+    if family.form == "pairs":
+        raise ValueError(f"calls of the family {family.name} cannot be forced: leave tool_choice out")
     several = parallel and name is None
     rules = _Rules()
     if family.form == "xml":

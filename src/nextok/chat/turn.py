@@ -17,8 +17,6 @@ from nextok.grammar.grammar import Grammar
 from nextok.text.tokenizer import Tokenizer
 
 CHOICES = '"auto", "none", "required" or {"type": "function", "function": {"name": ...}}'
-END_OF_THINKING = "\n</think>\n\n"
-"""What ends the reasoning that a template has begun, where a call is forced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def begin_turn(
     if family is None:
         raise TemplateError("how this model writes calls is not known, so none can be forced: leave tool_choice out")
     forced: ForcedCalls = force_calls(family, given, name, parallel_tool_calls)
-    before = END_OF_THINKING if thinking and prompt.text.rstrip().endswith("<think>") else ""
+    before = f"\n{thinking.closing}\n\n" if thinking and thinking.begun else ""  # ends the reasoning that is begun
     opening = before + forced.opening
     ids = [*prompt.ids, *tokenizer.encode_chat(opening)]
     return ChatTurn(ids, forced.grammar, tokenizer, given, family, None, forced.opening, prompt.text + opening)
