@@ -67,3 +67,13 @@ def test_raw_text_has_no_template_for_tools_and_values(run, arguments):  # noqa:
     _, err, code = run("Hi", "--raw", *arguments)
     assert code == 2
     assert f"--raw and {arguments[0]} contradict each other" in err
+
+
+@pytest.mark.usefixtures("tools_file")
+def test_an_answer_that_is_begun_goes_on(run):  # noqa: F811
+    out, _, code = run("Hi", "--begin", "Sure, ", "--max-tokens", "9")
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Sure, "}]
+    wanted = tiny_lm(template=TOOL_TEMPLATE).chat(messages, continue_final_message=True, max_tokens=9).text
+    assert (out.rstrip("\n"), code) == (wanted.rstrip("\n"), 0)
+    _, err, code = run("Hi", "--begin", "Sure", "--raw")
+    assert (code, "--raw and --begin contradict each other" in err) == (2, True)

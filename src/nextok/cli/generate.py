@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from nextok.lm import LM
     from nextok.strategies.base import Strategy
 
+Begin = Annotated[
+    str | None, option("--begin", metavar="TEXT", text="How the answer begins; what follows it is written.")
+]
 Raw = Annotated[bool, option("--raw", text="Continue the text itself, without the model's chat template.")]
 
 
@@ -49,10 +52,11 @@ def generate(
     prompt: Prompt = None,
     model: ModelName = "smollm2",
     system: System = None,
+    begin: Begin = None,
     raw: Raw = False,
 ) -> None:
     """Answer a prompt, or continue it with --raw. The text comes to stdout as it is made."""
-    question = read_question(prompt, system, raw)
+    question = read_question(prompt, system, raw, begin)
     told = template.read_options()
     if raw:
         template.refuse_with_raw()
@@ -61,7 +65,7 @@ def generate(
     started_at = time.perf_counter()
     lm = how.load(model, quiet=shown.quiet)
     load_seconds = time.perf_counter() - started_at
-    stream = lm.start(encode_question(lm, question, system, raw, told), chosen, options)
+    stream = lm.start(encode_question(lm, question, system, raw, told, begin), chosen, options)
     page = StdoutWriter()
     alone = max(chosen.texts(), text.n) == 1 and not shown.json
     finished = write_stream(stream, page if alone else None)
@@ -89,21 +93,29 @@ def _remark(output: "Output", lm: "LM", strategy: "Strategy", text: TextFlags, s
         remark_on_ending(output, lm, text.max_tokens)
 
 
-def read_question(prompt: list[str] | None, system: str | None, raw: bool) -> str:
-    """The prompt, if it goes together with the other two."""
-    if raw and system is not None:
-        raise ValueError("--raw and --system contradict each other: leave one of them out")
+def read_question(prompt: list[str] | None, system: str | None, raw: bool, begin: str | None = None) -> str:
+    """The prompt, if it goes together with the others."""
+    for flag, value in (("--system", system), ("--begin", begin)):
+        if raw and value is not None:
+            raise ValueError(f"--raw and {flag} contradict each other: leave one of them out")
     return read_prompt(prompt or ())
 
 
 def encode_question(
-    lm: "LM", question: str, system: str | None, raw: bool, options: "TemplateOptions | None" = None
+    lm: "LM",
+    question: str,
+    system: str | None,
+    raw: bool,
+    options: "TemplateOptions | None" = None,
+    begin: str | None = None,
 ) -> list[int]:
-    """The prompt's token ids: as it is, or as a conversation of one question."""
+    """The prompt's token ids: as it is, or as a conversation of one question, whose answer may be begun."""
     if raw:
         return lm.tokenizer.encode(question)
-    told = [] if system is None else [{"role": "system", "content": clean(system)}]
-    ids = lm.chat_ids([*told, {"role": "user", "content": question}], **(options or {}))
+    said = [("system", system), ("user", question), ("assistant", begin)]
+    messages = [{"role": role, "content": clean(text)} for role, text in said if text is not None]
+    given: TemplateOptions = {**(options or {}), "continue_final_message": begin is not None}
+    ids = lm.chat_ids(messages, **given)
     if not ids:
         raise TemplateError(f"the chat template of {lm.name} writes nothing: --raw continues the text itself")
     return ids
