@@ -1,4 +1,4 @@
-"""A GGUF file of a model of bytes with random weights: small enough for many passes a second, real enough to serve."""
+"""A GGUF file of a model of bytes with random weights: small enough for many passes a second."""
 
 from pathlib import Path
 
