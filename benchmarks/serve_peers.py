@@ -15,7 +15,8 @@ process, which only keeps the bytes while it measures.
 
 llama-server runs with 16 slots, which share their requests in one batch, and flash attention as it decides itself
 (on); prompts are cached in its slots and in memory as it does by default. --try measures it alone with the other
-settings of SETTINGS, on the same figures; --settings NAME chooses one of them.
+settings of SETTINGS, on the same figures; --settings and --chat-settings choose among them. On a machine that is not
+quiet its threads wait for each other and it is many times slower: such a run says nothing.
 """
 
 import argparse
@@ -42,6 +43,7 @@ SETTINGS = {
 """What was tried of llama-server: fewer slots read a shared prompt fewer times, and write fewer texts at once."""
 CHATS = 32
 FIGURES = ("1", "4", "16", "chats")
+WARM_TOKENS = 8
 REPEATS = {"1": 3}
 """Requests of a lone client in a round, one after another."""
 PLACES = ("harbour", "forest", "market", "river", "station", "valley", "library", "island", "bridge", "garden")
@@ -66,7 +68,7 @@ def make_chats(tokens, number):
     """Chats with one system prompt of about 1,000 tokens."""
     rules = [
         f"Rule {rule}: whoever asks about the {PLACES[rule % 10]} hears first of the {THINGS[(rule * 7) % 10]}."
-        for rule in range(1, 49)
+        for rule in range(1, 61)
     ]
     system = {"role": "system", "content": f"Version {number} of the rules of this house. {' '.join(rules)}"}
     questions = [
@@ -115,17 +117,22 @@ def measure(port, figure, tokens, number, name):
 
 
 def measure_rounds(sides, options):
-    """Every figure of every side, round after round: {(figure, value's name): {side: [values]}}, and notes."""
+    """Every figure of every side, round after round: {(figure, value's name): {side: [values]}}, and notes.
+
+    `sides`: the port of each side for each figure.
+    """
     results, same, seen = {}, [0, 0], {}
-    for number in range(options.rounds + 1):
+    for figure in options.only:  # threads, caches and pages of the file are warm afterwards
+        for name, ports in sides.items():
+            measure(ports[figure], "4" if figure == "chats" else figure, WARM_TOKENS, 0, name)
+    for number in range(1, options.rounds + 1):
         for figure in options.only:
             texts = {}
             for name in list(sides)[:: 1 if number % 2 else -1]:
                 tokens = options.chat_tokens if figure == "chats" else options.tokens
-                values, texts[name], seen[figure, name] = measure(sides[name], figure, tokens, number, name)
-                if number:  # the first round warms both up
-                    for what, value in values.items():
-                        results.setdefault((figure, what), {}).setdefault(name, []).append(value)
+                values, texts[name], seen[figure, name] = measure(sides[name][figure], figure, tokens, number, name)
+                for what, value in values.items():
+                    results.setdefault((figure, what), {}).setdefault(name, []).append(value)
             for one, other in zip(*texts.values()) if len(texts) == 2 else ():
                 same[0] += one == other
                 same[1] += 1
@@ -162,31 +169,38 @@ def compare(options):
     """Both sides in turn."""
     flags = {"threads": options.threads, "context": options.context}
     with ExitStack() as stack:
-        ours, theirs = free_port(), free_port()
-        stack.enter_context(running(nextok_command(options.model, ours, **flags), ours))
-        stack.enter_context(running(llama_command(options, theirs, options.settings), theirs, "/health"))
-        sides = {"nextok": ours, "llama-server": theirs}
+
+        def start(command, port, ready):
+            stack.enter_context(running(command, port, ready))
+            return port
+
+        ours, port = free_port(), free_port()
+        start(nextok_command(options.model, ours, **flags), ours, "/ready")
+        theirs = dict.fromkeys(options.only, start(llama_command(options, port, options.settings), port, "/health"))
+        if "chats" in theirs and options.chat_settings != options.settings:
+            port = free_port()
+            theirs["chats"] = start(llama_command(options, port, options.chat_settings), port, "/health")
+        sides = {"nextok": dict.fromkeys(options.only, ours), "llama-server": theirs}
         results, same, seen = measure_rounds(sides, options)
     print_table(results, sides)
     for figure in options.only:
         counts = [seen[figure, name] for name in sides]
         print(f"prompts of {figure}: {counts[0]:,} tokens in nextok, {counts[1]:,} in llama-server")
-    print(f"{same[0]} of {same[1]} texts are the same on both sides; llama-server: {options.settings}")
+    print(f"{same[0]} of {same[1]} texts are the same on both sides")
+    print(f"llama-server: {options.settings}; for chats {options.chat_settings}")
     return results
 
 
 def try_settings(options):
     """llama-server alone, with each of its settings in turn."""
     everything = {}
-    for settings in SETTINGS:
+    for settings in options.try_these:
         port = free_port()
         with running(llama_command(options, port, settings), port, "/health"):
-            results, _, _ = measure_rounds({settings: port}, options)
-        for figure, values in results.items():
-            everything.setdefault(figure, {}).update(values)
-    for (figure, what), values in everything.items():
-        for settings, measured in values.items():
-            print(f"{figure:6} {what:10} {settings:30} {statistics.median(measured):9.1f}")
+            results, _, _ = measure_rounds({settings: dict.fromkeys(options.only, port)}, options)
+        for (figure, what), values in results.items():
+            everything.setdefault((figure, what), {}).update(values)
+            print(f"{figure:6} {what:10} {settings:30} {statistics.median(values[settings]):9.1f}", flush=True)
     return everything
 
 
@@ -201,11 +215,17 @@ def read_options():
     parser.add_argument("--context", type=int, default=2048, help="tokens of one text, prompt included")
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(FIGURES), help="1,4,16,chats")
     parser.add_argument("--settings", choices=SETTINGS, default="16 slots", help="of llama-server")
-    parser.add_argument("--try", dest="trying", action="store_true", help="llama-server alone, with all settings")
+    parser.add_argument("--chat-settings", choices=SETTINGS, help="of llama-server for chats, if others")
+    parser.add_argument(
+        "--try", dest="try_these", nargs="*", choices=SETTINGS, help="llama-server alone, with these settings or all"
+    )
     parser.add_argument("--json", type=Path, help="write all values there")
     options = parser.parse_args()
     if wrong := set(options.only) - set(FIGURES):
         parser.error(f"--only takes {', '.join(FIGURES)}, got {', '.join(wrong)}")
+    options.chat_settings = options.chat_settings or options.settings
+    if options.try_these == []:
+        options.try_these = list(SETTINGS)
     if options.model is None:
         from nextok.hub import resolve
 
@@ -215,9 +235,10 @@ def read_options():
 
 def main():
     options = read_options()
-    results = try_settings(options) if options.trying else compare(options)
+    results = compare(options) if options.try_these is None else try_settings(options)
     if options.json:
-        facts = {"model": options.model.name, "settings": options.settings, "threads": options.threads}
+        facts = {"model": options.model.name, "threads": options.threads, "llama_settings": options.settings}
+        facts |= {"llama_chat_settings": options.chat_settings, "context": options.context}
         values = {f"{figure}, {what}": each for (figure, what), each in results.items()}
         options.json.write_text(json.dumps(facts | {"figures": values}, indent=1) + "\n")
 
