@@ -48,7 +48,7 @@ def tiny_server(seats=SEATS, queue=QUEUE, context=4096):
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         model = write_tiny_model(folder, context)
-        with running(nextok_command(model, port, seats, queue=queue, cache_memory=16), port) as server:
+        with running(nextok_command(model, port, seats=seats, queue=queue, cache_memory=16), port) as server:
             asyncio.run(warm_up(port))
             yield server
 
@@ -64,13 +64,13 @@ def make_body(tokens, seed=1, **fields):
 
 
 async def count_running(port):
-    """How many texts the server says are in flight."""
+    """How many requests the server says are in work or wait."""
     text = (await ask(port, "/metrics")).body.decode()
-    return int(float(re.search(r"^nextok_num_requests_running (\S+)", text, re.MULTILINE)[1]))
+    return sum(int(float(each)) for each in re.findall(r"^nextok_num_requests_(?:running|waiting) (\S+)", text, re.M))
 
 
 async def wait_until_free(port, most=0, seconds=60.0):
-    """Seconds until at most so many texts are in flight; infinity if that takes too long."""
+    """Seconds until at most so many requests are in flight; infinity if that takes too long."""
     began = time.perf_counter()
     while await count_running(port) > most:
         if time.perf_counter() - began > seconds:

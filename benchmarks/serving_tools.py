@@ -5,7 +5,6 @@ reads them afterwards, so that the cores that it shares with the server are left
 """
 
 import asyncio
-import dataclasses
 import json
 import os
 import resource
@@ -22,22 +21,6 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent / "tests"
 START_SECONDS = 120
 """Longest time, in seconds, that a server has to become ready."""
-SEATED = """
-import sys
-from nextok.cli import main
-from nextok.cli.loaded import LoadFlags
-
-seats, load = int(sys.argv.pop(1)), LoadFlags.load
-
-def load_with_seats(*given, **named):
-    lm = load(*given, **named)
-    lm.engine.seats = seats
-    return lm
-
-LoadFlags.load = load_with_seats
-sys.exit(main())
-"""
-"""`nextok` with a number of seats as its first argument, until `nextok serve` has --seats."""
 
 
 @dataclass
@@ -136,20 +119,12 @@ def free_port():
         return opened.getsockname()[1]
 
 
-def nextok_command(model, port, seats=None, **flags):
+def nextok_command(model, port, **flags):
     """The command of a server; `flags` are those of `nextok serve`, such as queue=64."""
-    from nextok.cli.serve import ServerFlags
-
-    has_seats = any(each.name == "seats" for each in dataclasses.fields(ServerFlags))
-    command = [sys.executable, "-m", "nextok"]
-    if seats and has_seats:
-        flags["seats"] = seats
-    elif seats:
-        command = [sys.executable, "-c", SEATED, str(seats)]
-    command += ["serve", str(model), "--port", str(port), "-q"]
+    command = [sys.executable, "-m", "nextok", "serve", model, "--port", port, "-q"]
     for name, value in flags.items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
-    return command
+        command += [f"--{name.replace('_', '-')}", value]
+    return [str(each) for each in command]
 
 
 @dataclass
