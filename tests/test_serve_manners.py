@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -350,6 +351,37 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_the_reason():
 
     with pytest.raises(ValueError, match="no such model"):
         asyncio.run(run.run(run.build_server(service, "127.0.0.1"), service, run.open_socket("127.0.0.1", 0), load))
+
+
+def test_what_has_not_ended_in_time_ends_with_an_error(monkeypatch):
+    monkeypatch.setattr(run, "DRAIN_SECONDS", 0.2)
+
+    def slow(path):
+        time.sleep(0.02)
+        return [float(token == 97) for token in range(259)]
+
+    service = serve(tiny_lm(slow), seats=2)
+    with ThreadPoolExecutor(2) as pool, httpx.Client(timeout=30) as client:
+        with serving(service) as address:
+
+            def ask(**fields):
+                request = client.build_request(
+                    "POST", address + COMPLETIONS, json=BODY | {"max_tokens": 500} | fields
+                )
+                return client.send(request, stream=True)
+
+            stream = ask(stream=True)
+            lines = stream.iter_lines()
+            begun = next(lines)
+            written = pool.submit(ask)
+            wait_for(lambda: service.admission.running == 2)
+            waiting = pool.submit(ask)
+            wait_for(lambda: service.admission.waiting == 1)
+        whole = [written.result(), waiting.result()]
+        told = [json.loads(answer.read())["error"]["code"] for answer in whole]
+        last = [line for line in (begun, *lines) if line][-1]
+    assert (stream.status_code, [answer.status_code for answer in whole]) == (200, [503, 503])
+    assert [json.loads(last[6:])["error"]["code"], *told] == ["draining"] * 3
 
 
 # --- slow and odd clients ------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """A language model of bytes, small enough to know by heart: 256 byte tokens, two spaces, `<eos>` and `<user>`."""
 
+from typing import Any
+
 from nextok.engine.timing import FreeTiming
 from nextok.lm import LM
 from nextok.models.toy import Scores, ToyModel, make_scores
@@ -15,8 +17,8 @@ TEMPLATE = (
 )
 
 
-def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
-    """One token a byte, and two control tokens."""
+def tiny_vocabulary(template: str | None = TEMPLATE) -> dict[str, Any]:
+    """One token a byte, and two control tokens, as the settings of a GGUF file."""
     letters = {byte: letter for letter, byte in build_byte_alphabet().items()}
     metadata = {
         "tokenizer.ggml.model": "gpt2",
@@ -26,7 +28,12 @@ def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
         "tokenizer.ggml.merges": ["Ġ Ġ"],
         "tokenizer.ggml.eos_token_id": EOS,
     }
-    return build_tokenizer(metadata | ({"tokenizer.chat_template": template} if template else {}))
+    return metadata | ({"tokenizer.chat_template": template} if template else {})
+
+
+def tiny_tokenizer(template: str | None = TEMPLATE) -> Tokenizer:
+    """The tokenizer of these settings."""
+    return build_tokenizer(tiny_vocabulary(template))
 
 
 def saying(text: str | bytes) -> Scores:

@@ -19,6 +19,9 @@ from nextok.serve.record import KEY, Record, choose_id
 OPEN = ("/health", "/ready")
 """Routes that need no key."""
 
+MOST_HEADER_BYTES = 16 << 10
+"""Largest size of a request's path and headers, in bytes."""
+
 log = logging.getLogger("nextok.serve")
 
 
@@ -62,6 +65,7 @@ class Guard:
             await send(message)
 
         try:
+            _check_size(scope)
             self._check(scope["path"], headers)
             # With an app in their scope the routes raise what they refuse.
             await self._app({**scope, "app": self, KEY: record}, receive, watch)
@@ -103,6 +107,13 @@ class Guard:
         if self._hosts and name not in self._hosts:
             line = f"this server answers to {', '.join(sorted(self._hosts))}, not to {name[:80]!r}"
             raise ApiError(403, line)
+
+
+def _check_size(scope: Scope) -> None:
+    """ApiError (431) for a head that is too large: uvicorn notices that only of one that comes in parts."""
+    size = len(scope["raw_path"]) + len(scope["query_string"])
+    if size + sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
+        raise ApiError(431, f"path and headers must have at most {MOST_HEADER_BYTES:,} bytes")
 
 
 def _find_host(origin: str) -> str:

@@ -16,16 +16,17 @@ import uvicorn
 
 from nextok.api.served import Served
 from nextok.serve.app import build_app
+from nextok.serve.guard import MOST_HEADER_BYTES
 from nextok.serve.protocol import PatientProtocol
 from nextok.serve.record import KEY, Record
 from nextok.serve.service import Service
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 """The names of this machine for itself."""
-MOST_HEADER_BYTES = 16 << 10
-"""Largest size of a request's headers, in bytes."""
 DRAIN_SECONDS = 30
-"""Longest time, in seconds, that requests in flight have to end after SIGTERM."""
+"""Longest time, in seconds, that requests in flight have to end after SIGTERM; then they end with an error."""
+LAST_SECONDS = 3
+"""Time, in seconds, in which clients receive that error."""
 BACKLOG = 2048
 """Number of connections that the system takes in for us while we are busy."""
 
@@ -56,6 +57,14 @@ class Server(uvicorn.Server):
         """Take no more requests, and end when those in flight have ended."""
         self._service.is_draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait until requests have ended, and end those that go on too long."""
+        timer = asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._service.end)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            timer.cancel()
 
 
 def check_address(host: str, keys: Sequence[str], insecure: bool) -> None:
@@ -88,7 +97,7 @@ def build_server(service: Service, host: str, keys: Sequence[str] = (), logs_req
         log_config=None,
         access_log=False,
         h11_max_incomplete_event_size=MOST_HEADER_BYTES,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS + LAST_SECONDS,
         server_header=False,
         lifespan="off",
     )

@@ -1,8 +1,8 @@
 """What the routes share: the model once it is loaded, who may come in, and the counters."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from nextok.api.errors import ApiError
 from nextok.api.served import Served
 from nextok.api.task import Task
 from nextok.generation.output import Output
+from nextok.generation.stream import AsyncStream
 from nextok.serve.admission import Admission
 from nextok.serve.leaving import stay
 from nextok.serve.metrics import Metrics
@@ -30,6 +31,8 @@ class Service:
     deadline: float = DEADLINE
     metrics: Metrics = field(default_factory=Metrics)
     is_draining: bool = False
+    is_over: bool = False
+    _streams: set[AsyncStream] = field(default_factory=set)
 
     @property
     def served(self) -> Served:
@@ -47,12 +50,9 @@ class Service:
     async def _run(self, request: Request, task: Task) -> list[Output]:
         self._limit(task)
         async with self.admission.enter(task.rows, task.tokens) as waited:
-            streams = task.begin()
-            try:
+            with self._begin(task) as streams:
                 outputs = await asyncio.gather(*(stream.wait() for stream in streams))
-            finally:
-                for stream in streams:
-                    stream.close()
+            self._check_end()
         for output in outputs:
             self._count(request, output, waited)
         return outputs
@@ -61,13 +61,34 @@ class Service:
         """The chunks of a task's only prompt; the text ends when nobody takes them any more."""
         self._limit(task)
         async with self.admission.enter(task.rows, task.tokens) as waited:
-            [stream] = task.begin()
-            try:
+            with self._begin(task) as [stream]:
                 async with aclosing(task.tell_stream(stream)) as told:
                     async for chunk in told:
+                        self._check_end()
                         yield chunk
                 self._count(request, await stream.output(), waited)
-            finally:
+
+    def end(self) -> None:
+        """End all texts, those of the queue too, with an error (503): the time to end by themselves is over."""
+        self.is_over = True
+        for stream in self._streams:
+            stream.close()
+
+    def _check_end(self) -> None:
+        if self.is_over:
+            raise ApiError(503, "this server has ended before the text did", code="draining")
+
+    @contextmanager
+    def _begin(self, task: Task) -> Iterator[list[AsyncStream]]:
+        """The streams of a task, closed at the end."""
+        self._check_end()
+        streams = task.begin()
+        self._streams.update(streams)
+        try:
+            yield streams
+        finally:
+            self._streams.difference_update(streams)
+            for stream in streams:
                 stream.close()
 
     def _limit(self, task: Task) -> None:
