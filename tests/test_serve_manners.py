@@ -350,7 +350,9 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_the_reason():
         raise ValueError("no such model")
 
     with pytest.raises(ValueError, match="no such model"):
-        asyncio.run(run.run(run.build_server(service, "127.0.0.1"), service, run.open_socket("127.0.0.1", 0), load))
+        asyncio.run(
+            run.run(run.build_server(service, "127.0.0.1"), service, run.open_socket("127.0.0.1", 0), load, print)
+        )
 
 
 def test_what_has_not_ended_in_time_ends_with_an_error(monkeypatch):

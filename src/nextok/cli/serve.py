@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -137,15 +138,13 @@ def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Q
     run.open_log(server.log == "json", quiet)
     service = Service(None, Admission(server.seats, server.queue), server.deadline)
 
-    def load() -> "Served":
-        served = server.open(how, model, quiet)
+    def announce(served: "Served") -> None:
         if not quiet:
             print_note(_describe(served, address, server))
-        return served
 
     http = run.build_server(service, server.host, keys, server.log_requests)
     try:
-        asyncio.run(run.run(http, service, socket, load))
+        asyncio.run(run.run(http, service, socket, partial(server.open, how, model, quiet), announce))
     finally:
         if service.opened:
             service.opened.lm.close()

@@ -104,10 +104,16 @@ def build_server(service: Service, host: str, keys: Sequence[str] = (), logs_req
     return Server(config, service)
 
 
-async def run(server: Server, service: Service, opened: socket.socket, load: Callable[[], Served]) -> None:
+async def run(
+    server: Server,
+    service: Service,
+    opened: socket.socket,
+    load: Callable[[], Served],
+    announce: Callable[[Served], object],
+) -> None:
     """Serve until the end; meanwhile load the model, until when requests are told to come again.
 
-    What `load` raises ends the server, and is raised.
+    `announce` is called once they are answered. What `load` raises ends the server, and is raised.
     """
     serving = asyncio.ensure_future(server.serve([opened]))
     loading = _run_aside(load)
@@ -118,6 +124,7 @@ async def run(server: Server, service: Service, opened: socket.socket, load: Cal
             server.should_exit = True
         else:
             service.opened = loading.result()
+            announce(service.opened)
     await serving
     if loading.done():
         loading.result()
