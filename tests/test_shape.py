@@ -30,7 +30,7 @@ ORDER = (
     ("conversation", "loading", "extend"),
     ("pytorch", "tools"),
     ("api",),
-    ("serve",),
+    ("serve", "batch"),
     ("cli",),
 )
 """The rooms, the lowest first: a room imports itself and lower ones, never its neighbours or higher ones."""

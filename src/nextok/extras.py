@@ -5,7 +5,15 @@ from contextlib import contextmanager
 
 from nextok.errors import NextokError
 
-EXTRAS = {"llguidance": "grammar", "torch": "torch", "gguf": "gguf", "starlette": "serve", "uvicorn": "serve"}
+EXTRAS = {
+    "llguidance": "grammar",
+    "torch": "torch",
+    "gguf": "gguf",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "fsspec": "batch",
+    "ray": "ray",
+}
 """The extra of nextok that installs each library."""
 
 

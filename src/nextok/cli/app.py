@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nextok.cli.batch import batch
 from nextok.cli.bench import bench
 from nextok.cli.chat import chat
 from nextok.cli.command import build_command
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
 def _build_application() -> typer.Typer:
     app = typer.Typer(add_completion=False, context_settings=_SETTINGS, epilog=EXIT_CODES)
     app.callback(epilog=EXIT_CODES)(_describe_program)
-    for function in (generate, chat, compare, tokenize, serve, doctor, bench):
+    for function in (generate, chat, compare, tokenize, serve, batch, doctor, bench):
         app.command(function.__name__, context_settings=_SETTINGS, epilog=EXIT_CODES)(build_command(function))
     app.add_typer(build_group(_SETTINGS), name="models")
     return app

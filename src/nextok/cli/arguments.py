@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nextok.generation.spellings import SPELLINGS
 
-COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "serve", "doctor", "bench")
+COMMANDS = ("generate", "chat", "compare", "tokenize", "models", "serve", "batch", "doctor", "bench")
 PROGRAM_OPTIONS = ("-h", "--help", "--version")
 """Options that stand for a command."""
 COMMON_OPTIONS = ("--debug", "--no-color")

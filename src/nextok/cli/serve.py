@@ -2,39 +2,29 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nextok.cli.flags import Quiet, option
 from nextok.cli.loaded import LoadFlags
+from nextok.cli.served import ServedFlags
 from nextok.cli.terminal import print_note
 from nextok.extras import needed_for
 
 if TYPE_CHECKING:
     from nextok.api.served import Served
-    from nextok.drafts.base import Draft
 
 PANEL = "Server"
 Name = Annotated[str, typer.Argument(metavar="MODEL", help="The model to serve.", envvar="NEXTOK_MODEL")]
-MOST_DRAFT = 10
-"""Number of tokens that a draft guesses at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFlags:
-    """Where the server listens, who may use it, and what it is called."""
+    """Where the server listens, and who may use it."""
 
     host: Annotated[str, option("--host", metavar="ADDRESS", text="Listen here.", panel=PANEL)] = "127.0.0.1"
     port: Annotated[int, option("--port", metavar="N", text="On this port; 0 takes a free one.", panel=PANEL)] = 8000
-    name: Annotated[
-        str | None, option("--name", metavar="NAME", text="What clients call the model.", panel=PANEL)
-    ] = None
-    draft: Annotated[
-        list[str] | None,
-        option("--draft", metavar="NAME=MODEL", text="A draft that requests may name; may be repeated.", panel=PANEL),
-    ] = None
     api_key: Annotated[
         list[str] | None,
         option(
@@ -45,9 +35,6 @@ class ServerFlags:
             envvar="NEXTOK_API_KEY",
         ),
     ] = None
-    seats: Annotated[
-        int, option("--seats", metavar="N", text="Texts that are written at once, beams counted.", panel=PANEL)
-    ] = 32
     queue: Annotated[int, option("--queue", metavar="N", text="Requests that may wait.", panel=PANEL)] = 64
     deadline: Annotated[
         float, option("--deadline", metavar="SECONDS", text="Every text ends after so long.", panel=PANEL)
@@ -61,16 +48,6 @@ class ServerFlags:
             panel=PANEL,
         ),
     ] = None
-    strict: Annotated[bool, option("--strict", text="Refuse fields that mean nothing here.", panel=PANEL)] = False
-    defaults: Annotated[
-        Literal["model", "openai"],
-        option(
-            "--defaults",
-            metavar="WHOSE",
-            text="What requests that name nothing are decoded with: the model's settings, or openai's.",
-            panel=PANEL,
-        ),
-    ] = "model"
     log: Annotated[
         Literal["text", "json"], option("--log", metavar="FORM", text="Log lines: text or json.", panel=PANEL)
     ] = "text"
@@ -82,8 +59,6 @@ class ServerFlags:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port must be from 0 to 65535, got {self.port}")
-        if not 1 <= self.seats <= 1024:
-            raise ValueError(f"--seats must be from 1 to 1,024, got {self.seats}")
         if not 0 <= self.queue <= 100_000:
             raise ValueError(f"--queue must be from 0 to 100,000, got {self.queue}")
         if not 0 < self.deadline <= 86_400:
@@ -101,30 +76,10 @@ class ServerFlags:
             return self.cache_memory << 20
         return min(1 << 30, (available_memory() or 0) // 4)
 
-    def load_drafts(self, how: LoadFlags, quiet: bool) -> "dict[str, Draft]":
-        """The drafts that `--draft NAME=MODEL` names; NAME alone stands for both."""
-        from nextok.cli.strategy import draft_named
 
-        drafts = {}
-        for each in self.draft or ():
-            name, _, model = each.partition("=")
-            if not name:
-                raise ValueError(f"--draft takes NAME=MODEL, or prompt-lookup, got {each!r}")
-            drafts[name] = draft_named(model or name, MOST_DRAFT, lambda other: how.load_draft(other, quiet=quiet))
-        return drafts
-
-    def open(self, how: LoadFlags, model: str, quiet: bool) -> "Served":
-        """The model, loaded, as requests see it."""
-        from nextok.api.served import OPENAI_DEFAULTS, Served
-
-        lm = how.load(model, quiet=quiet, cache_memory=self.find_cache_memory(), seats=self.seats)
-        defaults = OPENAI_DEFAULTS | (lm.suggested if self.defaults == "model" else {})
-        served = Served(lm, self.name or lm.name, self.load_drafts(how, quiet), defaults, self.strict)
-        served.warm_up()
-        return served
-
-
-def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Quiet = False) -> None:
+def serve(
+    how: LoadFlags, requests: ServedFlags, server: ServerFlags, model: Name = "smollm2", quiet: Quiet = False
+) -> None:
     """Serve a model over HTTP, for clients of OpenAI's API."""
     with needed_for("nextok serve"):
         from nextok.serve import run
@@ -136,28 +91,29 @@ def serve(how: LoadFlags, server: ServerFlags, model: Name = "smollm2", quiet: Q
     socket = run.open_socket(server.host, server.port)  # refused before anything is loaded
     address = f"http://{server.host}:{socket.getsockname()[1]}/v1"
     run.open_log(server.log == "json", quiet)
-    service = Service(None, Admission(server.seats, server.queue), server.deadline)
+    service = Service(None, Admission(requests.seats, server.queue), server.deadline)
+
+    def load() -> "Served":
+        return requests.open(how, model, quiet=quiet, cache_memory=server.find_cache_memory())
 
     def announce(served: "Served") -> None:
         if not quiet:
-            print_note(_describe(served, address, server))
+            print_note(_describe(served, address, requests, server))
 
     http = run.build_server(service, server.host, keys, server.log_requests)
     try:
-        asyncio.run(run.run(http, service, socket, partial(server.open, how, model, quiet), announce))
+        asyncio.run(run.run(http, service, socket, load, announce))
     finally:
         if service.opened:
             service.opened.lm.close()
 
 
-def _describe(served: "Served", address: str, server: ServerFlags) -> str:
+def _describe(served: "Served", address: str, requests: ServedFlags, server: ServerFlags) -> str:
     """The line that is said when the server is ready."""
     lm = served.lm
     drafts = f", drafts {', '.join(served.drafts)}" if served.drafts else ""
-    defaults = ", ".join(f"{name} {value:g}" for name, value in served.defaults.items())
-    whose = " (the model's)" if lm.suggested and server.defaults == "model" else ""
     return (
-        f"{served.name} at {address}, context {lm.model.context}, {server.seats} texts at once and {server.queue} "
+        f"{served.name} at {address}, context {lm.model.context}, {requests.seats} texts at once and {server.queue} "
         f"requests waiting, {lm.engine.kept.budget >> 20} MB for ended chats{drafts}; "
-        f"{defaults}{whose} where a request names none"
+        f"{requests.describe_defaults(served)} where a request names none"
     )

@@ -13,13 +13,14 @@ import nextok
 from nextok.api.answers import tell_ignored
 from nextok.api.errors import ApiError
 from nextok.api.fields import CHAT, COMPLETION, DETOKENIZE, TEMPLATE, TOKENIZE
+from nextok.api.json_body import dump_json
 from nextok.api.requests import check_model, read_task
 from nextok.api.served import Served
 from nextok.api.tokens import apply_template, count_chat, detokenize, tokenize
 from nextok.serve.describe import describe_api
 from nextok.serve.events import answer_with_events
 from nextok.serve.guard import Guard
-from nextok.serve.reading import JsonAnswer, dump_json, read_json
+from nextok.serve.reading import JsonAnswer, read_json
 from nextok.serve.record import find_record
 from nextok.serve.service import Service
 

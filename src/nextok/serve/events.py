@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from nextok.api.errors import explain
+from nextok.api.json_body import dump_json
 from nextok.serve.leaving import ClientLeftError, stay
-from nextok.serve.reading import dump_json
 from nextok.serve.record import find_record
 
 END = b"data: [DONE]\n\n"

@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextok.api.errors import ApiError, explain
+from nextok.api.json_body import dump_json
 from nextok.serve.leaving import ClientLeftError
 from nextok.serve.metrics import Metrics
-from nextok.serve.reading import dump_json
 from nextok.serve.record import KEY, Record, choose_id
 
 OPEN = ("/health", "/ready")
