@@ -86,7 +86,7 @@ def test_an_answer_depends_on_its_line_alone():
 
 
 def test_calls_have_ids_that_stay():
-    template = "{{ tools }}<tool_call>{% for m in messages %}{{ m.content }}{% endfor %}\n\n"
+    template = "{{ tools }}<tool_call>{% for m in messages %}{{ m.content }}{% endfor %}:\n\n"
     lm = tiny_lm(saying('<tool_call>{"name": "look", "arguments": {}}</tool_call>'), template=template)
     tools = [{"type": "function", "function": {"name": "look"}}]
     body = {"messages": [{"role": "user", "content": "a"}], "tools": tools, "temperature": 0, "max_tokens": 99}
