@@ -175,6 +175,7 @@ def children_of(process):
 @contextmanager
 def running(command, port, ready="/ready", log=subprocess.DEVNULL):
     """A server as a process of its own, ended at the end; RuntimeError if it does not start."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that it does not outlive this program
     process = subprocess.Popen(command, stdout=log, stderr=log)
     server = Running(process, port)
     try:
