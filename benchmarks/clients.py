@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nextok as nt
+from nextok.hub import resolve
 from nextok.text.to_folder import SETTINGS, TEMPLATE, TOKENIZER, write_tokenizer
 
 HERE = Path(__file__).parent
@@ -83,7 +84,7 @@ def install(client: Client) -> str:
 def write_tools_tokenizer(folder: Path) -> None:
     """Write the tokenizer of smollm2 as a Hugging Face folder, with a template that takes tools."""
     with nt.load("smollm2") as lm:
-        write_tokenizer(folder, Path(lm.info.path), lm.tokenizer)
+        write_tokenizer(folder, resolve("smollm2").path, lm.tokenizer)
     settings = json.loads((folder / SETTINGS).read_text())
     settings.pop("chat_template", None)
     (folder / SETTINGS).write_text(json.dumps(settings | {"tokenizer_class": "PreTrainedTokenizerFast"}))
@@ -143,8 +144,9 @@ def run_client(client: Client, address: str, key: str, tokenizer: Path) -> tuple
         python = str(client.folder / "bin" / "python") if client.package else sys.executable
         blocks = write_blocks(client.name, address, key, folder)
         checked = []
+        # -P: the programs have the names of the libraries that they import
         for place, command in enumerate([["python", str(HERE / "clients" / f"{client.name}.py")], *blocks]):
-            words = [python, *command[1:]] if command[0] == "python" else command
+            words = [python, "-P", *command[1:]] if command[0] == "python" else command
             try:
                 result = subprocess.run(
                     words, cwd=folder, env=settings, capture_output=True, text=True, timeout=MOST_SECONDS

@@ -5,8 +5,9 @@ import json
 import os
 import sys
 
-sys.path.pop(0)  # this folder has a file named litellm.py
 import litellm
+
+litellm.suppress_debug_info = True
 
 PLACE = {"model": "openai/smollm2", "api_base": os.environ["OPENAI_BASE_URL"]}
 BASE = {**PLACE, "messages": [{"role": "user", "content": "Name a colour."}], "max_tokens": 60, "seed": 1}

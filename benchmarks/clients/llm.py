@@ -1,16 +1,12 @@
-"""The llm tool: a prompt, a stream, a conversation that goes on, a schema."""
+"""The llm tool: a prompt, a stream, a conversation that goes on, a schema.
+
+Its models are those of the block in docs/serving.md, which benchmarks/clients.py has written.
+"""
 
 import json
 import os
 import subprocess
-from pathlib import Path
 
-MODELS = """- model_id: nextok
-  model_name: smollm2
-  api_base: {place}
-  supports_schema: true
-"""
-Path("extra-openai-models.yaml").write_text(MODELS.format(place=os.environ["OPENAI_BASE_URL"]))
 OPTIONS = ["-m", "nextok", "-o", "seed", "1", "-o", "max_tokens", "40"]
 
 
@@ -18,6 +14,7 @@ def llm(*words):
     return subprocess.run(["llm", *words], capture_output=True, check=True, text=True).stdout.strip()
 
 
+llm("keys", "set", "nextok", "--value", os.environ["OPENAI_API_KEY"])
 text = llm("Name a colour.", "--no-stream", *OPTIONS)
 assert text
 print("prompt")

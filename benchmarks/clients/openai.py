@@ -6,7 +6,6 @@ import math
 import sys
 from typing import Literal
 
-sys.path.pop(0)  # this folder has a file named openai.py
 import openai
 from pydantic import BaseModel
 
