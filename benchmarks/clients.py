@@ -27,7 +27,7 @@ from pathlib import Path
 
 import nextok as nt
 from nextok.hub import resolve
-from nextok.text.to_folder import SETTINGS, TEMPLATE, TOKENIZER, write_tokenizer
+from nextok.text.to_folder import SETTINGS, TEMPLATE, write_tokenizer
 
 HERE = Path(__file__).parent
 CACHE = Path.home() / ".cache" / "nextok" / "clients"

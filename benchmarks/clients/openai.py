@@ -79,12 +79,14 @@ try:
     client.chat.completions.create(**BASE | {"temperature": -1})
     sys.exit("a bad temperature was taken")
 except openai.BadRequestError as error:
-    assert error.param == "temperature", error.param
+    if error.param != "temperature":
+        sys.exit(f"the error names {error.param}")
 try:
     client.with_options(api_key="wrong").models.list()
     sys.exit("a wrong key was taken")
 except openai.AuthenticationError as error:
-    assert error.code == "invalid_api_key"
+    if error.code != "invalid_api_key":
+        sys.exit(f"the error has the code {error.code}")
 try:
     client.models.retrieve("nothing")
     sys.exit("an unknown model was found")
