@@ -150,7 +150,13 @@ def run_client(client: Client, address: str, key: str, tokenizer: Path) -> tuple
             words = [python, "-P", *command[1:]] if command[0] == "python" else command
             try:
                 result = subprocess.run(
-                    words, cwd=folder, env=settings, capture_output=True, text=True, timeout=MOST_SECONDS
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    cwd=folder,
+                    env=settings,
+                    capture_output=True,
+                    text=True,
+                    timeout=MOST_SECONDS,
                 )
             except subprocess.TimeoutExpired:
                 return checked, f"more than {MOST_SECONDS} seconds"
