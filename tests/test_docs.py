@@ -73,6 +73,17 @@ def test_the_examples_of_serving_run():
 
 
 @pytest.mark.model
+def test_the_examples_of_batches_run(plain_terminal):
+    page, names = (DOCS / "batch.md").read_text(encoding="utf-8"), {}
+    for language, code in re.findall(r"```(python|console)\n(.*?)```", page, re.DOTALL):
+        if language == "python":
+            exec(compile(code, code.partition("\n")[0], "exec"), names)
+        for steps, _ in blocks(f"```console\n{code}```") if language == "console" else ():
+            assert not failures(steps)
+    assert names["tally"].lines == 3
+
+
+@pytest.mark.model
 def test_the_examples_of_torch_run(capsys):
     ran("docs/torch.md", 3)
     assert capsys.readouterr().out.startswith(" Paris")

@@ -13,6 +13,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "fsspec": "batch",
     "ray": "ray",
+    "pyarrow": "ray",
 }
 """The extra of nextok that installs each library."""
 

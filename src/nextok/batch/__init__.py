@@ -1,1 +1,5 @@
-"""Files of requests, one JSON object a line, in OpenAI's batch form: answered by one engine, or by many machines."""
+"""Batches: requests of OpenAI's API, one a line of a file, answered into another file."""
+
+from nextok.batch.run import Tally, run_batch
+
+__all__ = ["Tally", "run_batch"]

@@ -1,202 +1,180 @@
-"""`nextok batch`: a file of requests, answered."""
+"""`nextok batch`: a file of requests to a file of answers."""
 
-import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nextok.cli.failures import FAILED
+from nextok.cli.failures import INTERRUPTED
 from nextok.cli.flags import ModelName, Quiet, option
 from nextok.cli.loaded import LoadFlags
 from nextok.cli.served import ServedFlags
 from nextok.cli.terminal import print_note
 
 if TYPE_CHECKING:
-    from nextok.batch.files import Output
-    from nextok.batch.lines import Line
-    from nextok.batch.resume import Found
-    from nextok.batch.run import Counts
+    from rich.progress import Progress as Bar
 
-    Write = Callable[[bytes], object]
-    Answer = Callable[[Iterable[Line], Write, Counts], None]
+    from nextok.batch.inputs import InFile
+    from nextok.batch.outputs import Output
+    from nextok.batch.run import Tally
 
 PANEL = "Batch"
-In = Annotated[str, typer.Argument(metavar="IN", help="Requests, one a line: a file, also .gz, or - for stdin.")]
-Out = Annotated[str, typer.Argument(metavar="OUT", help="Answers, one a line; what is there is not done again.")]
-LINES_A_SEAT = 4
-"""Number of lines that a process on another machine takes at once, for each of its seats."""
-TELL_SECONDS = 0.2
-"""Time, in seconds, between two looks at how far a batch has come."""
+In = Annotated[str, typer.Argument(metavar="IN", help="Lines of requests, as OpenAI's batches; - is standard input.")]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="Lines of answers; - is standard output.")]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchFlags:
-    """How the file is worked off."""
+    """How the lines are answered."""
 
-    as_they_come: Annotated[
-        bool, option("--as-they-come", text="Write answers when they are there, in any order.", panel=PANEL)
-    ] = False
-    overwrite: Annotated[bool, option("--overwrite", text="Begin anew, whatever OUT holds.", panel=PANEL)] = False
     seed: Annotated[
-        int, option("--seed", metavar="N", text="Of requests that name none; each has its own.", panel=PANEL)
+        int, option("--seed", metavar="N", text="Changes the texts of all requests without a seed.", panel=PANEL)
     ] = 0
-    ray: Annotated[int, option("--ray", metavar="N", text="On a Ray cluster, with N processes.", panel=PANEL)] = 0
+    as_they_come: Annotated[
+        bool, option("--as-they-come", text="Write answers as they are done, not in the order of IN.", panel=PANEL)
+    ] = False
+    overwrite: Annotated[bool, option("--overwrite", text="Begin anew, and drop what OUT holds.", panel=PANEL)] = (
+        False
+    )
+
+    ray: Annotated[
+        int | None, option("--ray", metavar="N", text="Over Ray Data: N processes with a model each.", panel=PANEL)
+    ] = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ray <= 100_000:
-            raise ValueError(f"--ray must be from 0 to 100,000 processes, got {self.ray}")
+        if self.ray is not None and not 1 <= self.ray <= 10_000:
+            raise ValueError(f"--ray must be from 1 to 10,000, got {self.ray}")
+
+    def list_options(self) -> "dict[str, Any]":
+        """What runs take under the same name."""
+        return {"seed": self.seed, "ordered": not self.as_they_come}
 
 
 def batch(
     how: LoadFlags,
-    requests: ServedFlags,
-    work: BatchFlags,
-    source: In,
-    target: Out,
+    asked: ServedFlags,
+    flags: BatchFlags,
+    requests: In,
+    answers: Out,
     model: ModelName = "smollm2",
     quiet: Quiet = False,
 ) -> None:
-    """Answer a file of requests in OpenAI's batch form, as many at once as there are seats."""
-    from nextok.batch.files import open_input, open_output, read_lines
-    from nextok.batch.lines import read_requests
-    from nextok.batch.run import Counts
+    """Answer a file of requests, many at a time; after an interruption the same command goes on."""
+    from nextok.batch.inputs import InFile
+    from nextok.batch.outputs import open_output
 
-    found = _find_answers(source, target, work)
-    if found.ids and not quiet:
-        print_note(f"{len(found.ids):,} answers are in {target}; going on")
-    counts = Counts(len(found.ids), _count_lines(source, quiet), errors=found.errors)
-    with open_input(source) as file:
-        lines = read_requests(read_lines(file), work.seed, found.ids)
-        first = list(islice(lines, 1))
-        answer = _prepare(how, requests, work, model, quiet) if first else None  # without work no model is loaded
-        with _closing(open_output(target, found.end), target) as output, _show(counts, quiet):
-            if answer:
-                answer(chain(first, lines), output.write, counts)
-    if counts.errors:
-        raise typer.Exit(FAILED)
+    source = InFile(requests)
+    if flags.ray is not None:
+        from nextok.batch.cluster import check_for_ray
 
-
-def _prepare(how: LoadFlags, requests: ServedFlags, work: BatchFlags, model: str, quiet: bool) -> "Answer":
-    """What answers lines: a model in this process, or processes on other machines."""
-    if work.ray:
-        from nextok.batch.over_ray import run_over_ray
-
-        open_served = partial(requests.open, how, model, quiet=True)
-        threads, at_once = how.threads or 1, LINES_A_SEAT * requests.seats
-        return partial(run_over_ray, open_served, processes=work.ray, lines_each=at_once, threads=threads)
-    from nextok.batch.run import Batch
-
-    served = requests.open(how, model, quiet=quiet)
-
-    def answer(lines: "Iterable[Line]", write: "Write", counts: "Counts") -> None:
-        with served.lm:
-            asyncio.run(Batch(served, write, not work.as_they_come, counts).run(lines))
-
-    return answer
-
-
-def _find_answers(source: str, target: str, work: BatchFlags) -> "Found":
-    """The answers that are there already; ValueError if they are of other lines."""
-    from nextok.batch.files import PIPE, exists, is_remote, open_input, read_lines
-    from nextok.batch.lines import read_requests
-    from nextok.batch.resume import Found, find_answers
-
-    if source != PIPE and not exists(source):
-        raise ValueError(f"there is no {source}: name a file of requests, or - for stdin")
-    if source == target and source != PIPE:
-        raise ValueError(f"IN and OUT are both {source}: name another file for the answers")
-    if work.overwrite or not exists(target):
-        return Found()
-    if is_remote(target):
-        raise ValueError(f"{target} is there, and nothing can be appended to it: name another, or give --overwrite")
-    found = find_answers(target)
-    if found.ids and source != PIPE:
-        foreign = set(found.ids)
-        with open_input(source) as file:
-            for line in read_requests(read_lines(file), work.seed):
-                foreign.discard(line.id)
-        if foreign:
-            raise ValueError(
-                f"{target} has {len(foreign):,} answers to requests that are not in {source}: "
-                "name another file, or give --overwrite"
-            )
-    return found
-
-
-@contextmanager
-def _closing(output: "Output", name: str) -> Iterator["Output"]:
-    """The output, closed at the end; after Ctrl-C with a word on how to go on."""
-    from nextok.batch.files import PIPE, is_remote
-
-    try:
-        yield output
-    except KeyboardInterrupt:
-        if name != PIPE and not is_remote(name):
-            print_note(f"what is done is in {name}; the same command goes on")
-        raise
-    finally:
-        output.close()
-
-
-@contextmanager
-def _show(counts: "Counts", quiet: bool) -> Iterator[None]:
-    """Tell how far the batch has come: on a terminal all the time, and in one line at the end."""
-    began_at = time.monotonic()
-    with _watch(lambda: _describe(counts, time.monotonic() - began_at)) if _has_terminal(quiet) else _nothing():
+        check_for_ray(source)
+    with open_output(answers, source, flags.overwrite) as output:
         try:
-            yield
-        finally:
-            if not quiet:
-                print_note(_describe(counts, time.monotonic() - began_at))
+            errors = output.done.errors + _answer(how, asked, flags, model, source, output, quiet).errors
+        except KeyboardInterrupt:
+            go_on = "the same command goes on" if output.can_go_on else "a run anew needs --overwrite"
+            print_note(f"nextok: interrupted; what was answered is in {answers}, and {go_on}")
+            raise typer.Exit(INTERRUPTED) from None
+    if errors:
+        raise typer.Exit(1)
 
 
-def _has_terminal(quiet: bool) -> bool:
-    return not quiet and sys.stderr.isatty()
+def _answer(
+    how: LoadFlags,
+    asked: ServedFlags,
+    flags: BatchFlags,
+    model: str,
+    source: "InFile",
+    output: "Output",
+    quiet: bool,
+) -> "Tally":
+    """With one model in this process, or with one in each of several."""
+    from nextok.batch.run import run_batch
+
+    if flags.ray is not None:
+        return _answer_on_ray(how, asked, flags, model, source, output, quiet)
+    served = asked.open(how, model, quiet=quiet)
+    try:
+        output.done.check_model(served.name, output.name)
+        output.begin()
+        with Watch(source, quiet) as watch:
+            return run_batch(
+                served, source, output.write, report=watch.report, done=output.done.keys, **flags.list_options()
+            )
+    finally:
+        served.lm.close()
 
 
-def _count_lines(source: str, quiet: bool) -> int | None:
-    """How many lines there are, for the time left that a terminal shows; None where it is not worth a look."""
-    from nextok.batch.files import PIPE, is_remote, open_input
+def _answer_on_ray(
+    how: LoadFlags,
+    asked: ServedFlags,
+    flags: BatchFlags,
+    model: str,
+    source: "InFile",
+    output: "Output",
+    quiet: bool,
+) -> "Tally":
+    from nextok.batch.cluster import run_on_ray
+    from nextok.cli.bar import show_progress
+    from nextok.hub import resolve
 
-    if source == PIPE or is_remote(source) or not _has_terminal(quiet):
-        return None
-    with open_input(source) as file:
-        return sum(1 for line in file if not line.isspace())
-
-
-def _describe(counts: "Counts", seconds: float) -> str:
-    errors = f", {counts.errors:,} with errors" if counts.errors else ""
-    total = "" if counts.total is None else f" of {counts.total:,}"
-    lines = counts.found + counts.answered
-    left = (counts.total or 0) - lines
-    soon = f", {left * seconds / counts.answered:,.0f} s left" if left > 0 and counts.answered else ""
-    return (
-        f"{lines:,}{total} lines{errors}, {counts.read:,} tokens read, {counts.written:,} written, "
-        f"{counts.written / max(seconds, 1e-9):,.0f} a second, {seconds:,.0f} s{soon}"
-    )
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
+    with show_progress(quiet=quiet) as report:  # fetched once, before the processes ask for it
+        name = resolve(model, report=report).name
+    output.done.check_model(asked.name or name, output.name)
+    output.begin()
+    how = replace(how, threads=how.threads or 1)
+    options: Any = flags.list_options() | {"actors": flags.ray, "threads": how.threads}
+    with Watch(None, quiet) as watch:
+        load = partial(asked.open, how, model, quiet=True)
+        return run_on_ray(load, source, output.write, report=watch.report, done=output.done.keys, **options)
 
 
-@contextmanager
-def _watch(describe: Callable[[], str]) -> Iterator[None]:
+class Watch:
+    """Shows how far the lines are: a bar where stderr is a terminal, and one line at the end; nothing if `quiet`."""
+
+    def __init__(self, source: "InFile | None", quiet: bool) -> None:
+        self._source = source
+        self._quiet = quiet
+        self._began_at = time.monotonic()
+        self._tally: Tally | None = None
+        self._bar = _start_bar(source.size if source else None) if sys.stderr.isatty() and not quiet else None
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+        if self._tally and not self._quiet:
+            print_note(self._describe(self._tally))
+
+    def report(self, tally: "Tally") -> None:
+        """Show what was done so far, and by the bytes of IN that were read how long the rest takes."""
+        self._tally = tally
+        if self._bar:
+            read = self._source.start if self._source else 0
+            self._bar.update(self._bar.task_ids[0], completed=read, description=self._describe(tally))
+
+    def _describe(self, tally: "Tally") -> str:
+        skipped = f" ({tally.skipped} before)" if tally.skipped else ""
+        errors = f"{tally.errors} of them errors" if tally.errors else "no errors"
+        speed = f", {tally.tokens / (time.monotonic() - self._began_at):.1f} tokens/s" if tally.tokens else ""
+        return f"{tally.lines} lines answered{skipped}, {errors}{speed}"
+
+
+def _start_bar(size: int | None) -> "Bar":
+    from rich import progress as rich_progress
     from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
 
-    class Now:
-        def __rich__(self) -> Text:
-            return Text(describe())
-
-    with Live(Now(), console=Console(stderr=True), transient=True, refresh_per_second=1 / TELL_SECONDS):
-        yield
+    columns = (
+        rich_progress.TextColumn("{task.description}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.TimeRemainingColumn(),
+    )
+    bar = rich_progress.Progress(*columns, console=Console(stderr=True), transient=True)
+    bar.add_task("reading the first lines", total=size)
+    bar.start()
+    return bar
