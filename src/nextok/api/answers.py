@@ -20,7 +20,9 @@ def begin_answer(prefix: str, kind: str, model: str) -> dict[str, Any]:
 
 def tell_ignored(ignored: Sequence[str]) -> dict[str, str]:
     """The header that names the fields that changed nothing; a client chose the names, so they are escaped."""
-    return {"x-nextok-ignored": ", ".join(quote(name, safe="") for name in ignored)} if ignored else {}
+    return (
+        {"x-nextok-ignored": ", ".join(quote(name, safe="", errors="replace") for name in ignored)} if ignored else {}
+    )
 
 
 def tell_finish(reason: str) -> str:

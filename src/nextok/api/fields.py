@@ -53,8 +53,8 @@ def _is_whole(value: Any, least: float | None, most: float | None) -> bool:
 
 
 def _is_number(value: Any, least: float | None, most: float | None) -> bool:
-    if type(value) not in (int, float) or not isfinite(value):
-        return False
+    if type(value) is not int and (type(value) is not float or not isfinite(value)):
+        return False  # of a whole number of hundreds of digits isfinite raises an error
     return (least is None or value >= least) and (most is None or value <= most)
 
 
@@ -107,7 +107,7 @@ FIELDS = (
     Field("model", "text", "The name of the model; the server has one, and its drafts are no models.", most=512),
     Field("messages", "list", "The conversation.", TURN, 1, 10_000),
     Field("prompt", "any", "A text, token ids, or a list of these.", (COMPLETION,)),
-    Field("prompt", "text", "A text.", (TOKENIZE,), aliases=("content",)),
+    Field("prompt", "text", "A text.", (TOKENIZE,), most=1 << 20, aliases=("content",)),
     Field("tokens", "ids", "Token ids.", (DETOKENIZE,), 0, 1 << 20),
     Field("max_tokens", "whole", "Write at most so many.", BOTH, 0, aliases=("max_completion_tokens", "n_predict")),
     Field("min_tokens", "whole", "Nothing ends the text before so many tokens.", BOTH, 0),

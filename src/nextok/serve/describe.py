@@ -33,6 +33,8 @@ STATUSES = {
     "405": "another method",
     "408": "the body came too slowly",
     "413": "the body is too large",
+    "415": "the body is compressed",
+    "431": "path and headers are too large",
     "503": "no place now; see Retry-After",
 }
 
