@@ -44,13 +44,16 @@ GROWTH, SPARE_MB = 1.1, 16
 
 @contextmanager
 def tiny_server(seats=SEATS, queue=QUEUE, context=4096):
-    """A server of the tiny model, which has answered a few requests of each kind."""
+    """A quiet server of the tiny model, which has answered a few requests of each kind."""
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        model = write_tiny_model(folder, context)
-        with running(nextok_command(model, port, seats=seats, queue=queue, cache_memory=16), port) as server:
-            asyncio.run(warm_up(port))
-            yield server
+        command = nextok_command(write_tiny_model(folder, context), port, seats=seats, queue=queue, cache_memory=16)
+        with open(f"{folder}/log", "w+") as log:
+            with running(command, port, log=log) as server:
+                asyncio.run(warm_up(port))
+                yield server
+            log.seek(0)
+            server.complaints += log.read().splitlines()
 
 
 async def warm_up(port):
@@ -79,7 +82,13 @@ async def wait_until_free(port, most=0, seconds=60.0):
     return time.perf_counter() - began
 
 
-def tell(name, passed, text):
+def tell(name, passed, text, complaints=()):
+    """The line of a trial, which has failed if the server logged an error."""
+    if complaints:
+        passed, text = (
+            False,
+            f"{text}; the server logged {len(complaints)} lines: {complaints[0][:100]} ... {complaints[-1][:200]}",
+        )
     print(f"{name:8} {'pass' if passed else 'FAIL'}  {text}", flush=True)
     return passed
 
@@ -138,21 +147,28 @@ async def stream_and_ask(port, clients, seconds, context):
 
 
 def try_streams(options):
-    clients, context = options.clients, 1 << 16
+    """Twice, each for half of the time: allocators keep what they once had, and what leaks grows again."""
+    clients, context, half = options.clients, 1 << 16, options.seconds / 2
+    health, counts = [], []
     with tiny_server(seats=clients, context=context) as server:
-        before, files = server.memory(), server.descriptors()
-        health, counts, freed = asyncio.run(stream_and_ask(server.port, clients, options.seconds, context))
-        after, files_after = server.memory(), server.descriptors()
+        memory, files = [server.memory()], [server.descriptors()]
+        for _ in range(2):
+            more, ended, freed = asyncio.run(stream_and_ask(server.port, clients, half, context))
+            health, counts = health + more, counts + ended
+            memory.append(server.memory())
+            files.append(server.descriptors())
     lost = [each for each in counts if isinstance(each, Exception)]
     events = [each for each in counts if not isinstance(each, Exception)]
     middle, most, worst = find_part(health, 0.5), find_part(health, 0.99), max(health)
     passed = not lost and min(events) > 1 and most < MOST_HEALTH_MS and freed < 5
-    passed = passed and is_back(before, after) and files_after <= files
+    passed = passed and is_back(memory[1], memory[2]) and files[2] <= files[0]
     rate = sum(events) / options.seconds
-    text = f"{len(events)} streams for {options.seconds} s, {rate:,.0f} events/s, {len(lost)} lost"
-    text += f"; /health p50 {middle:.1f}, p99 {most:.1f}, max {worst:.1f} ms of {len(health)}"
-    text += f"; memory {before:.0f} -> {after:.0f} MB, open files {files} -> {files_after}; free after {freed:.2f} s"
-    return tell("streams", passed, text)
+    text = f"{clients} streams for two times {half:g} s, {rate:,.0f} events/s, {len(lost)} lost; "
+    text += f"/health p50 {middle:.1f}, p99 {most:.1f}, max {worst:.1f} ms of {len(health)}; "
+    text += (
+        f"memory {memory[0]:.0f}, {memory[1]:.0f}, {memory[2]:.0f} MB, open files {files}; free after {freed:.2f} s"
+    )
+    return tell("streams", passed, text, server.complaints)
 
 
 # requests of all kinds
@@ -235,7 +251,7 @@ def try_soak(options):
     text += (
         f"after {first:,}, {late:.0f} after all, {end:.0f} at the end; open files {files}, {files_early}, {files_end}"
     )
-    return tell("soak", passed, text)
+    return tell("soak", passed, text, server.complaints)
 
 
 # all at once
@@ -261,7 +277,7 @@ def try_flood(options):
     text += f"{len(lost)} lost{f' ({lost[0]!r})' if lost else ''}, others {others}"
     if refused:
         text += f"; refusals p99 {1000 * find_part([each.whole for each in refused], 0.99):.0f} ms"
-    return tell("flood", passed, f"{text}; a request afterwards: {after.status}")
+    return tell("flood", passed, f"{text}; a request afterwards: {after.status}", server.complaints)
 
 
 # clients that leave
@@ -311,9 +327,8 @@ def try_cuts(options):
         files_end = server.descriptors()
     passed = all(same) and freed < MOST_FREE_SECONDS and at_end < MOST_FREE_SECONDS and files_end <= files
     text = f"{options.clients} clients left; all but the {stay} others free after {freed:.2f} s; "
-    return tell(
-        "cuts", passed, text + f"{sum(same)} of {len(same)} others unchanged; open files {files} -> {files_end}"
-    )
+    text += f"{sum(same)} of {len(same)} others unchanged; open files {files} -> {files_end}"
+    return tell("cuts", passed, text, server.complaints)
 
 
 # the end
@@ -367,12 +382,13 @@ def ended_properly(answer):
 
 
 def try_ends(options):
-    times, bad, statuses = [], [], set()
+    times, bad, statuses, complaints = [], [], set(), []
     for number in range(options.times):
         tokens = 50_000 if number == options.times - 1 else 300  # the last ones do not end within the drain time
         with tiny_server(context=1 << 16) as server:
             answers, wrong, seconds, left = asyncio.run(end_under_load(server, tokens))
             status = server.process.wait()
+        complaints += server.complaints
         statuses.add(status)
         times.append(seconds)
         lost = sum(not ended_properly(each) for each in answers)
@@ -382,7 +398,7 @@ def try_ends(options):
             )
     text = f"{options.times} times SIGTERM with 24 in flight: exit status {sorted(statuses)}, seconds to the end "
     text += f"{min(times):.1f} to {max(times):.1f}, {len(bad)} bad{': ' + bad[0] if bad else ''}"
-    return tell("ends", not bad, text)
+    return tell("ends", not bad, text, complaints)
 
 
 TRIALS = {"streams": try_streams, "soak": try_soak, "flood": try_flood, "cuts": try_cuts, "ends": try_ends}

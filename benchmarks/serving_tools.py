@@ -133,6 +133,7 @@ class Running:
 
     process: subprocess.Popen
     port: int
+    complaints: list[str] = field(default_factory=list)  # lines of its log, once it has ended
 
     def stop(self, seconds=60):
         """End it by SIGTERM; its exit status, or None if it had to be killed."""

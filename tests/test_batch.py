@@ -86,7 +86,7 @@ def test_an_answer_depends_on_its_line_alone():
 
 
 def test_calls_have_ids_that_stay():
-    template = "{{ tools }}<tool_call>{% for m in messages %}{{ m.content }}{% endfor %}\n\n"
+    template = "{{ tools }}<tool_call>{% for m in messages %}{{ m.content }}{% endfor %}:\n\n"
     lm = tiny_lm(saying('<tool_call>{"name": "look", "arguments": {}}</tool_call>'), template=template)
     tools = [{"type": "function", "function": {"name": "look"}}]
     body = {"messages": [{"role": "user", "content": "a"}], "tools": tools, "temperature": 0, "max_tokens": 99}
@@ -283,11 +283,18 @@ def test_a_batch_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(files, 
     assert (gzip.decompress(data) if target.endswith(".gz") else data) == whole
 
 
-def test_what_was_written_is_in_the_file_at_once(tmp_path):
-    output = open_output(str(tmp_path / "a"))
+def test_what_was_written_is_in_the_file_at_once_and_nobody_else_writes_there(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old\nlonger")
+    output = open_output(str(path), 4)
     output.write(b"x\n")
-    assert (tmp_path / "a").read_bytes() == b"x\n"
+    assert path.read_bytes() == b"old\nx\n"
+    with pytest.raises(ValueError, match="another process writes"):
+        open_output(str(path))
     output.close()
+    open_output(str(path)).close()
+    assert path.read_bytes() == b""
+    open_output("/dev/null").close()
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(files):

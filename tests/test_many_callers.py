@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from functools import cache
 from pathlib import Path
 
@@ -323,6 +324,22 @@ def test_dropped_streams_leave_nothing_running():
     gc.collect()
     lm.generate("x", max_tokens=1)
     assert lm.runner.jobs() == []
+
+
+def test_what_asyncio_has_cancelled_is_freed_although_no_further_pass_is_made():
+    async def read_and_leave():
+        streams = [lm.astream(f"abc{place}", max_tokens=900, ignore_eos=True) for place in range(8)]
+        for stream in streams:
+            await anext(stream)
+        trees = [weakref.ref(job.tree) for job in lm.runner.jobs()]
+        for stream in streams:
+            stream.close()
+        return trees
+
+    with tiny_lm(context=1000) as lm:
+        trees = asyncio.run(read_and_leave())
+        assert len(trees) == 8
+        wait_until(lambda: not gc.collect() and not any(tree() for tree in trees))
 
 
 def test_an_error_that_is_kept_keeps_no_stream_of_another_caller_alive():

@@ -103,6 +103,27 @@ def test_who_leaves_the_queue_lets_the_next_one_in():
     asyncio.run(play())
 
 
+def test_who_leaves_the_queue_when_a_seat_becomes_free_disturbs_nobody():
+    async def run():
+        admission = Admission(1, 5)
+
+        async def come():
+            async with admission.enter(1):
+                return "was in"
+
+        async with admission.enter(1):
+            leaving, staying = asyncio.create_task(come()), asyncio.create_task(come())
+            while admission.waiting < 2:
+                await asyncio.sleep(0)
+            leaving.cancel()  # which it learns after the seat has become free
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert await staying == "was in"
+        assert (admission.rows, admission.running, admission.waiting) == (0, 0, 0)
+
+    asyncio.run(run())
+
+
 def test_beams_and_samples_count_as_the_texts_that_they_write():
     service = serve(tiny_lm(), seats=4, queue=0)
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -109,6 +110,24 @@ def test_ctrl_c_twice_does_not_wait_for_streams(model):
             with suppress(http.client.IncompleteRead, ConnectionError):
                 assert b"[DONE]" not in stream.read()
         assert process.wait(SECONDS) in (0, 130)
+
+
+def test_clients_that_leave_in_the_middle_fill_no_log(model):
+    body = json.dumps({"prompt": "abc", "max_tokens": 5000, "ignore_eos": True, "stream": True}).encode()
+    with started(model) as (process, port):
+        for _ in range(3):
+            streams = [socket.create_connection(("127.0.0.1", port), timeout=SECONDS) for _ in range(24)]
+            for each in streams:
+                each.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            for each in streams:
+                assert each.recv(1 << 12)
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # leaves by a reset
+                each.close()
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        lines = process.stderr.read().splitlines()
+    assert len(lines) == 3 * 24
+    assert all(" 499 " in line or " 200 " in line for line in lines), lines
 
 
 def wait_until_refused(port):

@@ -5,14 +5,18 @@ import json
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import nextok as nt
-from nextok.chat.answer import AnswerReader
-from nextok.chat.answer_events import CallArguments, CallBegun, Content, Reasoning
-from nextok.chat.families import Family, Thinking, find_control, find_family, find_thinking
+from calls import count_calls
+from nextok.chat.answer import STEP, AnswerReader
+from nextok.chat.events import CallArguments, CallBegun, Content, Reasoning
+from nextok.chat.families import THINKING, Family, Thinking, find_control, find_family, find_thinking
 from nextok.chat.forced import force_calls
+from nextok.chat.marks import Marks
+from nextok.chat.scan import JsonScanner
+from nextok.chat.turn import ChatTurn, begin_turn
 from tiny import EOS, USER, VOCAB, tiny_lm, tiny_tokenizer
 
 
@@ -29,25 +33,24 @@ TOOLS = [WEATHER, LIGHT]
 TEMPLATES = {
     "hermes": "{{ tools }}<tool_call></tool_call>",
     "qwen3-coder": "{{ tools }}<tool_call><function=f></function></tool_call>",
+    "glm": "{{ tools }}<tool_call><arg_key></arg_key><arg_value></arg_value></tool_call>",
     "mistral": "{{ tools }}[TOOL_CALLS]",
     "mistral new": "{{ tools }}[TOOL_CALLS][ARGS]",
     "llama3": "{{ tools }}<|python_tag|>",
-    "glm": "{{ tools }}<tool_call>name<arg_key>",
 }
 FAMILIES = {name: find_family(template, tiny_tokenizer()) for name, template in TEMPLATES.items()}
-FORCED = {name: family for name, family in FAMILIES.items() if family.form != "pairs"}
 CONTROL = Family(
     "hermes", "json", "<tool_call>", "</tool_call>", control=(("<tool_call>", 300), ("</tool_call>", 301))
 )
 ROME = '{"name": "weather", "arguments": {"city": "Rome"}}'
 HALL = '{"name": "light", "arguments": {"on": true, "room": "hall"}}'
+CALL = '{"name": "weather", "arguments": '
 LLAMA = '{"name": "weather", "parameters": {"city": "Rome"}}'
 XML = "<function=weather>\n<parameter=city>\nRome\n</parameter>\n<parameter=days>\n3\n</parameter>\n</function>"
-PAIRS = (
+GLM = (
     "weather\n<arg_key>city</arg_key>\n<arg_value>Rome</arg_value>\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>"
 )
 IN_ROME, IN_HALL = ("weather", {"city": "Rome"}), ("light", {"on": True, "room": "hall"})
-BROKEN = ("weather", '{"city": NaN}')
 IN_ROME_3 = ("weather", {"city": "Rome", "days": 3})
 
 # family, answer, content, calls
@@ -62,13 +65,26 @@ TRANSCRIPTS = [
     ("hermes", '<tool_call>\n{"name": "weather", "argu', '<tool_call>\n{"name": "weather", "argu', []),
     ("hermes", '<tool_call>{"name": "x", "arguments": {}}</tool_call>', ..., []),
     ("hermes", '<tool_call>{"name": "weather", "arguments": [1]}</tool_call>', ..., []),
-    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": NaN}}</tool_call>', None, [BROKEN]),
-    ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": NaN}', None, [BROKEN]),
-    ("hermes", '<tool_call>{"arguments": {"city": NaN}, "name": "weather"}</tool_call>', ..., []),
-    ("hermes", '<tool_call>{"arguments": {"city": "Rome"}, "name": "weather"}</tool_call>', None, [IN_ROME]),
-    ("hermes", '<tool_call>{"name": "weather", "id": 1, "arguments": {"city": "Rome"}}', None, [IN_ROME]),
-    ("hermes", '<tool_call>{"name": "wea\\u0074her", "arguments": {"city": "Rome"}}', None, [IN_ROME]),
+    # From the bracket of the arguments on it is a call, with the arguments as far as they are JSON.
+    (
+        "hermes",
+        '<tool_call>{"name": "weather", "arguments": {"city": NaN}}</tool_call>',
+        "NaN}}</tool_call>",
+        [("weather", '{"city": ')],
+    ),
     ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "Ro', None, [("weather", '{"city": "Ro')]),
+    (
+        "hermes",
+        f'<tool_call>{{"name": "weather", "arguments": {{"days": 1</tool_call> <tool_call>{HALL}',
+        None,
+        [("weather", '{"days": 1'), IN_HALL],
+    ),
+    ("hermes", f"<tool_call>{ROME[:-1]}, x</tool_call>", "x</tool_call>", [IN_ROME]),
+    ("hermes", f'<tool_call>{ROME[:-1]}, "id": 3}}</tool_call>', None, [IN_ROME]),
+    ("hermes", '<tool_call>{"arguments": {"days": 2}, "name": "weather"}', None, [("weather", {"days": 2})]),
+    ("hermes", '<tool_call>{"arguments": {"days": 2}, "name": "weather"', ..., []),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": "{\\"days\\": 2"}', ..., []),
+    ("hermes", '<tool_call>{"name": "weather", "arguments": {"a\nb": 1}}', 'b": 1}}', [("weather", '{"a')]),
     (
         "hermes",
         ROME.replace("Rome", "x").join(["<tool_call>", ",</tool_call>"]),
@@ -100,11 +116,26 @@ TRANSCRIPTS = [
         None,
         [("light", {"on": True, "room": "\n<b> 1\n"})],
     ),
+    ("glm", f"So:\n<tool_call>{GLM}\n</tool_call>\n<tool_call>{GLM}</tool_call>", "So:", [IN_ROME_3, IN_ROME_3]),
+    ("glm", f"<tool_call>\n{GLM.replace(chr(10), '')}", None, [IN_ROME_3]),
+    ("glm", "<tool_call>light</tool_call> Done.", "Done.", [("light", {})]),
+    ("glm", "<tool_call>lightning</tool_call>", ..., []),
+    ("glm", "<tool_call> is a mark", ..., []),
+    ("glm", f"<tool_call>{GLM[:-1]}</tool_call>", ..., []),
+    ("glm", f"<tool_call>{GLM} so</tool_call>", ..., []),
+    (
+        "glm",
+        "<tool_call>weather<arg_key>city</arg_key><arg_value> 3\n</arg_value><arg_key>x</arg_key>"
+        '<arg_value>{"a": [1]}</arg_value></tool_call>',
+        None,
+        [("weather", {"city": " 3\n", "x": {"a": [1]}})],
+    ),
     ("mistral", f"[TOOL_CALLS] [{ROME}, {HALL}]", None, [IN_ROME, IN_HALL]),
-    ("mistral", f"[TOOL_CALLS][{ROME}, {{}}]", None, [IN_ROME]),
-    ("mistral", f"[TOOL_CALLS][{ROME} {ROME}]", None, [IN_ROME, IN_ROME]),
-    ("mistral", f"[TOOL_CALLS][{ROME},]", None, [IN_ROME]),
-    ("mistral", f'[TOOL_CALLS][{ROME}, {{"arguments": {{}}, "name": "light"}}]', None, [IN_ROME, ("light", {})]),
+    ("mistral", f"[TOOL_CALLS][{{}}, {ROME}]", ..., []),
+    ("mistral", f"[TOOL_CALLS][{ROME}, {{}}]", "{}]", [IN_ROME]),
+    ("mistral", f"[TOOL_CALLS][{ROME} {ROME}]", f"{ROME}]", [IN_ROME]),
+    ("mistral", f"[TOOL_CALLS][{ROME},]", "]", [IN_ROME]),
+    ("mistral", f"[TOOL_CALLS][{ROME}, {HALL[:-4]}", None, [IN_ROME, ("light", '{"on": true, "room": "hal')]),
     ("mistral", "[TOOL_CALLS] []", ..., []),
     ("mistral", "[TOOL_CALLS] are made so.", ..., []),
     ("mistral new", '[TOOL_CALLS]weather[ARGS]{"city": "Rome"}', None, [IN_ROME]),
@@ -116,11 +147,10 @@ TRANSCRIPTS = [
         [IN_ROME, IN_HALL],
     ),
     ("mistral new", f"[TOOL_CALLS] [{ROME}]", None, [IN_ROME]),
+    ("mistral new", '[TOOL_CALLS]light[ARGS]{"on": t', None, [("light", '{"on": t')]),
+    ("mistral new", '[TOOL_CALLS]dark[ARGS]{"a": "[TOOL_CALLS]light[ARGS]{}"}', ..., []),
+    ("mistral new", "[TOOL_CALLS]light[ARGS][1]", ..., []),
     ("mistral new", "[TOOL_CALLS]" + "x" * 500 + "[ARGS]{}", ..., []),
-    ("glm", f"Ah.<tool_call>{PAIRS}</tool_call>\n<tool_call>light</tool_call>", "Ah.", [IN_ROME_3, ("light", {})]),
-    ("glm", f"<tool_call>{PAIRS[:-1]}</tool_call>", ..., []),
-    ("glm", "<tool_call>nothing</tool_call>", ..., []),
-    ("glm", "<tool_call><arg_key>a</arg_key><arg_value>1</arg_value></tool_call>", ..., []),
     ("llama3", LLAMA, None, [IN_ROME]),
     ("llama3", f"\n{LLAMA}; {LLAMA}", None, [IN_ROME, IN_ROME]),
     ("llama3", f"<|python_tag|>{LLAMA}", None, [IN_ROME]),
@@ -157,17 +187,14 @@ def read(family, pieces, thinking=None, tools=TOOLS, opened=""):
 
 
 def calls_of(message):
-    """The names and arguments of the calls; of broken ones the text."""
-    return [
-        (each["function"]["name"], value_of(each["function"]["arguments"])) for each in message.get("tool_calls", [])
-    ]
-
-
-def value_of(text):
-    try:
-        return json.loads(text, parse_constant=int)  # NaN is no whole number: ValueError
-    except ValueError:
-        return text
+    """The names and arguments of calls; arguments that do not end are a text."""
+    calls = []
+    for function in (each["function"] for each in message.get("tool_calls", [])):
+        try:
+            calls.append((function["name"], json.loads(function["arguments"])))
+        except json.JSONDecodeError:
+            calls.append((function["name"], function["arguments"]))
+    return calls
 
 
 @pytest.mark.parametrize(("name", "answer", "content", "calls"), TRANSCRIPTS)
@@ -191,18 +218,29 @@ def test_three_cuts_anywhere_change_nothing(data):
 PARTS = st.sampled_from(
     [
         *("<tool_call>", "</tool_call>", "<function=", "<parameter=", "</function>", "</parameter>", "[TOOL_CALLS]"),
-        *("[ARGS]", "<|python_tag|>", "<think>", "</think>", ROME, LLAMA, XML, "weather", "x", "é"),
-        *'{}[]"\\ \n;',
+        *("[ARGS]", "<|python_tag|>", "<think>", "</think>", ROME, LLAMA, XML, GLM, "weather", "x", "é"),
+        *(
+            '{"name": "weather", "arguments": {',
+            '"parameters": {"a": ',
+            '{"name":"light"',
+            "weather[ARGS]{",
+            "\\u00e",
+        ),
+        *("null", "tru", "-0.5e", "12", "\x00", '": ', '{"days": 1}'),
+        *'{}[]"\\ \n;,:',
     ]
 )
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-@given(st.lists(PARTS, max_size=12), st.booleans())
-def test_any_text_is_read_without_an_error_and_nothing_is_lost(name, parts, thinks):
+@given(st.lists(PARTS, max_size=12), st.booleans(), st.lists(st.integers(0, 200), max_size=4))
+def test_any_text_is_read_without_an_error_and_nothing_is_lost(name, parts, thinks, cuts):
     answer, thinking = "".join(parts), Thinking() if thinks else None
     message = read(FAMILIES[name], [(answer,)], thinking)
     assert read(FAMILIES[name], [(each,) for each in answer], thinking) == message
+    places = [0, *sorted(cuts), len(answer)]
+    pieces = [(answer[start:stop],) for start, stop in itertools.pairwise(places)]
+    assert read(FAMILIES[name], pieces, thinking) == message
     if "tool_calls" not in message and "reasoning_content" not in message and not thinks:
         assert message["content"] == answer
     for function, arguments in calls_of(message):
@@ -210,24 +248,19 @@ def test_any_text_is_read_without_an_error_and_nothing_is_lost(name, parts, thin
         assert isinstance(arguments, dict) or arguments.startswith("{")
 
 
-@pytest.mark.parametrize("name", ["hermes", "mistral", "mistral new", "llama3"])
-def test_arguments_are_told_while_they_are_written(name):
-    long = json.dumps({"city": "R" * 50, "days": 3})
-    key = FAMILIES[name].arguments
-    call = f"weather[ARGS]{long}" if name == "mistral new" else f'{{"name": "weather", "{key}": {long}}}'
-    answer = FAMILIES[name].opening + (f"[{call}]" if name == "mistral" else call)
-    reader = AnswerReader(FAMILIES[name], None, TOOLS, "", counter())
-    seen = [reader.feed(letter) for letter in answer]
-    begun = next(place for place, events in enumerate(seen) if any(isinstance(each, CallBegun) for each in events))
-    assert begun <= answer.index(long)
-    told = ["".join(each.text for each in events if isinstance(each, CallArguments)) for events in seen]
-    assert told[answer.index(long) :][: len(long)] == list(long)
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize(
     "unit",
-    ["<tool_call>", "{", '<tool_call>{"\\"', "[TOOL_CALLS]", "<tool_call><function=f><parameter=k>", " ", "[ARGS]"],
+    [
+        "<tool_call>",
+        "{",
+        '<tool_call>{"\\"',
+        '<tool_call>{"name":"',
+        "[TOOL_CALLS]",
+        "<tool_call><function=f><parameter=k>",
+        " ",
+        "[ARGS]",
+    ],
 )
 def test_a_long_answer_of_marks_is_read_in_one_piece_and_in_small_ones(name, unit):
     """A reader that looks at the rest of the text at each mark would take hours for this."""
@@ -238,16 +271,22 @@ def test_a_long_answer_of_marks_is_read_in_one_piece_and_in_small_ones(name, uni
     assert read(FAMILIES[name], pieces)["content"] == "".join(text for (text,) in pieces)
 
 
-def test_a_deep_call_ends_where_it_is_too_deep():
-    for deep in ("[" * 100_000 + "]" * 100_000, '{"a":' * 70 + "1" + "}" * 70):
-        answer = f'<tool_call>{{"arguments": {deep}, "name": "weather"}}</tool_call>'
-        assert read(FAMILIES["hermes"], [(answer,)])["content"] == answer
-    deep = '{"a":' * 200_000 + "1" + "}" * 200_000
-    message = read(FAMILIES["hermes"], [(f'<tool_call>{{"name": "weather", "arguments": {deep}}}</tool_call>',)])
-    assert len(message["tool_calls"][0]["function"]["arguments"]) < 400
-    fits = '{"a":' * 63 + "1" + "}" * 63
-    message = read(FAMILIES["hermes"], [(f'<tool_call>{{"name": "weather", "arguments": {fits}}}</tool_call>',)])
-    assert message["tool_calls"][0]["function"]["arguments"] == fits
+def test_what_is_deeper_than_64_in_the_arguments_of_a_call_is_content():
+    for depth, is_whole in ((64, True), (65, False), (200_000, False)):
+        deep = '{"a":' * depth + "1" + "}" * depth
+        [(_, arguments)] = calls_of(message := read(FAMILIES["hermes"], [(f"<tool_call>{CALL}{deep}}}",)]))
+        assert isinstance(arguments, dict) == is_whole
+        assert message["content"] == (None if is_whole else ('{"a":' * (depth - 64) + "1" + "}" * (depth + 1)))
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000 + "]" * 100_000, '{"a":' * 65 + "1" + "}" * 65])
+def test_a_call_that_is_told_once_it_is_whole_is_content_where_it_is_too_deep(deep):
+    answer = f'<tool_call>{{"arguments": {deep}, "name": "weather"}}'
+    assert read(FAMILIES["hermes"], [(answer,)])["content"] == answer
+    in_text = f'<tool_call>{{"arguments": {json.dumps(deep)}, "name": "weather"}}'
+    assert read(FAMILIES["hermes"], [(in_text,)])["content"] == in_text
+    xml = f"<tool_call><function=weather><parameter=days>{deep}</parameter></function></tool_call>"
+    assert calls_of(read(FAMILIES["qwen3-coder"], [(xml,)])) == [("weather", {"days": deep})]
 
 
 def test_a_mark_that_is_a_control_token_counts_by_its_id_alone():
@@ -292,11 +331,18 @@ THOUGHTS = [
 ]
 
 
+@pytest.mark.parametrize("marks", THINKING)
 @pytest.mark.parametrize(("answer", "begun", "reasoning", "content"), THOUGHTS)
-def test_reasoning_is_told_apart_from_the_answer(answer, begun, reasoning, content):
+def test_reasoning_is_told_apart_from_the_answer(answer, begun, reasoning, content, marks):
+    def spell(text):
+        for own, mark in zip(("<think>", "</think>", "<think"), (*marks, marks[0][:-1]), strict=True):
+            text = text and text.replace(own, mark)
+        return text
+
+    answer = spell(answer)
     for pieces in ([(answer,)], [(each,) for each in answer]):
-        message = read(FAMILIES["hermes"], pieces, Thinking(begun))
-        assert (message.get("reasoning_content"), message["content"]) == (reasoning, content)
+        message = read(FAMILIES["hermes"], pieces, Thinking(begun, *marks))
+        assert (message.get("reasoning_content"), message["content"]) == (spell(reasoning), spell(content))
 
 
 def test_a_call_after_reasoning_is_read_and_one_inside_it_is_not():
@@ -314,12 +360,29 @@ def test_reasoning_marks_that_are_control_tokens_count_by_their_ids():
 
 
 def test_thinking_is_found_in_the_template_and_at_the_end_of_the_prompt():
-    template, tokenizer = "<think></think>", tiny_tokenizer()
+    tokenizer = tiny_tokenizer()
     assert find_thinking("{{ messages }}", tokenizer) is None
-    assert find_thinking(template, tokenizer) == Thinking()
-    assert find_thinking(template, tokenizer, "assistant\n<think>\n") == Thinking(begun=True)
-    assert find_thinking(template, tokenizer, "assistant\n<think>\n\n</think>\n\n") is None
-    assert find_thinking("[THINK][/THINK]", tokenizer, "[/INST][THINK]") == Thinking(True, "[THINK]", "[/THINK]")
+    for opening, closing in THINKING:
+        template, end = f"{opening}{closing}", f"assistant\n{opening}\n"
+        assert find_thinking(template, tokenizer) == Thinking(False, opening, closing)
+        assert find_thinking(template, tokenizer, end) == Thinking(True, opening, closing)
+        assert find_thinking(template, tokenizer, f"{end}\n{closing}\n\n") is None
+
+
+@pytest.mark.parametrize(("opening", "closing"), THINKING)
+def test_reasoning_that_the_template_begins_ends_before_a_forced_call(opening, closing):
+    template = f"{{{{ tools | length }}}}{{{{ '{closing}<tool_call>' if False }}}}{opening}"
+    tokenizer = tiny_tokenizer(template)
+    marks, said = Marks(tokenizer), [{"role": "user", "content": "x"}]
+    turn = begin_turn(marks, said, tools=TOOLS, tool_choice="required")
+    assert tokenizer.decode(turn.ids) == f"2{opening}\n{closing}\n\n<tool_call>\n"
+    assert turn.read(ROME, list(ROME.encode()))["content"] is None
+    free = begin_turn(marks, said, tools=TOOLS)
+    assert free.read(f"Hm{closing}Yes", list(f"Hm{closing}Yes".encode())) == {
+        "role": "assistant",
+        "content": "Yes",
+        "reasoning_content": "Hm",
+    }
 
 
 def test_a_template_tells_its_family():
@@ -412,7 +475,7 @@ def check_forced(family, output, opening, names=("set", "stop")):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", [*FORCED, "control"])
+@pytest.mark.parametrize("name", [*FAMILIES, "control"])
 def test_a_forced_call_always_parses_and_fits_its_schema(name, way):
     family = CONTROL if name == "control" else FAMILIES[name]
     lm = tiny_lm(context=4096)
@@ -446,6 +509,15 @@ def test_a_forced_call_may_hold_any_text_that_the_form_can():
     assert calls_of(message) == [("weather", {"city": "<b>\n</b\n</parameter"})]
 
 
+def test_a_forced_call_of_glm_may_hold_what_ends_a_value_of_another_form():
+    forced = force_calls(FAMILIES["glm"], [WEATHER])
+    text = "weather\n<arg_key>city</arg_key>\n<arg_value></parameter>\n</arg_value\n</arg_value>\n</tool_call>"
+    output = follow(text).generate("x", grammar=forced.grammar, max_tokens=300)
+    assert output.text == text
+    message = read(FAMILIES["glm"], [(text,)], opened=forced.opening)
+    assert calls_of(message) == [("weather", {"city": "</parameter>\n</arg_value\n"})]
+
+
 def test_arrays_and_objects_can_be_forced_where_they_hold_no_free_text():
     xml, choice = FAMILIES["qwen3-coder"], {"enum": ["a", "b"]}
     closed = {"type": "object", "properties": {"k": choice}, "required": ["k"], "additionalProperties": False}
@@ -470,16 +542,11 @@ def test_several_calls_can_be_forced_or_one_alone():
         assert follow(both).generate("x", grammar=forced.grammar, max_tokens=300).text == text
 
 
-def test_a_forced_call_that_is_cut_off_is_content_before_its_arguments_and_a_call_after():
+def test_a_forced_call_that_is_cut_off_is_content():
     forced = force_calls(FAMILIES["hermes"], [WEATHER])
-    for most in (5, 40):
-        output = tiny_lm().generate("x", nt.Sample(), grammar=forced.grammar, max_tokens=most)
-        message = read(FAMILIES["hermes"], [(output.text,)], opened=forced.opening)
-        if most == 5:
-            assert message == {"role": "assistant", "content": f"<tool_call>\n{output.text}"}
-        else:
-            [(name, arguments)] = calls_of(message)
-            assert (name, arguments) == ("weather", output.text.partition('"arguments": ')[2])
+    output = tiny_lm().generate("x", nt.Sample(), grammar=forced.grammar, max_tokens=5)
+    message = read(FAMILIES["hermes"], [(output.text,)], opened=forced.opening)
+    assert message == {"role": "assistant", "content": f"<tool_call>\n{output.text}"}
 
 
 def test_what_cannot_be_guaranteed_is_refused_before_anything_runs():
@@ -492,9 +559,7 @@ def test_what_cannot_be_guaranteed_is_refused_before_anything_runs():
     for name in ("a<", "", "a\nb", "x" * 300):
         with pytest.raises(ValueError, match="name must have"):
             force_calls(xml, [tool("f", {name: {"type": "integer"}})])
-    with pytest.raises(ValueError, match="cannot be forced"):
-        force_calls(FAMILIES["glm"], TOOLS)
-    for family in FORCED.values():
+    for family in FAMILIES.values():
         with pytest.raises(ValueError, match='type "object"'):
             force_calls(family, [{"function": {"name": "f", "parameters": {"type": "array"}}}])
         for wrong in ({"properties": 1}, {"properties": {"a": {"type": "nothing"}}}, {"required": [{}]}):
@@ -512,3 +577,116 @@ def test_a_stream_is_read_by_its_pieces(stop):
     message = read(family, [(piece.text, piece.tokens) for piece in stream])
     assert message["content"] == "An <user>: weather"
     assert calls_of(message) == [IN_ROME, IN_HALL]
+
+
+MARKED = Family("tiny", "json", "<user>", control=(("<user>", USER),))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.sampled_from([USER, 0xC3, 0xA9, *b"{<k", ROME, CALL + "{", "weather", "<think>"]), max_size=8),
+    st.sampled_from([(), ('weather": ',), ("<us",), ("é",)]),
+    st.sampled_from(["", "<user>"]),
+)
+@example([0xC3, USER, 0xA9, ROME], (), "")
+@example([0xC3, USER, ROME], (), "")
+@example([ROME, 0xC3, USER, ROME, 0xC3], ("é",), "<user>")
+def test_a_whole_answer_is_read_as_its_stream_is(parts, stop, opened):
+    tokens = [token for part in parts for token in (part.encode() if isinstance(part, str) else [part])]
+    turn = ChatTurn([], None, tiny_tokenizer(), TOOLS, MARKED, Thinking(), opened)
+    stream = follow(tokens).stream("x", max_tokens=len(tokens) + 1, stop=stop)
+    streamed = read(MARKED, [(piece.text, piece.tokens) for piece in stream], Thinking(), opened=opened)
+    [choice] = stream.output().choices
+    whole = turn.read(choice.text, choice.tokens)
+    for message in (whole, streamed):
+        for call in message.get("tool_calls", []):
+            del call["id"]
+    assert whole == streamed
+
+
+STREAMED = {
+    "hermes": (f"Look.\n<tool_call>\n{CALL}", "}\n</tool_call>"),
+    "mistral": (f"[TOOL_CALLS] [{CALL}", "}]"),
+    "mistral new": ("[TOOL_CALLS]weather[ARGS]", ""),
+    "llama3": (CALL.replace("arguments", "parameters"), "}"),
+}
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_the_arguments_of_a_call_are_told_as_they_come(name):
+    before, after = STREAMED[name]
+    arguments = '{"city": "R\\u00f6m \\"", "days": [-1.5e3, {"a": null}, {}]}'
+    reader = AnswerReader(FAMILIES[name], None, TOOLS, make_id=counter())
+    assert not any(isinstance(event, CallBegun) for event in reader.feed(before))
+    assert reader.feed(arguments[0]) == [CallBegun(0, "id0", "weather"), CallArguments(0, "{")]
+    for letter in arguments[1:]:
+        assert reader.feed(letter) == [CallArguments(0, letter)]
+    assert [*reader.feed(after), *reader.finish()] == []
+    assert reader.message()["tool_calls"][0]["function"]["arguments"] == arguments
+
+
+def fail(constant):
+    raise ValueError(constant)
+
+
+def test_calls_of_mistral_follow_each_other_where_their_marks_are_control_tokens():
+    control = (("[TOOL_CALLS]", 300), ("[ARGS]", 301))
+    family = Family("mistral", "named", "[TOOL_CALLS]", id_length=9, control=control)
+    written = [("weather", {"city": "[TOOL_CALLS]"}), ("light", {}), ("weather", {"city": "Rome", "days": 3})]
+    pieces = [("Well.", ())]
+    for name, arguments in written:
+        pieces += [("", (300,)), (name, ()), ("", (301,)), *((letter, (7,)) for letter in json.dumps(arguments))]
+    message = read(family, pieces)
+    assert (message["content"], calls_of(message)) == ("Well.", written)
+
+
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_forced_call_is_told_as_it_comes(name):
+    forced = force_calls(FAMILIES[name], SHORT, "set")
+    stream = tiny_lm(context=4096).stream("x\n", nt.Sample(), grammar=forced.grammar, max_tokens=900, seed=1)
+    reader = AnswerReader(FAMILIES[name], None, SHORT, forced.opening, counter())
+    told = [[type(event) for event in reader.feed(piece.text, piece.tokens)] for piece in stream]
+    assert sum(CallBegun in events for events in told) == 1
+    assert sum(CallArguments in events for events in told) >= len('{"to":1}')
+    assert reader.finish() == []
+    [(_, arguments)] = calls_of(reader.message())
+    jsonschema.validate(arguments, SHORT[0]["function"]["parameters"])
+
+
+def test_the_arguments_of_a_long_call_are_told_in_pieces_of_limited_size():
+    reader = AnswerReader(FAMILIES["hermes"], None, TOOLS)
+    events = reader.feed(f'<tool_call>{CALL}{{"city": "{"x" * 1_000_000}"}}}}</tool_call>')
+    assert max(len(event.text) for event in events[1:]) <= STEP
+    assert len(reader.message()["tool_calls"][0]["function"]["arguments"]) == 1_000_012
+
+
+@given(st.dictionaries(WORDS, VALUES, max_size=3), st.data())
+def test_json_is_checked_as_it_comes_as_json_checks_it_at_the_end(value, data):
+    text = json.dumps(value, ensure_ascii=data.draw(st.booleans()))
+    start, stop = sorted(data.draw(st.integers(0, len(text))) for _ in range(2))
+    parts = [text[start:stop], *'{}[]":,\\-+.eu0 1at\n\x00', "01", "1.", "1e5", "\\u12", "tru", "NaN"]
+    part = data.draw(st.sampled_from(parts))
+    text = text[:start] + part + text[data.draw(st.sampled_from([start, stop])) :]
+    scanner, place = JsonScanner(64), 0
+    for end in [*range(1, len(text), data.draw(st.integers(1, 5))), len(text)]:
+        while place < end and not scanner.is_broken and not scanner.is_whole:
+            place = scanner.read(text[:end], place)
+    try:
+        is_json = isinstance(json.loads(text, parse_constant=fail), dict)
+    except ValueError:
+        is_json = False
+    assert (scanner.is_whole and not text[place:].strip(" \n\r\t")) == is_json
+
+
+@pytest.mark.parametrize(
+    "unit", ['<tool_call>{"name":"', CALL + "{", '{"a":[', "[TOOL_CALLS]light[ARGS]{", f"[{ROME},", "\\", "{}"]
+)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_twice_the_text_is_twice_the_work(name, unit):
+    start = FAMILIES[name].opening + unit
+
+    def work(number):
+        answer = start + unit * number
+        return count_calls(lambda: AnswerReader(FAMILIES[name], None, TOOLS, make_id=counter()).feed(answer))
+
+    assert work(4_000) < 2.2 * work(2_000) + 2_000

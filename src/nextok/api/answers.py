@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from nextok.chat.json_text import is_json
 from nextok.generation.output import Completion, Output
 
 FINISH = {"stop": "stop", "length": "length", "context": "length", "timeout": "length"}
@@ -31,11 +30,9 @@ def tell_finish(reason: str) -> str:
 
 
 def tell_chat_finish(reason: str, message: Mapping[str, Any]) -> str:
-    """The same of an answer that may call tools; a call that was cut off ended as a text does."""
-    calls, told = message.get("tool_calls"), tell_finish(reason)
-    if not calls or (told == "length" and not is_json(calls[-1]["function"]["arguments"])):
-        return told
-    return "tool_calls"
+    """The same of an answer that may call tools; where its length ended a call, that counts."""
+    told = tell_finish(reason)
+    return "tool_calls" if told == "stop" and "tool_calls" in message else told
 
 
 def choose_texts(output: Output, wanted: int) -> list[Completion]:

@@ -12,7 +12,7 @@ from nextok.api.served import Served
 from nextok.api.task import Task
 from nextok.api.texts import chat_logprobs, tell_prompt_logprobs
 from nextok.chat.answer import AnswerReader
-from nextok.chat.answer_events import AnswerEvent, CallArguments, CallBegun, Content, Reasoning
+from nextok.chat.events import AnswerEvent, CallArguments, CallBegun, Content, Reasoning
 from nextok.chat.turn import ChatTurn
 from nextok.generation.output import Completion, Output
 from nextok.generation.stream import AsyncStream, Piece

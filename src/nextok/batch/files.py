@@ -5,12 +5,16 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from nextok.api.json_body import MOST_BYTES
 from nextok.extras import needed_for
+
+if sys.platform != "win32":
+    import fcntl
 
 PIPE = "-"
 """The name of standard input and output."""
@@ -101,20 +105,37 @@ class PipeOutput:
         self._file.flush()
 
 
+def _open_locked(name: str, end: int) -> FileIO:
+    """A file of which the first `end` bytes are kept; ValueError if another process writes it now."""
+    file = FileIO(os.open(name, os.O_RDWR | os.O_CREAT, 0o666), "r+")
+    if os.path.isfile(name):  # else a device or a named pipe
+        try:
+            if sys.platform != "win32":
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ValueError(f"another process writes {name}: wait for its end, or name another file") from None
+        file.truncate(end)
+        file.seek(end)
+    return file
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    """All of it: a full disk or a signal can cut a write."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
 class FileOutput:
     """A file on this machine: each line is in the hands of the system at once, and on the disk soon."""
 
     def __init__(self, name: str, end: int) -> None:
-        self._file = open(name, "r+b" if end else "wb", buffering=0)  # noqa: SIM115  # until close()
-        if end:
-            self._file.truncate(end)
-            self._file.seek(end)
+        self._file = _open_locked(name, end)
         self._synced_at = time.monotonic()
 
     def write(self, line: bytes) -> None:
-        rest = memoryview(line)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        _write_all(self._file, line)
         if time.monotonic() - self._synced_at > SYNC_SECONDS:
             self._sync()
 
@@ -123,7 +144,7 @@ class FileOutput:
         self._file.close()
 
     def _sync(self) -> None:
-        if self._file.seekable():  # a device or a named pipe has no disk
+        with suppress(OSError):  # a device or a named pipe has no disk
             os.fsync(self._file.fileno())
         self._synced_at = time.monotonic()
 
@@ -132,10 +153,7 @@ class PackedOutput:
     """A gzip file: the lines of a second are one member, so that what is cut loses no more than that."""
 
     def __init__(self, name: str, end: int) -> None:
-        self._file = open(name, "r+b" if end else "wb")  # noqa: SIM115  # until close()
-        if end:
-            self._file.truncate(end)
-            self._file.seek(end)
+        self._file = _open_locked(name, end)
         self._lines: list[bytes] = []
         self._packed_at = time.monotonic()
 
@@ -150,8 +168,7 @@ class PackedOutput:
 
     def _pack(self) -> None:
         if self._lines:
-            self._file.write(gzip.compress(b"".join(self._lines), mtime=0))
-            self._file.flush()
+            _write_all(self._file, gzip.compress(b"".join(self._lines), mtime=0))
             os.fsync(self._file.fileno())
         self._lines, self._packed_at = [], time.monotonic()
 

@@ -4,15 +4,12 @@ import re
 import secrets
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from nextok.chat.answer_events import AnswerEvent, CallArguments, CallBegun, Content, Reasoning
-from nextok.chat.calls import Begun, CallReader, Part
+from nextok.chat.calls import CallReader, JsonReader, NamedReader
+from nextok.chat.events import AnswerEvent, CallLog, Content, Reasoning
 from nextok.chat.families import Family, Thinking
-from nextok.chat.json_calls import JsonReader, NamedReader
-from nextok.chat.marked_calls import FUNCTION, MarkedReader, read_function, read_pairs
+from nextok.chat.tagged import FUNCTION, TaggedReader, split_glm, split_xml
 
 STEP = 1024
 """Number of characters that are read at once, so that the time to copy what is left of them stays linear."""
@@ -25,11 +22,11 @@ class AnswerReader:
     """Reads the pieces of one answer in order; `message()` is what their events, joined, amount to.
 
     Without `family` no calls are read, without `thinking` no reasoning. `tools`: OpenAI's tool objects; a call of
-    another function stays content, as does all that only begins like a call. Arguments are told as they come where
-    the function's name stands before them: such a call stays one, also if its end is missing or wrong. White space
-    around calls and reasoning is dropped, and so are control tokens, which are no text. `opened`: marks that stand at
-    the end of the prompt and belong to the answer, as of a forced call. Takes linear time, raises nothing, and how
-    the text is cut into pieces makes no difference.
+    another function stays content, as does all that only begins like a call. The arguments of a call are told as they
+    come (nextok/chat/calls.py says from where on), those in tags once they are whole. White space around calls and
+    reasoning is dropped, and so are control tokens, which are no text. `opened`: marks that stand at the end of the
+    prompt and belong to the answer, as of a forced call. Takes linear time, raises nothing, and how the text is cut
+    into pieces makes no difference.
     """
 
     def __init__(
@@ -40,23 +37,23 @@ class AnswerReader:
         opened: str = "",
         make_id: Callable[[], str] | None = None,
     ) -> None:
-        self._tools = {each["function"]["name"]: each["function"].get("parameters") or {} for each in tools or ()}
-        self._family = family if self._tools else None
+        functions = {each["function"]["name"]: each["function"].get("parameters") or {} for each in tools or ()}
+        self._family = family if functions else None
         self._thinking = thinking
-        self._make_id = make_id or self._draw_id
         # A half character stands for a control token: no text holds one.
         control = dict((*(family.control if family else ()), *(thinking.control if thinking else ())))
         self._signs = {token: chr(0xD800 + place) for place, token in enumerate(control.values())}
         self._spelled = {spelling: self._signs[token] for spelling, token in control.items()}
         self._content, self._reasoning = _Trimmer(), _Trimmer(drop=True)
-        self._calls: list[_ToldCall] = []
+        self._events: list[AnswerEvent] = []
+        self._calls = CallLog(functions, self._events, make_id or self._draw_id)
+        # How the next text is read: reasoning, then content. An opening mark leads from content to a call, and the
+        # end of a call to its closing mark, and back to content.
         self._read = {True: self._read_reasoning, False: self._read_content}[bool(thinking and thinking.begun)]
         self._pending = ""
         self._is_start = True  # where reasoning or a bare call may begin
         self._call: CallReader | None = None
-        self._tried: list[str] = []  # the text of what may be a call
-        self._is_told = False  # whether it is one, some of which has been told
-        self._events: list[AnswerEvent] = []
+        self._earlier = 0  # number of calls before the present opening mark
         for spelling, sign in self._spelled.items():
             opened = opened.replace(spelling, sign)
         self._run(opened)
@@ -90,11 +87,12 @@ class AnswerReader:
         if reasoning:
             message["reasoning_content"] = reasoning
         if self._calls:
-            message["tool_calls"] = [call.to_json() for call in self._calls]
+            message["tool_calls"] = self._calls.write()
         return message
 
     def _take(self) -> list[AnswerEvent]:
-        events, self._events = self._events, []
+        events = self._events.copy()
+        self._events.clear()
         return events
 
     def _run(self, text: str) -> None:
@@ -162,52 +160,38 @@ class AnswerReader:
 
     def _begin_call(self, opening: str) -> None:
         assert self._family
-        family, tools = self._family, self._tools
-        closing = self._spell(family.closing)
-        if family.form == "xml":
-            self._call = MarkedReader(closing, FUNCTION, partial(read_function, tools))
-        elif family.form == "pairs":
-            self._call = MarkedReader(closing, "", partial(read_pairs, tools))
-        elif family.form in ("named", "list"):
-            self._call = NamedReader(tools, self._spell("[ARGS]"), self._spell("[CALL_ID]"))
-        else:
-            self._call = JsonReader(tools)
-        self._is_start, self._is_told, self._tried, self._read = False, False, [opening], self._read_call
+        calls, closing = self._calls, self._spell(self._family.closing)
+        match self._family.form:
+            case "xml":
+                self._call = TaggedReader(calls, closing, [FUNCTION], split_xml)
+            case "glm":
+                self._call = TaggedReader(calls, closing, calls.tools, split_glm)
+            case "named" | "list":
+                self._call = NamedReader(calls, self._spell("[ARGS]"), self._spell("[CALL_ID]"))
+            case "json" | "bare":
+                self._call = JsonReader(calls)
+        calls.held.append(opening)
+        self._is_start, self._earlier, self._read = False, len(calls), self._read_call
 
     def _read_call(self, text: str) -> str | None:
         assert self._call
         end = self._call.feed(text)
-        self._tell(self._call.take())
-        if not self._is_told:
-            self._tried.append(text[:end])
         if end is None:
             return None
         self._end_call()
         return text[end:]
 
-    def _tell(self, parts: Iterable[Part]) -> None:
-        """Tell more of the calls."""
-        for part in parts:
-            self._is_told = True
-            if isinstance(part, Begun):
-                self._calls.append(_ToldCall(self._make_id(), part.name))
-                self._events.append(CallBegun(len(self._calls) - 1, self._calls[-1].id, part.name))
-            elif part:
-                self._calls[-1].arguments.append(part)
-                self._events.append(CallArguments(len(self._calls) - 1, part))
-
     def _end_call(self) -> None:
-        """Tell the rest of the calls that were read; if they are none, they were content."""
+        """End what an opening mark began; what is held of it is content."""
         assert self._call
         self._call.finish()
-        self._tell(self._call.take())
-        tried = "".join(self._tried)
-        self._call, self._tried, self._read = None, [], self._read_content
-        if not self._is_told:
-            self._show(tried)
-            return
-        self._content.drop_space()
-        self._read, self._is_start = self._read_closing, True
+        self._call, self._read = None, self._read_content
+        if len(self._calls) > self._earlier:
+            self._content.drop_space()
+            self._read, self._is_start = self._read_closing, True
+        if held := self._calls.take_held():
+            self._show(held)
+            self._read, self._is_start = self._read_content, False
 
     def _read_closing(self, text: str) -> str | None:
         """The closing mark, which may be missing."""
@@ -246,20 +230,6 @@ class AnswerReader:
         if length:
             return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(length))
         return f"call_{secrets.token_hex(12)}"
-
-
-@dataclass(slots=True)
-class _ToldCall:
-    """A call as far as it has been told."""
-
-    id: str
-    name: str
-    arguments: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """OpenAI's form."""
-        function = {"name": self.name, "arguments": "".join(self.arguments)}
-        return {"id": self.id, "type": "function", "function": function}
 
 
 class _Trimmer:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from nextok.text.tokenizer import Tokenizer
 
-Form = Literal["json", "xml", "pairs", "list", "named", "bare"]
+Form = Literal["json", "xml", "glm", "list", "named", "bare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Family:
     """One way to write a call: `opening`, the call in one `form`, `closing`.
 
     json: `{"name": ..., "arguments": ...}`; list: a list of those; named: `name[ARGS]{...}`; xml:
-    `<function=name><parameter=key>value</parameter></function>`; pairs: a name, and for each argument
+    `<function=name><parameter=key>value</parameter></function>`; glm: `name`, then
     `<arg_key>key</arg_key><arg_value>value</arg_value>`; bare: as json, and an answer may begin with it.
     `control`: the marks that are control tokens of the vocabulary, with their ids; all others are ordinary text.
     `arguments`: what the model calls them. `id_length`: number of characters of a call's id, where that is fixed.
@@ -38,7 +38,8 @@ class Thinking:
     control: tuple[tuple[str, int], ...] = ()
 
 
-THINKING_MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+THINKING = (("<think>", "</think>"), ("[THINK]", "[/THINK]"))
+"""What opens and closes reasoning; the second as Magistral writes it."""
 MARKS = ("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>")
 
 
@@ -47,12 +48,13 @@ def find_family(template: str | None, tokenizer: Tokenizer) -> Family | None:
     if not template or "tools" not in template:
         return None
     control = find_control(tokenizer, MARKS)
-    if "<arg_key>" in template:
-        return Family("glm", "pairs", "<tool_call>", "</tool_call>", control=control)
     if "<tool_call>" in template:
+        marks = ("<tool_call>", "</tool_call>")
         if "<function=" in template:
-            return Family("qwen3-coder", "xml", "<tool_call>", "</tool_call>", control=control)
-        return Family("hermes", "json", "<tool_call>", "</tool_call>", control=control)
+            return Family("qwen3-coder", "xml", *marks, control=control)
+        if "<arg_key>" in template:
+            return Family("glm", "glm", *marks, control=control)
+        return Family("hermes", "json", *marks, control=control)
     if "[TOOL_CALLS]" in template:
         form: Form = "named" if "[ARGS]" in template else "list"
         return Family("mistral", form, "[TOOL_CALLS]", id_length=9, control=control)
@@ -67,10 +69,10 @@ def find_thinking(template: str | None, tokenizer: Tokenizer, prompt: str = "") 
     None where there are none, or where the prompt has ended the reasoning already.
     """
     end = prompt.rstrip()
-    for opening, closing in THINKING_MARKS:
-        if template and closing in template and not end.endswith(closing):
+    for opening, closing in THINKING:
+        if template and closing in template:
             control = find_control(tokenizer, (opening, closing))
-            return Thinking(end.endswith(opening), opening, closing, control)
+            return None if end.endswith(closing) else Thinking(end.endswith(opening), opening, closing, control)
     return None
 
 

@@ -17,6 +17,22 @@ OBJECT_KEYS = TEXT_KEYS | {"properties", "required", "additionalProperties", "$d
 
 
 @dataclass(frozen=True, slots=True)
+class Tags:
+    """What stands around a call and each of its values; `{}` is the name of the function or of the argument."""
+
+    before: str
+    opening: str
+    closing: str
+    after: str
+
+
+TAGS = {
+    "xml": Tags("<function={}>", "\n<parameter={}>\n", "\n</parameter>", "\n</function>"),
+    "glm": Tags("{}", "\n<arg_key>{}</arg_key>\n<arg_value>", "</arg_value>", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class ForcedCalls:
     """The answer follows `grammar` after a prompt that ends with `opening`, whose control tokens are encoded as such.
 
@@ -33,19 +49,16 @@ def force_calls(
     """One or more calls of these tools (OpenAI's objects), or one of the tool `name`.
 
     Only one, too, where the mark between two calls is a control token, which no grammar can hold. ValueError for an
-    unknown name, for a family whose calls cannot be forced, and for parameters that cannot be guaranteed in the form
-    in which this model writes calls.
+    unknown name, and for parameters that cannot be guaranteed in the form in which this model writes calls.
     """
     functions = [each["function"] for each in tools if name in (None, each["function"]["name"])]
     if not functions:
         known = ", ".join(each["function"]["name"] for each in tools) or "none"
         raise ValueError(f"tool_choice must name one of the tools ({known}), got {name!r:.80}")
-    if family.form == "pairs":
-        raise ValueError(f"calls of the family {family.name} cannot be forced: leave tool_choice out")
     several = parallel and name is None
     rules = _Rules()
-    if family.form == "xml":
-        opening, calls = _force_marked(family, [_write_xml_call(each, rules) for each in functions], several)
+    if tags := TAGS.get(family.form):
+        opening, calls = _force_marked(family, [_write_tagged_call(tags, each, rules) for each in functions], several)
     elif family.form == "json":
         opening, calls = _force_marked(family, [_write_json_call(family, each, rules) for each in functions], several)
     elif family.form == "named" and len(functions) == 1:
@@ -79,12 +92,12 @@ class _Rules:
 def _force_marked(family: Family, calls: list[str], several: bool) -> tuple[str, str]:
     """Calls between an opening and a closing mark each; a closing mark that is a control token is left out."""
     call = f"({' | '.join(calls)})"
-    control = dict(family.control)
+    control, gap = dict(family.control), "" if family.form == "glm" else "\n"
     if family.closing not in control:
         call = f"{call} {_quote(chr(10) + family.closing)}"
         if several and family.opening not in control:
-            call = f"{call} ({_quote(f'{chr(10)}{family.opening}{chr(10)}')} {call}){{0,{MOST_CALLS - 1}}}"
-    return f"{family.opening}\n", call
+            call = f"{call} ({_quote(f'{chr(10)}{family.opening}{gap}')} {call}){{0,{MOST_CALLS - 1}}}"
+    return f"{family.opening}{gap}", call
 
 
 def _force_list(family: Family, call: str, several: bool) -> tuple[str, str]:
@@ -97,7 +110,7 @@ def _write_json_call(family: Family, function: Mapping[str, Any], rules: _Rules)
     return rules.add(f'{_quote(head)} {rules.add_json(_read_schema(function))} "}}"')
 
 
-def _write_xml_call(function: Mapping[str, Any], rules: _Rules) -> str:
+def _write_tagged_call(tags: Tags, function: Mapping[str, Any], rules: _Rules) -> str:
     name, schema = function["name"], _read_schema(function)
     Grammar.json_schema(schema)  # so that its parts are what they should be
     if unknown := sorted(schema.keys() - OBJECT_KEYS):
@@ -109,19 +122,19 @@ def _write_xml_call(function: Mapping[str, Any], rules: _Rules) -> str:
     if missing := [each for each in required if each not in properties]:
         raise ValueError(f"tool {name}: {missing[0]!r:.80} is required and needs a schema in its properties")
     shared: dict[str, Any] = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
-    parts = [_quote(f"<function={name}>")]
+    parts = [_quote(tags.before.format(name))]
     for key, each in properties.items():
-        rule = _write_xml_parameter(name, key, each, shared, rules)
+        rule = _write_value(tags, name, key, each, shared, rules)
         parts.append(rule if key in required else f"{rule}?")
-    return rules.add(" ".join([*parts, _quote("\n</function>")]))
+    return rules.add(" ".join([*parts, *([_quote(tags.after)] if tags.after else [])]))
 
 
-def _write_xml_parameter(function: str, key: str, schema: Any, shared: Mapping[str, Any], rules: _Rules) -> str:
+def _write_value(tags: Tags, function: str, key: str, schema: Any, shared: Mapping[str, Any], rules: _Rules) -> str:
     if not key.isprintable() or not key or set(key) & set("<>") or len(key) > 200:
         raise ValueError(
             f"tool {function}: a parameter's name must have 1 to 200 characters, no < or >, got {key!r:.60}"
         )
-    opening, closing = _quote(f"\n<parameter={key}>\n"), "\n</parameter>"
+    opening, closing = _quote(tags.opening.format(key)), tags.closing
     choices = schema.get("enum") if isinstance(schema, dict) else None
     if isinstance(choices, list) and choices and all(isinstance(each, str) for each in choices):
         if (
@@ -131,7 +144,9 @@ def _write_xml_parameter(function: str, key: str, schema: Any, shared: Mapping[s
         ):
             return rules.add(f"{opening} ({' | '.join(map(_quote, choices))}) {_quote(closing)}")
     elif isinstance(schema, dict) and schema.get("type") == "string" and schema.keys() <= TEXT_KEYS:
-        text = rules.add(r"/(?s:.*)/ & ~/(?s:.*)<\/(parameter|tool_call)>(?s:.*)/", f"[suffix={_quote(closing)}]")
+        mark = closing.strip("\n</>")
+        free = rf"/(?s:.*)/ & ~/(?s:.*)<\/({mark}|tool_call)>(?s:.*)/"
+        text = rules.add(free, f"[suffix={_quote(closing)}]")
         return rules.add(f"{opening} {text}")
     elif _is_json_without_marks(schema):
         return rules.add(f"{opening} {rules.add_json({**schema, **shared})} {_quote(closing)}")

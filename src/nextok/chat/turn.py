@@ -44,12 +44,16 @@ class ChatTurn:
         if reader is None:
             return {"role": "assistant", "content": text}
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        ended: list[int] = []  # tokens since the last piece: inside a character they wait for its end, as in a stream
         for token in tokens:
             data = self.tokenizer.token_bytes[token] if token < len(self.tokenizer.token_bytes) else b""
             part = decoder.decode(data)
-            reader.feed(part[:left], (token,))
+            ended.append(token)
+            if part or not decoder.getstate()[0]:
+                reader.feed(part[:left], ended)
+                ended.clear()
             left = max(0, left - len(part))
-        reader.feed(decoder.decode(b"", True)[:left])
+        reader.feed(decoder.decode(b"", True)[:left], ended)
         reader.finish()
         return reader.message()
 
@@ -81,8 +85,8 @@ def begin_turn(
     if family is None:
         raise TemplateError("how this model writes calls is not known, so none can be forced: leave tool_choice out")
     forced: ForcedCalls = force_calls(family, given, name, parallel_tool_calls)
-    before = f"\n{thinking.closing}\n\n" if thinking and thinking.begun else ""  # ends the reasoning that is begun
-    opening = before + forced.opening
+    # Reasoning that the template has begun ends before a forced call.
+    opening = (f"\n{thinking.closing}\n\n" if thinking and thinking.begun else "") + forced.opening
     ids = [*prompt.ids, *tokenizer.encode_chat(opening)]
     return ChatTurn(ids, forced.grammar, tokenizer, given, family, None, forced.opening, prompt.text + opening)
 

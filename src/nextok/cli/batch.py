@@ -133,10 +133,13 @@ def _find_answers(source: str, target: str, work: BatchFlags) -> "Found":
 @contextmanager
 def _closing(output: "Output", name: str) -> Iterator["Output"]:
     """The output, closed at the end; after Ctrl-C with a word on how to go on."""
+    from nextok.batch.files import PIPE, is_remote
+
     try:
         yield output
     except KeyboardInterrupt:
-        print_note(f"what is done is in {name}; the same command goes on")
+        if name != PIPE and not is_remote(name):
+            print_note(f"what is done is in {name}; the same command goes on")
         raise
     finally:
         output.close()

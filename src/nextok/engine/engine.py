@@ -108,7 +108,7 @@ class Engine:
 
     def abandon(self, jobs: Iterable[Job]) -> None:
         """Cancel these at the next step: safe at any moment, even from a finaliser in the middle of a pass."""
-        self._abandoned.extend(jobs)
+        self._abandoned.extend(job for job in jobs if not job.ended)
 
     def step(self) -> bool:
         """One pass of the target for all requests; drafts first, so that all meet there.

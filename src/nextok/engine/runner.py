@@ -115,6 +115,8 @@ class Runner:
     def drive_all(self, over: Callable[[], bool], waiter: Waiter) -> None:
         """Step the engine until it has no requests left, or until `over()`."""
         self.drive(lambda: over() or not (self._posted or (self._engine and self._engine.jobs)), waiter)
+        with suppress(NextokError):  # closed
+            self.do(Engine.step)  # which lets go of what was cancelled since the last pass
 
     def jobs(self) -> list[Job]:
         """The requests that have not ended, seen from any thread, which may be a moment late."""

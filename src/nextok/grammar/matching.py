@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SHALLOW = 1000
+"""Number of characters of an expression that cannot be nested too deeply for the usual stack."""
 STACK_BYTES = 256 << 20
 """Size of the compiler's stack: it calls itself as deep as the rules of a grammar refer to each other."""
 MOST_STATES = 64
@@ -181,7 +183,8 @@ def accepts_nothing(terminal: str) -> bool:
     """Whether there is no text at all that fits an expression of terminals; ValueError if it is too complex."""
     library = import_llguidance()
     grammar = f"start: A\nA: {terminal}\n"
-    matcher = _run_deep(lambda: library.LLMatcher(_make_bytes(), grammar, log_level=0, limits=_make_limits()))
+    run = _run_deep if len(terminal) > SHALLOW else _run_here
+    matcher = run(lambda: library.LLMatcher(_make_bytes(), grammar, log_level=0, limits=_make_limits()))
     if not matcher.is_error():
         mask = matcher.compute_bitmask()
         if not matcher.is_error():
@@ -228,6 +231,10 @@ def _extract_reason(error: str) -> str:
     lines = [line.strip() for line in error.splitlines() if line.strip() not in ("", "<non-verbose/>")]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return re.split("; (?:following special|either increase)", (said or lines or [""])[0])[0][:200]
+
+
+def _run_here(function: Callable[[], T]) -> T:
+    return function()
 
 
 def _run_deep(function: Callable[[], T]) -> T:

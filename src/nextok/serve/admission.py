@@ -78,7 +78,7 @@ class Admission:
         """Give up waiting, or the seats that were handed out in the same moment."""
         if mine in self._queue:
             self._queue.remove(mine)
-        else:
+        elif not mine.turn.cancelled():
             self.rows -= mine.rows
             self.running -= 1
         self._call_next()
@@ -90,5 +90,7 @@ class Admission:
     def _call_next(self) -> None:
         while self._queue and self.rows + self._queue[0].rows <= self.seats:
             first = self._queue.popleft()
+            if first.turn.cancelled():  # it gives up waiting in this moment
+                continue
             self._take(first.rows)
             first.turn.set_result(None)

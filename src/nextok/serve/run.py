@@ -159,6 +159,8 @@ def open_log(as_json: bool, quiet: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(as_json))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    # asyncio tells of each write to a client that has just left.
+    logging.getLogger("asyncio").addFilter(lambda record: record.msg != "socket.send() raised exception.")
     logging.getLogger("nextok.serve").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
