@@ -169,6 +169,17 @@ FIELDS = (
 """Every field that changes an answer."""
 NEEDED = {CHAT: ("messages",), TEMPLATE: ("messages",), COMPLETION: ("prompt",), DETOKENIZE: ("tokens",)}
 """Fields that a route cannot do without."""
+TOKEN = {"type": "integer", "minimum": 0, "maximum": MOST_NUMBER}
+DETAILS: dict[str, dict[str, Any]] = {
+    "messages": {"items": {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}},
+    "response_format": {
+        "required": ["type"],
+        "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
+    },
+    "logit_bias": {"additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
+    "decoder": {"required": ["name"], "properties": {"name": {"type": "string"}}},
+}
+"""What the OpenAPI document tells of a field beside its kind and bounds."""
 MOST_TOLD = 32
 """Largest number of fields without meaning that are told to a client."""
 
@@ -226,29 +237,33 @@ def read_fields(body: Any, route: str, strict: bool) -> Values:
 
 def describe_fields(route: str) -> dict[str, Any]:
     """The fields of a route as a JSON schema, for the OpenAPI document."""
-    types: dict[str, dict[str, Any]] = {
-        "whole": {"type": "integer"},
-        "number": {"type": "number"},
-        "flag": {"type": "boolean"},
-        "text": {"type": "string"},
-        "texts": {
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}},
-            ]
-        },
-        "ids": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-        "object": {"type": "object"},
-        "list": {"type": "array"},
-        "any": {},
+    properties = {
+        field.name: _describe_value(field) | DETAILS.get(field.name, {}) | {"description": field.meaning}
+        for field in FIELDS
+        if route in field.routes
     }
-    properties = {}
-    for field in FIELDS:
-        if route in field.routes:
-            bounds = {"minimum": field.least, "maximum": field.most} if field.kind in ("whole", "number") else {}
-            known = {name: bound for name, bound in bounds.items() if bound is not None}
-            properties[field.name] = {**types[field.kind], **known, "description": field.meaning}
     return {"type": "object", "properties": properties, "required": list(NEEDED.get(route, ()))}
+
+
+def _describe_value(field: Field) -> dict[str, Any]:
+    """What `read` checks, as a JSON schema."""
+
+    def bound(least: str, most: str) -> dict[str, Any]:
+        given = {least: field.least, most: field.most}
+        return {name: limit for name, limit in given.items() if limit is not None}
+
+    text = {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS}
+    return {
+        "whole": lambda: {"type": "integer", "maximum": MOST_NUMBER} | bound("minimum", "maximum"),
+        "number": lambda: {"type": "number"} | bound("minimum", "maximum"),
+        "flag": lambda: {"type": "boolean"},
+        "text": lambda: {"type": "string"} | bound("minLength", "maxLength"),
+        "texts": lambda: {"anyOf": [text, {"type": "array", "items": text} | bound("minItems", "maxItems")]},
+        "ids": lambda: {"type": "array", "items": TOKEN} | bound("minItems", "maxItems"),
+        "object": lambda: {"type": "object"},
+        "list": lambda: {"type": "array", "items": {"type": "object"}} | bound("minItems", "maxItems"),
+        "any": lambda: {},
+    }[field.kind]()
 
 
 def show(value: Any) -> str:
