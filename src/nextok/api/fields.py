@@ -253,17 +253,19 @@ def _describe_value(field: Field) -> dict[str, Any]:
         return {name: limit for name, limit in given.items() if limit is not None}
 
     text = {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS}
-    return {
-        "whole": lambda: {"type": "integer", "maximum": MOST_NUMBER} | bound("minimum", "maximum"),
-        "number": lambda: {"type": "number"} | bound("minimum", "maximum"),
-        "flag": lambda: {"type": "boolean"},
-        "text": lambda: {"type": "string"} | bound("minLength", "maxLength"),
-        "texts": lambda: {"anyOf": [text, {"type": "array", "items": text} | bound("minItems", "maxItems")]},
-        "ids": lambda: {"type": "array", "items": TOKEN} | bound("minItems", "maxItems"),
-        "object": lambda: {"type": "object"},
-        "list": lambda: {"type": "array", "items": {"type": "object"}} | bound("minItems", "maxItems"),
-        "any": lambda: {},
-    }[field.kind]()
+    items = bound("minItems", "maxItems")
+    kinds: dict[str, dict[str, Any]] = {
+        "whole": {"type": "integer", "maximum": MOST_NUMBER} | bound("minimum", "maximum"),
+        "number": {"type": "number"} | bound("minimum", "maximum"),
+        "flag": {"type": "boolean"},
+        "text": {"type": "string"} | bound("minLength", "maxLength"),
+        "texts": {"anyOf": [text, {"type": "array", "items": text} | items]},
+        "ids": {"type": "array", "items": TOKEN} | items,
+        "object": {"type": "object"},
+        "list": {"type": "array", "items": {"type": "object"}} | items,
+        "any": {},
+    }
+    return kinds[field.kind]
 
 
 def show(value: Any) -> str:
