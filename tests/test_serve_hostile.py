@@ -574,6 +574,7 @@ RAW = {
     "chunked": (200, CHUNKED + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
     "a byte a chunk": (200, CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n"),
     "an extension of 10,000 bytes": (200, CHUNKED + b"%x;%s\r\n%s\r\n0\r\n\r\n" % (len(BODY), b"a" * 10_000, BODY)),
+    "a field without a name": (200, HEAD + b'Content-Length: 25\r\n\r\n{"prompt":"a","b":1,"":1}'),
     "a length below 0": (400, HEAD + b"Content-Length: -1\r\n\r\n" + BODY),
     "a length of words": (400, HEAD + b"Content-Length: ten\r\n\r\n" + BODY),
     "a length of 30 digits": (400, HEAD + b"Content-Length: %s\r\n\r\n" % (b"9" * 30) + BODY),
