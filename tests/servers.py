@@ -31,3 +31,13 @@ def serving(service, keys=()):
         server.should_exit = True
         thread.join(30)
         assert not thread.is_alive()
+
+
+def is_refused(answer, status=400):
+    """Check that an answer is an error in OpenAI's form: one line that is not too long."""
+    assert answer.status_code == status, answer.text[:300]
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["message"]
+    assert "\n" not in error["message"]
+    assert len(error["message"]) <= 2000

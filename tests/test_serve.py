@@ -16,7 +16,7 @@ from nextok.lm import LM
 from nextok.models.toy import make_scores
 from nextok.serve.app import build_app
 from nextok.serve.run import check_address
-from servers import serve, serving
+from servers import is_refused, serve, serving
 from tiny import EOS, VOCAB, saying, tiny_lm
 
 LETTERS = range(ord("a"), ord("z") + 1)
@@ -383,139 +383,6 @@ def test_a_chat_finds_its_beginning_again_although_its_request_is_gone():
 
 
 # --- wrong requests ------------------------------------------------------------------------------------------------
-
-WRONG = [
-    *({"temperature": value} for value in (-1, 2.1, "x", True, [], {}, "0.5")),
-    *({"top_p": value} for value in (-0.1, 1.1, "x")),
-    *({"n": value} for value in (0, -1, 17, 10**9, 1.5, "2", True)),
-    *({"max_tokens": value} for value in (0, -1, 2.5, 1 << 60, "9")),
-    *({"seed": value} for value in ("x", 1.5, 1 << 70)),
-    *(
-        {"prompt": value}
-        for value in ("", [], [-1], [VOCAB], [[]], [["a"]], {}, 3, ["a", 3], [1, "a"], ["a"] * 65, [10**30])
-    ),
-    *({"stop": value} for value in ("", [""], ["a"] * 17, 3, [3], ["x" * 5000])),
-    *(
-        {"logit_bias": value}
-        for value in ({"x": 1}, {"1": "x"}, {"1": 101}, {"-1": 1}, {"99999": 1}, [1], {"1" * 40: 1})
-    ),
-    *({"logprobs": value} for value in (-1, 21, 1.5, "x", True, 10**9)),
-    *({"allowed_token_ids": value} for value in ([VOCAB], [-1], ["a"], "a", [1.5])),
-    *({"stop_token_ids": value} for value in ([VOCAB], [10**12], "x")),
-    *({"structured_outputs": value} for value in ({}, {"regex": "("}, {"regex": "(" * 60_000})),
-    *({"structured_outputs": {"regex": value}} for value in ("(?=a)", "\\1", "[", "\ud800", 3, "")),
-    *(
-        {"structured_outputs": value}
-        for value in ({"choice": []}, {"choice": [3]}, {"choice": "x"}, {"grammar": "start: x"})
-    ),
-    *(
-        {"structured_outputs": {"json": value}}
-        for value in ({"$ref": "#"}, {"type": "x"}, [], 3, "{", {"$ref": "http://a/b"})
-    ),
-    *(
-        {"response_format": value}
-        for value in ({"type": "x"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": 3})
-    ),
-    {"response_format": {"type": "json_schema", "json_schema": {"schema": False}}},
-    {"response_format": {"type": "json_object"}, "structured_outputs": {"choice": ["a"]}},
-    *(
-        {"decoder": value}
-        for value in ({}, {"name": "x"}, {"name": "beam"}, {"name": "beam", "width": 10**9}, {"name": 3}, 3)
-    ),
-    *(
-        {"decoder": {"name": "sample", **value}}
-        for value in ({"custom": "x"}, {"x": 1}, {"top_k": [1]}, {"temperature": -1})
-    ),
-    {"decoder": {"name": "greedy"}, "temperature": 1},
-    {"decoder": {"name": "beam", "width": 2}, "draft": "lookup"},
-    {"draft": "/etc/passwd"},
-    {"best_of": 2, "n": 3},
-    {"best_of": 3, "n": 2, "stream": True},
-    {"min_tokens": 13},
-    {"timeout": 0},
-    {"timeout": 10**9},
-    {"stream": 1},
-    {"stream": True, "prompt": ["a", "b"]},
-    {"prompt": "a" * 1000},
-    {"temp": 1, "temperature": 1},
-]
-WRONG_CHATS = [
-    *({"messages": value} for value in ([], [3], "hi", {}, [{}], [{"role": "user"}], [{"role": 3, "content": "a"}])),
-    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
-    {"messages": [{"role": "user", "content": "a" * 1000}]},
-    {"messages": [{"role": "user", "content": "a"}] * 10_001},
-    {"logprobs": 3},
-    {"top_logprobs": 3},
-    {"logprobs": True, "top_logprobs": 21},
-    {"continue_final_message": True},
-    {"tools": [{"type": "function", "function": {"name": "f"}}] * 2},
-    {"tool_choice": "required"},
-    {"tool_choice": "sometimes"},
-    {"tools": [3]},
-    {"chat_template_kwargs": {"messages": []}},
-    {"chat_template_kwargs": {"a": {"b": {}}}},
-    {"max_tokens": 0},
-]
-
-
-def the_server_works():
-    assert text_of(say()) == TEXT[COMPLETION]
-
-
-def is_refused(answer, status=400):
-    error = answer.json()["error"]
-    assert answer.status_code == status, answer.text
-    assert error.keys() == {"message", "type", "param", "code"}
-    assert error["message"]
-    assert "\n" not in error["message"]
-    assert len(error["message"]) <= 2000
-
-
-@pytest.mark.parametrize("fields", WRONG, ids=lambda fields: json.dumps(fields)[:60])
-def test_a_wrong_completion_is_refused_in_openais_form(fields):
-    is_refused(ask("/v1/completions", BASES[COMPLETION] | fields))
-    the_server_works()
-
-
-@pytest.mark.parametrize("fields", WRONG_CHATS, ids=lambda fields: json.dumps(fields)[:60])
-def test_a_wrong_chat_is_refused_in_openais_form(fields):
-    is_refused(ask("/v1/chat/completions", BASES[CHAT] | fields))
-    the_server_works()
-
-
-@pytest.mark.parametrize(
-    "regex", ["^+[a-z]$", "a{1,999999}", "a**", "(a+)+$", "(" * 60_000, "((((a*)*)*)*)*b", "[a-z]{900}{900}"]
-)
-def test_a_pattern_that_has_hung_others_is_answered(regex):
-    answer = ask("/v1/completions", BASES[COMPLETION] | {"structured_outputs": {"regex": regex}})
-    assert answer.status_code in (200, 400)
-    the_server_works()
-
-
-BODIES = [
-    (b"", 400),
-    (b"{", 400),
-    (b"null", 400),
-    (b"[]", 400),
-    (b'"x"', 400),
-    (b"\xff\xfe", 400),
-    (b'{"prompt": NaN}', 400),
-    (b'{"prompt": "a", "temperature": Infinity}', 400),
-    (b'{"prompt": "a", "seed": 1e400}', 400),
-    (b'{"prompt": "a", "prompt": "b"}', 400),
-    (b'{"prompt": "a", "n": ' + b"9" * 5000 + b"}", 400),
-    (b'{"prompt": "\\ud800"}', 400),
-    (b"[" * 100_000, 400),
-    (b'{"a":' * 70 + b"1" + b"}" * 70, 400),
-    (b'{"prompt": "' + b"a" * (4 << 20) + b'"}', 413),
-]
-
-
-@pytest.mark.parametrize(("content", "status"), BODIES, ids=[repr(content[:40]) for content, _ in BODIES])
-def test_a_body_that_is_no_request_is_refused(content, status):
-    for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize", "/apply-template"):
-        is_refused(ask(path, content=content), status)
-    the_server_works()
 
 
 def test_what_is_not_there_is_told():

@@ -19,7 +19,8 @@ def begin_answer(prefix: str, kind: str, model: str) -> dict[str, Any]:
 
 def tell_ignored(ignored: Sequence[str]) -> dict[str, str]:
     """The header that names the fields that changed nothing; a client chose the names, so they are escaped."""
-    return {"x-nextok-ignored": ", ".join(quote(name, safe="") for name in ignored)} if ignored else {}
+    names = ", ".join(quote(name, safe="", errors="replace") for name in ignored)
+    return {"x-nextok-ignored": names.strip()} if ignored else {}  # a name may be empty; no header ends with a space
 
 
 def tell_finish(reason: str) -> str:

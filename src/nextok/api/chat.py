@@ -38,12 +38,21 @@ def read_chat(served: Served, values: Values) -> "ChatTask":
 
 def read_turn(served: Served, values: Values) -> ChatTurn:
     """The prompt of the conversation, and how its answer is read; ValueError or TemplateError where it is wrong."""
+    served.check_characters(sum(map(len, _list_texts(values["messages"]))), "messages")
     options: Any = {name: values[name] for name in TURN_OPTIONS if name in values}
     turn, most = served.lm.begin_chat(values["messages"], **options), served.lm.model.context
     if len(turn.ids) >= most:
         line = f"the messages have {len(turn.ids)} tokens and the model's context is {most}"
         raise ApiError(400, line, "messages", "context_length_exceeded")
     return turn
+
+
+def _list_texts(messages: list[Any]) -> list[str]:
+    """The texts of a conversation that has not been checked."""
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    parts = [part for content in contents for part in (content if isinstance(content, list) else [content])]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+    return [text for text in texts if isinstance(text, str)]
 
 
 def _read_logprobs(values: Values) -> int | None:

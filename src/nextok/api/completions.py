@@ -126,6 +126,7 @@ def _read_prompts(served: Served, given: Any, room: int) -> list[list[int]]:
 def _read_prompt(served: Served, place: int, prompt: Any, room: int) -> list[int]:
     size, context = served.lm.model.vocab_size, served.lm.model.context
     if isinstance(prompt, str):
+        served.check_characters(len(prompt), "prompt")
         try:
             prompt = served.lm.tokenizer.encode(prompt)
         except ValueError as error:

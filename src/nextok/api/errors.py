@@ -12,6 +12,7 @@ KINDS = {
     405: "invalid_request_error",
     408: "timeout_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
     500: "server_error",
     503: "overloaded_error",
 }

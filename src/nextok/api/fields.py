@@ -53,8 +53,8 @@ def _is_whole(value: Any, least: float | None, most: float | None) -> bool:
 
 
 def _is_number(value: Any, least: float | None, most: float | None) -> bool:
-    if type(value) not in (int, float) or not isfinite(value):
-        return False
+    if type(value) is not int and (type(value) is not float or not isfinite(value)):
+        return False  # of a whole number of hundreds of digits isfinite raises an error
     return (least is None or value >= least) and (most is None or value <= most)
 
 
@@ -107,7 +107,7 @@ FIELDS = (
     Field("model", "text", "The name of the model; the server has one, and its drafts are no models.", most=512),
     Field("messages", "list", "The conversation.", TURN, 1, 10_000),
     Field("prompt", "any", "A text, token ids, or a list of these.", (COMPLETION,)),
-    Field("prompt", "text", "A text.", (TOKENIZE,), aliases=("content",)),
+    Field("prompt", "text", "A text.", (TOKENIZE,), most=1 << 20, aliases=("content",)),
     Field("tokens", "ids", "Token ids.", (DETOKENIZE,), 0, 1 << 20),
     Field("max_tokens", "whole", "Write at most so many.", BOTH, 0, aliases=("max_completion_tokens", "n_predict")),
     Field("min_tokens", "whole", "Nothing ends the text before so many tokens.", BOTH, 0),
@@ -169,6 +169,17 @@ FIELDS = (
 """Every field that changes an answer."""
 NEEDED = {CHAT: ("messages",), TEMPLATE: ("messages",), COMPLETION: ("prompt",), DETOKENIZE: ("tokens",)}
 """Fields that a route cannot do without."""
+TOKEN = {"type": "integer", "minimum": 0, "maximum": MOST_NUMBER}
+DETAILS: dict[str, dict[str, Any]] = {
+    "messages": {"items": {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}},
+    "response_format": {
+        "required": ["type"],
+        "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
+    },
+    "logit_bias": {"additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
+    "decoder": {"required": ["name"], "properties": {"name": {"type": "string"}}},
+}
+"""What the OpenAPI document tells of a field beside its kind and bounds."""
 MOST_TOLD = 32
 """Largest number of fields without meaning that are told to a client."""
 
@@ -226,29 +237,35 @@ def read_fields(body: Any, route: str, strict: bool) -> Values:
 
 def describe_fields(route: str) -> dict[str, Any]:
     """The fields of a route as a JSON schema, for the OpenAPI document."""
-    types: dict[str, dict[str, Any]] = {
-        "whole": {"type": "integer"},
-        "number": {"type": "number"},
+    properties = {
+        field.name: _describe_value(field) | DETAILS.get(field.name, {}) | {"description": field.meaning}
+        for field in FIELDS
+        if route in field.routes
+    }
+    return {"type": "object", "properties": properties, "required": list(NEEDED.get(route, ()))}
+
+
+def _describe_value(field: Field) -> dict[str, Any]:
+    """What `read` checks, as a JSON schema."""
+
+    def bound(least: str, most: str) -> dict[str, Any]:
+        given = {least: field.least, most: field.most}
+        return {name: limit for name, limit in given.items() if limit is not None}
+
+    text = {"type": "string", "minLength": 1, "maxLength": MOST_CHARACTERS}
+    items = bound("minItems", "maxItems")
+    kinds: dict[str, dict[str, Any]] = {
+        "whole": {"type": "integer", "maximum": MOST_NUMBER} | bound("minimum", "maximum"),
+        "number": {"type": "number"} | bound("minimum", "maximum"),
         "flag": {"type": "boolean"},
-        "text": {"type": "string"},
-        "texts": {
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}},
-            ]
-        },
-        "ids": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+        "text": {"type": "string"} | bound("minLength", "maxLength"),
+        "texts": {"anyOf": [text, {"type": "array", "items": text} | items]},
+        "ids": {"type": "array", "items": TOKEN} | items,
         "object": {"type": "object"},
-        "list": {"type": "array"},
+        "list": {"type": "array", "items": {"type": "object"}} | items,
         "any": {},
     }
-    properties = {}
-    for field in FIELDS:
-        if route in field.routes:
-            bounds = {"minimum": field.least, "maximum": field.most} if field.kind in ("whole", "number") else {}
-            known = {name: bound for name, bound in bounds.items() if bound is not None}
-            properties[field.name] = {**types[field.kind], **known, "description": field.meaning}
-    return {"type": "object", "properties": properties, "required": list(NEEDED.get(route, ()))}
+    return kinds[field.kind]
 
 
 def show(value: Any) -> str:

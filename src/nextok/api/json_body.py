@@ -8,6 +8,8 @@ from nextok.api.errors import ApiError
 
 MOST_BYTES = 4 << 20
 """Largest body, in bytes."""
+MOST_INSIDE = 1 << 18
+"""Largest number of brackets that begin a list or an object, those in texts counted: more take seconds to read."""
 DEEPEST = 64
 """Largest number of lists and objects within each other."""
 
@@ -19,6 +21,8 @@ def dump_json(value: Any) -> bytes:
 
 def parse_json(data: bytes) -> Any:
     """The value of JSON bytes; ApiError (400) if they are none."""
+    if (inner := data.count(b"[") + data.count(b"{")) > MOST_INSIDE:
+        raise ApiError(400, f"the body may have {MOST_INSIDE:,} lists and objects, got {inner:,} brackets")
     try:
         value = json.loads(data, parse_constant=_refuse, parse_float=_read_float, object_pairs_hook=_read_object)
     except RecursionError:

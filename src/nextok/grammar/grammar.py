@@ -14,6 +14,8 @@ LONGEST = {"choices": 1 << 18, "regex": 10_000, "json_schema": 1 << 16, "lark": 
 """Largest number of characters of the source, for each kind of grammar."""
 MOST_CHOICES = 10_000
 """Largest number of choices."""
+MOST_RULES = 1000
+"""Largest number of rules of a GBNF grammar, as the time to translate them is quadratic."""
 DEEPEST_SCHEMA = 60
 """Largest number of levels of a JSON schema."""
 MOST_PROPERTIES = 1000
@@ -129,6 +131,8 @@ def _escape(character: str) -> str:
 
 
 def _translate_regex(source: str) -> str:
+    if (len(source) - len(source.rstrip("\\"))) % 2:  # the library would leave that backslash out
+        raise ValueError(f"the regex {source!r:.60} ends with a backslash that escapes nothing")
     return f"start: /{import_llguidance().regex_to_lark(source, '')}/"
 
 
@@ -157,6 +161,8 @@ def _translate_json_schema(source: str) -> str:
 
 @lru_cache(maxsize=64)
 def _translate_gbnf(source: str) -> str:
+    if (rules := source.count("::=")) > MOST_RULES:
+        raise ValueError(f"a GBNF grammar may have {MOST_RULES:,} rules, got {rules:,}")
     import_llguidance()
     from llguidance.gbnf_to_lark import any_to_lark
 

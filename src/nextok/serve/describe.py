@@ -25,6 +25,31 @@ ASKED = {
     "/v1/models": "The model.",
 }
 """Routes without a body."""
+WHOLE, WORDS, TOKENS = {"type": "integer"}, {"type": "string"}, {"type": "array", "items": {"type": "integer"}}
+CHOICES = {"type": "array", "items": {"type": "object", "required": ["index", "finish_reason"]}}
+WRITTEN = {
+    "id": WORDS,
+    "object": WORDS,
+    "created": WHOLE,
+    "model": WORDS,
+    "choices": CHOICES,
+    "usage": {"type": "object"},
+}
+MODEL = {"id": WORDS, "object": {"const": "model"}, "max_model_len": WHOLE}
+ANSWERS: dict[str, dict[str, Any]] = {
+    "/v1/completions": WRITTEN,
+    "/v1/chat/completions": WRITTEN,
+    "/tokenize": {"tokens": TOKENS, "count": WHOLE, "max_model_len": WHOLE},
+    "/detokenize": {"prompt": WORDS, "content": WORDS},
+    "/apply-template": {"prompt": WORDS, "tokens": TOKENS},
+    "/v1/chat/completions/input_tokens": {"object": WORDS, "input_tokens": WHOLE},
+    "/v1/models": {"object": {"const": "list"}, "data": {"type": "array", "items": {"type": "object"}}},
+    "/v1/models/{model}": MODEL,
+    "/health": {"status": WORDS},
+    "/ready": {"status": WORDS, "model": WORDS},
+    "/version": {"version": WORDS},
+}
+"""The members that the answers of each route have always; there may be more."""
 STATUSES = {
     "400": "a wrong field",
     "401": "a key is needed",
@@ -33,6 +58,8 @@ STATUSES = {
     "405": "another method",
     "408": "the body came too slowly",
     "413": "the body is too large",
+    "415": "the body is compressed",
+    "431": "path and headers are too large",
     "503": "no place now; see Retry-After",
 }
 
@@ -40,26 +67,32 @@ STATUSES = {
 def describe_api(decoding: Mapping[str, str], telling: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     """The document of all routes: of those with a body their path and the kind of their fields."""
     kinds = {**decoding, **{path: kind for path, (kind, _) in telling.items()}}
-    paths: dict[str, Any] = {path: {"post": _describe_post(kind)} for path, kind in kinds.items()}
+    paths: dict[str, Any] = {path: {"post": _describe_post(path, kind)} for path, kind in kinds.items()}
     for path, text in ASKED.items():
-        paths[path] = {"get": {"summary": text, "responses": _describe_answers(("401", "403", "503"))}}
+        paths[path] = {"get": {"summary": text, "responses": _describe_answers(path, ("401", "403", "431", "503"))}}
     by_id = {
         "summary": "The model, if it is called so.",
-        "responses": _describe_answers(("401", "403", "404", "503")),
+        "responses": _describe_answers("/v1/models/{model}", ("401", "403", "404", "431", "503")),
     }
     id_of = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     paths["/v1/models/{model}"] = {"get": by_id | {"parameters": [id_of]}}
     return {"openapi": "3.1.0", "info": {"title": "nextok", "version": nextok.__version__}, "paths": paths}
 
 
-def _describe_post(kind: str) -> dict[str, Any]:
+def _describe_post(path: str, kind: str) -> dict[str, Any]:
     content = {"application/json": {"schema": describe_fields(kind)}}
-    return {"requestBody": {"required": True, "content": content}, "responses": _describe_answers(STATUSES)}
+    return {"requestBody": {"required": True, "content": content}, "responses": _describe_answers(path, STATUSES)}
 
 
-def _describe_answers(statuses: Iterable[str]) -> dict[str, Any]:
+def _describe_answers(path: str, statuses: Iterable[str]) -> dict[str, Any]:
     errors = {
         status: {"description": STATUSES[status], "content": {"application/json": {"schema": ERROR}}}
         for status in statuses
     }
-    return {"200": {"description": "the answer"}, **errors}
+    content: dict[str, Any] = {"text/plain": {}}
+    if members := ANSWERS.get(path):
+        schema = {"type": "object", "required": list(members), "properties": members}
+        content = {"application/json": {"schema": schema}}
+    if members is WRITTEN:
+        content["text/event-stream"] = {}
+    return {"200": {"description": "the answer", "content": content}, **errors}

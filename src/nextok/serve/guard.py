@@ -91,7 +91,8 @@ class Guard:
 
     def _check(self, path: str, headers: dict[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        self._check_host(host.rpartition(":")[0] if ":" in host.rpartition("]")[2] else host)
+        name, colon, port = host.rpartition(":")
+        self._check_host(name if colon and port.isdecimal() else host)
         if b"origin" in headers and not self._keys:
             self._check_host(_find_host(headers[b"origin"].decode("latin-1")))
         if self._keys and path not in OPEN:

@@ -27,6 +27,11 @@ class JsonAnswer(Response):
 
 async def read_json(request: Request) -> Any:
     """The body of a request; ApiError if it is too large, too deep, or no JSON as the standard has it."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise ApiError(
+            415, f"the body must be plain JSON, got the content-encoding {coding[:40]!r}: send it unpacked"
+        )
     data = bytearray()
     try:
         async with asyncio.timeout(MOST_SECONDS):
