@@ -12,12 +12,15 @@ The exit status is 1 if a trial failed. Clients and server share the machine, so
 
 import argparse
 import asyncio
+import http.client
 import random
 import re
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from multiprocessing import get_context
 
 from serving_tools import (
     Running,
@@ -121,26 +124,25 @@ async def hold_stream(port, body, end):
     return events
 
 
-async def ask_health(port, end):
-    """Milliseconds of each of ten answers a second; a late one does not make the next one later."""
-
-    async def one():
-        answer = await ask(port, "/health")
-        assert answer.status == 200
-        return 1000 * answer.whole
-
-    tasks = []
+def ask_health(port, seconds):
+    """Milliseconds of each of ten answers a second, from a process of its own: the readers of streams are busy."""
+    took, end = [], time.monotonic() + seconds
     while time.monotonic() < end:
-        tasks.append(asyncio.create_task(one()))
-        await asyncio.sleep(0.1)
-    return await asyncio.gather(*tasks)
+        began = time.perf_counter()
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+            connection.request("GET", "/health")
+            assert connection.getresponse().status == 200
+        took.append(1000 * (time.perf_counter() - began))
+        time.sleep(max(0, 0.1 - took[-1] / 1000))
+    return took
 
 
 async def stream_and_ask(port, clients, seconds, context):
     end = time.monotonic() + seconds
     bodies = [make_body(context - 64, seed, stream=True) for seed in range(clients)]
     streams = asyncio.gather(*(hold_stream(port, body, end) for body in bodies), return_exceptions=True)
-    health = await ask_health(port, end)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        health = await asyncio.get_running_loop().run_in_executor(pool, ask_health, port, seconds)
     counts = await streams
     freed = await wait_until_free(port)
     return health, counts, freed

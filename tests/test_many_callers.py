@@ -681,23 +681,3 @@ def test_ctrl_c_before_any_line_lets_other_threads_finish(start):
             thread.join(PATIENCE)
         assert found == [alone_long()[:30]] * 2, f"line {nth}"
         assert short(lm) == alone_long()[:30], f"line {nth}"
-
-
-def test_many_streams_of_one_loop_wake_it_together():
-    """A call into the loop from another thread costs a system call, and 256 streams would make one each a step."""
-
-    async def play():
-        loop, calls, pieces = asyncio.get_running_loop(), [], []
-        call = loop.call_soon_threadsafe
-        loop.call_soon_threadsafe = lambda *given, **more: (calls.append(given), call(*given, **more))[1]
-
-        async def read(seed):
-            async for piece in lm.astream("abc", nt.Sample(), seed=seed, max_tokens=40, ignore_eos=True):
-                pieces.append(piece)
-
-        await asyncio.gather(*(read(seed) for seed in range(24)))
-        return len(calls), len(pieces)
-
-    lm = tiny_lm()
-    calls, pieces = asyncio.run(play())
-    assert calls < pieces

@@ -15,8 +15,10 @@ import nextok as nt
 from nextok.api.errors import ApiError
 from nextok.api.served import OPENAI_DEFAULTS
 from nextok.serve import events, protocol, run
+from nextok.serve import service as service_module
 from nextok.serve.admission import Admission
 from nextok.serve.app import build_app
+from nextok.serve.turns import Turns
 from servers import serve, serving
 from tiny import tiny_lm
 
@@ -165,6 +167,33 @@ def test_scores_wait_in_the_queue_too_and_are_counted():
     assert len(long.json()["choices"][0]["logprobs"]["tokens"]) == 512
     [longer] = ask_all(service, post(echo | {"prompt": "a" * 513}))
     assert longer.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_forms_that_take_long_hold_up_no_other_request(monkeypatch):
+    """Threads are few: requests whose grammars are slow must leave some to the others."""
+    slow, read = threading.Event(), service_module.read_task
+
+    def read_slowly(served, kind, body):
+        if "grammar" in body:
+            slow.wait(30)
+        return read(served, kind, body)
+
+    monkeypatch.setattr(service_module, "read_task", read_slowly)
+    service = serve(tiny_lm())
+
+    async def play():
+        transport = httpx.ASGITransport(build_app(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            form = BODY | {"grammar": 'root ::= "a"'}
+            slow_ones = [asyncio.ensure_future(client.post(COMPLETIONS, json=form)) for _ in range(40)]
+            await asyncio.sleep(0)
+            quick = await client.post(COMPLETIONS, json=BODY, timeout=20)
+            slow.set()
+            return quick, await asyncio.gather(*slow_ones)
+
+    quick, rest = asyncio.run(play())
+    assert quick.status_code == 200
+    assert {each.json()["choices"][0]["text"] for each in rest} == {"a"}
 
 
 def test_every_text_ends_by_the_deadline():
@@ -464,3 +493,26 @@ def test_an_error_in_the_middle_of_a_stream_is_told_and_logged(caplog):
     assert json.loads(last[6:])["error"]["type"] == "server_error"
     assert "cable" not in answer.text
     assert any("the cable is loose" in str(record.exc_info) for record in caplog.records)
+
+
+def test_streams_that_always_have_something_to_send_leave_turns_to_others():
+    """Without turns one task sends all that it has, and 256 of them hold the loop for seconds."""
+
+    async def play():
+        turns, sent, seen = Turns(4), [0], []
+
+        async def stream():
+            for _ in range(50):
+                await turns.wait()
+                sent[0] += 1
+
+        streams = [asyncio.ensure_future(stream()) for _ in range(10)]
+        while not all(each.done() for each in streams):
+            before = sent[0]
+            await asyncio.sleep(0)
+            seen.append(sent[0] - before)
+        return sent[0], max(seen)
+
+    total, most = asyncio.run(play())
+    assert total == 500
+    assert most <= 8

@@ -1,11 +1,9 @@
 """A generation that is being watched: pieces of text as they come, and the output at any time."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary, ref
 
 from nextok.engine.runner import Runner
 from nextok.engine.waiter import Waiter
@@ -198,7 +196,7 @@ class AsyncStream(AsyncIterator[Piece]):
         """The generation, submitted when it is first asked for."""
         async with self._beginning:
             if self._generation is None:
-                self._signal.belong_to(asyncio.get_running_loop())
+                self._signal.loop = asyncio.get_running_loop()
                 generation = await asyncio.to_thread(self._prepare)
                 if not may_pause:
                     generation.never_pause()
@@ -223,13 +221,9 @@ class _Signal:
     """How the owner of the engine wakes an event loop; not the stream itself, so that one can be dropped."""
 
     def __init__(self) -> None:
-        self._bell: _Bell | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
         self._sleepers = 0  # tasks that wait
-
-    def belong_to(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Wake tasks of this loop."""
-        self._bell = _bells.setdefault(loop, _Bell(loop))
 
     async def wait(self, done: Callable[[], bool]) -> None:
         """Sleep until `done()`."""
@@ -243,34 +237,6 @@ class _Signal:
 
     def notice(self) -> None:
         """Wake the loop, if it waits; called by the owner of the engine."""
-        if self._sleepers and self._bell:
-            self._bell.ring(self._changed.set)
-
-
-class _Bell:
-    """How another thread wakes a loop for many tasks at once: each of their wishes alone would cost a system call."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)
-        self._wishes: deque[Callable[[], object]] = deque()
-        self._is_rung = False
-
-    def ring(self, wish: Callable[[], object]) -> None:
-        """Have the loop call this soon; from any thread."""
-        self._wishes.append(wish)
-        loop = self._loop()
-        if not self._is_rung and loop:
-            self._is_rung = True
-            try:
-                loop.call_soon_threadsafe(self._answer)
-            except RuntimeError:  # the loop is closed
-                self._is_rung = False
-                self._wishes.clear()
-
-    def _answer(self) -> None:
-        self._is_rung = False  # before the wishes are taken: who comes now rings again
-        while self._wishes:
-            self._wishes.popleft()()
-
-
-_bells: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bell] = WeakKeyDictionary()
+        if self._sleepers and self.loop:
+            with suppress(RuntimeError):  # the loop is closed
+                self.loop.call_soon_threadsafe(self._changed.set)

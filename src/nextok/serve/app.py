@@ -14,7 +14,7 @@ from nextok.api.answers import tell_ignored
 from nextok.api.errors import ApiError
 from nextok.api.fields import CHAT, COMPLETION, DETOKENIZE, TEMPLATE, TOKENIZE
 from nextok.api.json_body import dump_json
-from nextok.api.requests import check_model, read_task
+from nextok.api.requests import check_model
 from nextok.api.served import Served
 from nextok.api.tokens import apply_template, count_chat, detokenize, tokenize
 from nextok.serve.describe import describe_api
@@ -73,13 +73,14 @@ def _decode(service: Service, kind: str, logs_requests: bool) -> Endpoint:
     """The endpoint of a route that writes texts. All but the waiting is done off the event loop."""
 
     async def endpoint(request: Request) -> ASGIApp:
+        await service.turns.wait()
         body = await read_json(request)
         if logs_requests:
             find_record(request.scope).request = body
-        task = await asyncio.to_thread(read_task, service.served, kind, body)
+        task = await service.read(kind, body)
         headers = tell_ignored(task.values.ignored)
         if task.is_streamed:
-            return await answer_with_events(request, service.stream(request, task), headers)
+            return await answer_with_events(request, service.stream(request, task), headers, service.turns)
         outputs = await service.run(request, task)
         return JsonAnswer(await asyncio.to_thread(lambda: dump_json(task.tell(outputs))), headers=headers)
 

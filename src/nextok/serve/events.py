@@ -12,6 +12,7 @@ from nextok.api.errors import explain
 from nextok.api.json_body import dump_json
 from nextok.serve.leaving import ClientLeftError, stay
 from nextok.serve.record import find_record
+from nextok.serve.turns import Turns
 
 END = b"data: [DONE]\n\n"
 PING = b": ping\n\n"
@@ -25,9 +26,12 @@ log = logging.getLogger("nextok.serve")
 
 
 async def answer_with_events(
-    request: Request, values: AsyncGenerator[Any, None], headers: Mapping[str, str]
+    request: Request, values: AsyncGenerator[Any, None], headers: Mapping[str, str], turns: Turns
 ) -> "EventAnswer":
-    """The answer as a stream. What fails before the first event is raised, so that the status tells it."""
+    """The answer as a stream, whose events wait for their turns.
+
+    What fails before the first event is raised, so that the status tells it.
+    """
     first: asyncio.Future[Any] = asyncio.ensure_future(anext(values, None))
     try:
         await stay(request.receive, asyncio.ensure_future(asyncio.wait({first}, timeout=PING_SECONDS)))
@@ -38,15 +42,20 @@ async def answer_with_events(
         await asyncio.wait({first})
         await values.aclose()
         raise
-    return EventAnswer(first, values, headers)
+    return EventAnswer(first, values, headers, turns)
 
 
 class EventAnswer:
     """The events as an ASGI response. It ends its source whatever happens, and drops a client that does not read."""
 
     def __init__(
-        self, first: "asyncio.Future[Any]", rest: AsyncGenerator[Any, None], headers: Mapping[str, str]
+        self,
+        first: "asyncio.Future[Any]",
+        rest: AsyncGenerator[Any, None],
+        headers: Mapping[str, str],
+        turns: Turns,
     ) -> None:
+        self._turns = turns
         self._first = first
         self._rest = rest
         self._headers = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **headers}
@@ -70,6 +79,7 @@ class EventAnswer:
         try:
             value = await self._first
             while value is not None:
+                await self._turns.wait()
                 await self._send(b"data: " + dump_json(value) + b"\n\n", send)
                 value = await anext(self._rest, None)
             await self._send(END, send)

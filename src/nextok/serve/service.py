@@ -9,6 +9,8 @@ from typing import Any
 from starlette.requests import Request
 
 from nextok.api.errors import ApiError
+from nextok.api.forms import FORMS
+from nextok.api.requests import read_task
 from nextok.api.served import Served
 from nextok.api.task import Task
 from nextok.generation.output import Output
@@ -17,19 +19,27 @@ from nextok.serve.admission import Admission
 from nextok.serve.leaving import stay
 from nextok.serve.metrics import Metrics
 from nextok.serve.record import find_record
+from nextok.serve.turns import Turns
 
+FORMS_AT_ONCE, MOST_FORMS = 2, 256
+"""Number of requests whose form is read at once, and of those that may wait for that."""
 DEADLINE = 600.0
 """Longest time, in seconds, in which a text is written, unless another one was chosen."""
 
 
 @dataclass
 class Service:
-    """`opened`: the model, None while it is loaded. `deadline`: seconds after which every text ends."""
+    """`opened`: the model, None while it is loaded. `deadline`: seconds after which every text ends.
+
+    `forms`: whose turn it is to have a grammar or a schema read, which can take seconds of a thread.
+    """
 
     opened: Served | None
     admission: Admission
     deadline: float = DEADLINE
     metrics: Metrics = field(default_factory=Metrics)
+    turns: Turns = field(default_factory=Turns)
+    forms: Admission = field(default_factory=lambda: Admission(FORMS_AT_ONCE, MOST_FORMS))
     is_draining: bool = False
     is_over: bool = False
     _streams: set[AsyncStream] = field(default_factory=set)
@@ -42,6 +52,14 @@ class Service:
         if self.is_draining:
             raise ApiError(503, "this server is about to end", code="draining")
         return self.opened
+
+    async def read(self, kind: str, body: Any) -> Task:
+        """The task of a request to a route of this kind, read off the event loop."""
+        served = self.served
+        if not (isinstance(body, dict) and body.keys() & {*FORMS, "tools"}):
+            return await asyncio.to_thread(read_task, served, kind, body)
+        async with self.forms.enter(1):
+            return await asyncio.to_thread(read_task, served, kind, body)
 
     async def run(self, request: Request, task: Task) -> list[Output]:
         """The outputs of a task, in one batch; all of them end when the client leaves."""
