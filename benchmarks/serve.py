@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import httpx
 
@@ -30,11 +31,10 @@ def free_port():
 
 async def wait_until_ready(client):
     for _ in range(600):
-        try:
-            await client.get("/ready")
-            return
-        except httpx.TransportError:
-            await asyncio.sleep(0.1)
+        with suppress(httpx.TransportError):
+            if (await client.get("/ready")).status_code == 200:
+                return
+        await asyncio.sleep(0.1)
     sys.exit("the server does not start")
 
 

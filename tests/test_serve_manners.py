@@ -516,3 +516,11 @@ def test_streams_that_always_have_something_to_send_leave_turns_to_others():
     total, most = asyncio.run(play())
     assert total == 500
     assert most <= 8
+
+
+def test_an_answer_does_not_wait_for_the_clients_acknowledgement():
+    """A connection has this from the socket that listens, and without it each answer takes 40 ms longer."""
+    with run.open_socket("127.0.0.1", 0) as opened:
+        assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with socket.create_connection(opened.getsockname()), opened.accept()[0] as taken:
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
