@@ -38,6 +38,8 @@ from serving_tools import (
 COMPLETIONS, CHATS = "/v1/completions", "/v1/chat/completions"
 SEATS, QUEUE = 32, 64
 MOST_HEALTH_MS, MOST_FREE_SECONDS, DRAIN_SECONDS = 100, 1.0, 30
+IDLE = 2.0
+"""Seconds after the last request in which memory goes back to the system."""
 NOTICED = 0.25
 """Seconds from SIGTERM after which no new request is taken: the server looks ten times a second."""
 ENOUGH_OPEN_FILES = 8192
@@ -157,6 +159,7 @@ def try_streams(options):
         for _ in range(2):
             more, ended, freed = asyncio.run(stream_and_ask(server.port, clients, half, context))
             health, counts = health + more, counts + ended
+            time.sleep(IDLE)  # after which the server gives memory back
             memory.append(server.memory())
             files.append(server.descriptors())
     lost = [each for each in counts if isinstance(each, Exception)]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -35,6 +35,7 @@ class Admission:
         self.patience = patience
         self.rows = 0  # seats taken
         self.running = 0  # requests
+        self.when_idle: Callable[[], object] = lambda: None  # called when the last one has ended
         self._queue: deque[_Waiting] = deque()
 
     @property
@@ -56,6 +57,8 @@ class Admission:
             self.rows -= rows
             self.running -= 1
             self._call_next()
+            if not self.running:
+                self.when_idle()
 
     async def _wait(self, rows: int, tokens: int) -> None:
         queued = sum(each.tokens for each in self._queue)

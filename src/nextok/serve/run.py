@@ -17,6 +17,7 @@ import uvicorn
 from nextok.api.served import Served
 from nextok.serve.app import build_app
 from nextok.serve.guard import MOST_HEADER_BYTES
+from nextok.serve.memory import IDLE_SECONDS, find_trim
 from nextok.serve.protocol import PatientProtocol
 from nextok.serve.record import KEY, Record
 from nextok.serve.service import Service
@@ -27,6 +28,8 @@ DRAIN_SECONDS = 30
 """Longest time, in seconds, that requests in flight have to end after SIGTERM; then they end with an error."""
 LAST_SECONDS = 3
 """Time, in seconds, in which clients receive that error."""
+SWITCH_SECONDS = 0.0002
+"""Longest time, in seconds, for which the engine's thread keeps the event loop waiting; Python's own is 5 ms."""
 BACKLOG = 2048
 """Number of connections that the system takes in for us while we are busy."""
 
@@ -119,6 +122,8 @@ async def run(
 
     `announce` is called once they are answered. What `load` raises ends the server, and is raised.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
+    service.admission.when_idle = _make_release(service)
     serving = asyncio.ensure_future(server.serve([opened]))
     loading = _run_aside(load)
     both: set[asyncio.Future[Any]] = {serving, loading}
@@ -132,6 +137,23 @@ async def run(
     await serving
     if loading.done():
         loading.result()
+
+
+def _make_release(service: Service) -> Callable[[], None]:
+    """What is called when the last request has ended: unless another one comes soon, memory is given back."""
+    loop, trim = asyncio.get_running_loop(), find_trim()
+    timers: list[asyncio.TimerHandle] = []
+
+    def release() -> None:
+        if not service.admission.running:
+            loop.run_in_executor(None, trim)
+
+    def plan() -> None:
+        for timer in timers:
+            timer.cancel()
+        timers[:] = [loop.call_later(IDLE_SECONDS, release)]
+
+    return plan
 
 
 def _run_aside(work: Callable[[], Served]) -> "asyncio.Future[Served]":
