@@ -17,7 +17,7 @@ import uvicorn
 from nextok.api.served import Served
 from nextok.serve.app import build_app
 from nextok.serve.guard import MOST_HEADER_BYTES
-from nextok.serve.memory import IDLE_SECONDS, find_trim
+from nextok.serve.memory import give_back_when_idle
 from nextok.serve.protocol import PatientProtocol
 from nextok.serve.record import KEY, Record
 from nextok.serve.service import Service
@@ -123,7 +123,7 @@ async def run(
     `announce` is called once they are answered. What `load` raises ends the server, and is raised.
     """
     sys.setswitchinterval(SWITCH_SECONDS)
-    service.admission.when_idle = _make_release(service)
+    give_back_when_idle(service.admission)
     serving = asyncio.ensure_future(server.serve([opened]))
     loading = _run_aside(load)
     both: set[asyncio.Future[Any]] = {serving, loading}
@@ -137,23 +137,6 @@ async def run(
     await serving
     if loading.done():
         loading.result()
-
-
-def _make_release(service: Service) -> Callable[[], None]:
-    """What is called when the last request has ended: unless another one comes soon, memory is given back."""
-    loop, trim = asyncio.get_running_loop(), find_trim()
-    timers: list[asyncio.TimerHandle] = []
-
-    def release() -> None:
-        if not service.admission.running:
-            loop.run_in_executor(None, trim)
-
-    def plan() -> None:
-        for timer in timers:
-            timer.cancel()
-        timers[:] = [loop.call_later(IDLE_SECONDS, release)]
-
-    return plan
 
 
 def _run_aside(work: Callable[[], Served]) -> "asyncio.Future[Served]":
