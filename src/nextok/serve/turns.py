@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-MOST_EVENTS = 8
+MOST_EVENTS = 4
 """Largest number of events that are sent in one turn of the loop: some milliseconds."""
 
 
