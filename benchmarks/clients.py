@@ -17,7 +17,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+from serving_tools import free_port, nextok_command
 
 import nextok as nt
 from nextok.hub import resolve
@@ -94,11 +95,9 @@ def write_tools_tokenizer(folder: Path) -> None:
 
 def start_server(key: str, tokenizer: Path) -> tuple[subprocess.Popen[bytes], str]:
     """A server as a process, once it is ready; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        port = opened.getsockname()[1]
-    command = [sys.executable, "-m", "nextok", "serve", "smollm2", "--port", str(port), "-q"]
-    command += ["--tokenizer", str(tokenizer), "--draft", "lookup=prompt-lookup", "--api-key", key]
-    server = subprocess.Popen(command)
+    port = free_port()
+    flags = {"tokenizer": tokenizer, "draft": "lookup=prompt-lookup", "api_key": key}
+    server = subprocess.Popen(nextok_command("smollm2", port, **flags))
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):
         try:

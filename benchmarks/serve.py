@@ -9,33 +9,17 @@ first token of a lone text comes, in milliseconds: medians of the rounds, least 
 
 import argparse
 import asyncio
-import socket
 import statistics
-import subprocess
 import sys
 import time
-from contextlib import suppress
 
 import httpx
+from serving_tools import free_port, nextok_command, running
 
 import nextok as nt
 
 SIZES = (1, 16)
 PROMPT = "The sea is a vast body of salt water that covers most of the earth. "
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return opened.getsockname()[1]
-
-
-async def wait_until_ready(client):
-    for _ in range(600):
-        with suppress(httpx.TransportError):
-            if (await client.get("/ready")).status_code == 200:
-                return
-        await asyncio.sleep(0.1)
-    sys.exit("the server does not start")
 
 
 def make_bodies(size, tokens):
@@ -83,7 +67,6 @@ def tell(name, values, unit=""):
 
 async def measure(lm, port, rounds, tokens):
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
-        await wait_until_ready(client)
         for size in SIZES:
             bodies, ratios = make_bodies(size, tokens), []
             for number in range(rounds + 1):
@@ -109,23 +92,8 @@ def main():
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "nextok",
-        "serve",
-        options.model,
-        "--port",
-        str(port),
-        "--cache-memory",
-        "0",
-        "-q",
-    ]
-    with subprocess.Popen(command) as server:
-        try:
-            asyncio.run(measure(nt.load(options.model), port, options.rounds, options.tokens))
-        finally:
-            server.terminate()
+    with running(nextok_command(options.model, port, cache_memory=0), port):
+        asyncio.run(measure(nt.load(options.model), port, options.rounds, options.tokens))
 
 
 if __name__ == "__main__":

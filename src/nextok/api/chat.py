@@ -38,7 +38,7 @@ def read_chat(served: Served, values: Values) -> "ChatTask":
 
 def read_turn(served: Served, values: Values) -> ChatTurn:
     """The prompt of the conversation, and how its answer is read; ValueError or TemplateError where it is wrong."""
-    served.check_characters(sum(map(len, _list_texts(values["messages"]))), "messages")
+    served.check_characters(sum(map(len, _collect_texts(values["messages"]))), "messages")
     options: Any = {name: values[name] for name in TURN_OPTIONS if name in values}
     turn, most = served.lm.begin_chat(values["messages"], **options), served.lm.model.context
     if len(turn.ids) >= most:
@@ -47,7 +47,7 @@ def read_turn(served: Served, values: Values) -> ChatTurn:
     return turn
 
 
-def _list_texts(messages: list[Any]) -> list[str]:
+def _collect_texts(messages: list[Any]) -> list[str]:
     """The texts of a conversation that has not been checked."""
     contents = [message.get("content") for message in messages if isinstance(message, dict)]
     parts = [part for content in contents for part in (content if isinstance(content, list) else [content])]
@@ -66,7 +66,7 @@ class ChatTask(Task):
     """A conversation and its answers."""
 
     PREFIX = "chatcmpl"
-    kind, chunk_kind = "chat.completion", "chat.completion.chunk"
+    KIND, CHUNK_KIND = "chat.completion", "chat.completion.chunk"
 
     def __init__(
         self, served: Served, values: Values, turn: ChatTurn, decoding: Decoding, alternatives: int | None

@@ -37,7 +37,7 @@ class CompletionTask(Task):
     """Prompts, and the texts that go on from them."""
 
     PREFIX = "cmpl"
-    kind = chunk_kind = "text_completion"
+    KIND = CHUNK_KIND = "text_completion"
 
     def tell_choices(self, outputs: Sequence[Output]) -> list[dict[str, Any]]:
         """Every text of every prompt."""

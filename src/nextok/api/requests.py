@@ -6,7 +6,7 @@ from typing import Any
 from nextok.api.chat import read_chat
 from nextok.api.completions import read_completion
 from nextok.api.errors import ApiError
-from nextok.api.fields import CHAT, COMPLETION, Values, read_fields
+from nextok.api.fields import CHAT, COMPLETION, Values, read_fields, show
 from nextok.api.served import Served
 from nextok.api.task import Task
 
@@ -28,7 +28,7 @@ def read_task(served: Served, route: str, body: Any) -> Task:
 def check_model(served: Served, name: str) -> None:
     """ApiError (404) unless the model is called so."""
     if name != served.name:
-        line = f"there is no model {name!r:.80}; this server has {served.name}"
+        line = f"there is no model {show(name)}; this server has {served.name}"
         raise ApiError(404, line, "model", "model_not_found")
 
 
@@ -43,5 +43,5 @@ def _read_stream_options(values: Values) -> None:
             values.ignore(f"stream_options.{name}", "means nothing here")
         elif value is not None and type(value) is not bool:
             raise ApiError(
-                400, f"{name} of stream_options must be true or false, got {value!r:.60}", "stream_options"
+                400, f"{name} of stream_options must be true or false, got {show(value)}", "stream_options"
             )

@@ -19,12 +19,16 @@ MOST_ROWS = 256
 class Task(ABC):
     """A request: some prompts, decoded alike.
 
-    Whoever runs it calls `begin`, waits for the streams' outputs, and gives them to `tell`; or gives the only stream
+    A caller runs it with `begin`, waits for the streams' outputs, and gives them to `tell`; or gives the only stream
     to `tell_stream`, which reads it.
     """
 
     PREFIX: ClassVar[str]
     """How the ids of its answers begin."""
+    KIND: ClassVar[str]
+    """The `object` of an answer."""
+    CHUNK_KIND: ClassVar[str]
+    """The `object` of a chunk."""
 
     def __init__(
         self, served: Served, values: Values, prompts: list[list[int]], decoding: Decoding, alternatives: int | None
@@ -57,13 +61,13 @@ class Task(ABC):
 
     def tell(self, outputs: Sequence[Output]) -> dict[str, Any]:
         """The answer."""
-        head = begin_answer(self.PREFIX, self.kind, self.served.name)
+        head = begin_answer(self.PREFIX, self.KIND, self.served.name)
         warnings = {"warnings": self.values.ignored} if self.values.ignored else {}
         return head | warnings | {"choices": self.tell_choices(outputs), "usage": tell_usage(outputs)}
 
     async def tell_stream(self, stream: AsyncStream) -> AsyncGenerator[dict[str, Any], None]:
         """The chunks of the answer: every piece, the ends, and the numbers of tokens if they were asked for."""
-        head = begin_answer(self.PREFIX, self.chunk_kind, self.served.name)
+        head = begin_answer(self.PREFIX, self.CHUNK_KIND, self.served.name)
         if self.values.ignored:
             head["warnings"] = self.values.ignored
         if self._with_usage:
@@ -72,16 +76,6 @@ class Task(ABC):
             yield head | {"choices": [choice]}
         if self._with_usage:
             yield head | {"choices": [], "usage": tell_usage([await stream.output()])}
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """The `object` of an answer."""
-
-    @property
-    @abstractmethod
-    def chunk_kind(self) -> str:
-        """The `object` of a chunk."""
 
     @abstractmethod
     def tell_choices(self, outputs: Sequence[Output]) -> list[dict[str, Any]]:

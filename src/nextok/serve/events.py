@@ -80,7 +80,7 @@ class EventAnswer:
             value = await self._first
             while value is not None:
                 await self._turns.wait()
-                await self._send(b"data: " + dump_json(value) + b"\n\n", send)
+                await self._send(_frame(value), send)
                 value = await anext(self._rest, None)
             await self._send(END, send)
         except ClientLeftError:
@@ -90,7 +90,7 @@ class EventAnswer:
             find_record(scope).add_error(told)
             if told.status == 500:
                 log.exception("a stream failed")
-            await self._send(b"data: " + dump_json(told.to_json()) + b"\n\n", send)
+            await self._send(_frame(told.to_json()), send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, event: bytes, send: Send) -> None:
@@ -108,3 +108,8 @@ class EventAnswer:
             await asyncio.sleep(PING_SECONDS)
             if now() - self._sent_at >= PING_SECONDS:
                 await self._send(PING, send)
+
+
+def _frame(value: Any) -> bytes:
+    """One event."""
+    return b"data: " + dump_json(value) + b"\n\n"

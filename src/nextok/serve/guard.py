@@ -77,7 +77,7 @@ class Guard:
         finally:
             record.seconds = time.perf_counter() - began_at
             self._metrics.count_answer(route, record.status)
-            log.info("%s", record.to_text(), extra={KEY: record})
+            log.info("%s", record, extra={KEY: record})
 
     async def _refuse(self, error: Exception, scope: Scope, record: Record, send: Send) -> None:
         told = _explain_route(error, scope) if isinstance(error, HTTPException) else explain(error)

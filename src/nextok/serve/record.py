@@ -48,8 +48,8 @@ class Record:
         known = {name: value for name, value in asdict(self).items() if value not in (None, [])}
         return json.dumps({"time": round(time.time(), 3)} | known | {"seconds": round(self.seconds, 4)})
 
-    def to_text(self) -> str:
-        """One line to read."""
+    def __str__(self) -> str:
+        """One line to read; made only where it is written."""
         line = f"{self.method} {self.route} {self.status} {self.seconds:.3f} s"
         if self.prompt_tokens:
             ends = ", ".join(self.finish_reasons)

@@ -182,8 +182,8 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of one record."""
-        text = super().format(record)
-        if not self._as_json:
-            return text
         about: Record | None = getattr(record, KEY, None)
-        return about.to_json() if about else json.dumps({"level": record.levelname, "message": text})
+        if self._as_json and about:
+            return about.to_json()
+        text = super().format(record)
+        return json.dumps({"level": record.levelname, "message": text}) if self._as_json else text

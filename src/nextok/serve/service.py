@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,8 @@ from nextok.serve.metrics import Metrics
 from nextok.serve.record import find_record
 from nextok.serve.turns import Turns
 
+FORM_FIELDS = (*FORMS, "tools")
+"""Fields of a request that can hold a grammar or a schema."""
 FORMS_AT_ONCE, MOST_FORMS = 2, 256
 """Number of requests whose form is read at once, and of those that may wait for that."""
 DEADLINE = 600.0
@@ -56,9 +58,8 @@ class Service:
     async def read(self, kind: str, body: Any) -> Task:
         """The task of a request to a route of this kind, read off the event loop."""
         served = self.served
-        if not (isinstance(body, dict) and body.keys() & {*FORMS, "tools"}):
-            return await asyncio.to_thread(read_task, served, kind, body)
-        async with self.forms.enter(1):
+        has_form = isinstance(body, dict) and not body.keys().isdisjoint(FORM_FIELDS)
+        async with self.forms.enter(1) if has_form else nullcontext():
             return await asyncio.to_thread(read_task, served, kind, body)
 
     async def run(self, request: Request, task: Task) -> list[Output]:
@@ -76,7 +77,7 @@ class Service:
         return outputs
 
     async def stream(self, request: Request, task: Task) -> AsyncGenerator[dict[str, Any], None]:
-        """The chunks of a task's only prompt; the text ends when nobody takes them any more."""
+        """The chunks of a task's only prompt; the text ends when they are no longer taken."""
         self._limit(task)
         async with self.admission.enter(task.rows, task.tokens) as waited:
             with self._begin(task) as [stream]:
