@@ -66,70 +66,62 @@ def batch(
     from nextok.batch.inputs import InFile
     from nextok.batch.outputs import open_output
 
-    source = InFile(requests)
+    source, run = InFile(requests), _Run(how, asked, flags, model, quiet)
     if flags.ray is not None:
         from nextok.batch.cluster import check_for_ray
 
         check_for_ray(source)
     with open_output(answers, source, flags.overwrite) as output:
         try:
-            errors = output.done.errors + _answer(how, asked, flags, model, source, output, quiet).errors
+            tally = run.answer(source, output) if flags.ray is None else run.answer_on_ray(source, output)
         except KeyboardInterrupt:
             go_on = "the same command goes on" if output.can_go_on else "a run anew needs --overwrite"
             print_note(f"nextok: interrupted; what was answered is in {answers}, and {go_on}")
             raise typer.Exit(INTERRUPTED) from None
-    if errors:
+    if output.done.errors + tally.errors:
         raise typer.Exit(1)
 
 
-def _answer(
-    how: LoadFlags,
-    asked: ServedFlags,
-    flags: BatchFlags,
-    model: str,
-    source: "InFile",
-    output: "Output",
-    quiet: bool,
-) -> "Tally":
-    """With one model in this process, or with one in each of several."""
-    from nextok.batch.run import run_batch
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the command was given besides its files."""
 
-    if flags.ray is not None:
-        return _answer_on_ray(how, asked, flags, model, source, output, quiet)
-    served = asked.open(how, model, quiet=quiet)
-    try:
-        output.done.check_model(served.name, output.name)
+    how: LoadFlags
+    asked: ServedFlags
+    flags: BatchFlags
+    model: str
+    quiet: bool
+
+    def answer(self, source: "InFile", output: "Output") -> "Tally":
+        """With one model in this process."""
+        from nextok.batch.run import run_batch
+
+        served = self.asked.open(self.how, self.model, quiet=self.quiet)
+        try:
+            output.done.check_model(served.name, output.name)
+            output.begin()
+            with Watch(source, self.quiet) as watch:
+                options = self.flags.list_options() | {"report": watch.report, "done": output.done.keys}
+                return run_batch(served, source, output.write, **options)
+        finally:
+            served.lm.close()
+
+    def answer_on_ray(self, source: "InFile", output: "Output") -> "Tally":
+        """With a model in each of several processes."""
+        from nextok.batch.cluster import run_on_ray
+        from nextok.cli.bar import show_progress
+        from nextok.hub import resolve
+
+        with show_progress(quiet=self.quiet) as report:  # fetched once, before the processes ask for it
+            name = resolve(self.model, report=report).name
+        output.done.check_model(self.asked.name or name, output.name)
         output.begin()
-        with Watch(source, quiet) as watch:
-            return run_batch(
-                served, source, output.write, report=watch.report, done=output.done.keys, **flags.list_options()
-            )
-    finally:
-        served.lm.close()
-
-
-def _answer_on_ray(
-    how: LoadFlags,
-    asked: ServedFlags,
-    flags: BatchFlags,
-    model: str,
-    source: "InFile",
-    output: "Output",
-    quiet: bool,
-) -> "Tally":
-    from nextok.batch.cluster import run_on_ray
-    from nextok.cli.bar import show_progress
-    from nextok.hub import resolve
-
-    with show_progress(quiet=quiet) as report:  # fetched once, before the processes ask for it
-        name = resolve(model, report=report).name
-    output.done.check_model(asked.name or name, output.name)
-    output.begin()
-    how = replace(how, threads=how.threads or 1)
-    options: Any = flags.list_options() | {"actors": flags.ray, "threads": how.threads}
-    with Watch(None, quiet) as watch:
-        load = partial(asked.open, how, model, quiet=True)
-        return run_on_ray(load, source, output.write, report=watch.report, done=output.done.keys, **options)
+        how = replace(self.how, threads=self.how.threads or 1)
+        load = partial(self.asked.open, how, self.model, quiet=True)
+        with Watch(None, self.quiet) as watch:
+            options = self.flags.list_options() | {"report": watch.report, "done": output.done.keys}
+            options |= {"actors": self.flags.ray, "threads": how.threads}
+            return run_on_ray(load, source, output.write, **options)
 
 
 class Watch:
